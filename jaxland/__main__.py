@@ -1,0 +1,5 @@
+"""``python -m jaxland``."""
+
+from jaxland.cli import main
+
+main()

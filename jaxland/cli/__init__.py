@@ -1,0 +1,49 @@
+"""The command ``jaxland``: parse, call, print. Each command lives in a module of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="jaxland",
+    help="Explains a trained model by the physics of its loss.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+def _register() -> None:
+    from jaxland.cli import doctor
+
+    for module in (doctor,):
+        module.register(app)
+
+
+def main() -> None:
+    """Entry point: sets float64 and a compilation cache for this process, turns our errors into one line each."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(_cache_home(), "jaxland", "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    from rich.console import Console
+
+    from jaxland.errors import JaxlandError
+
+    _register()
+    try:
+        app()
+    except JaxlandError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        sys.exit(2)
+
+
+def _cache_home() -> str:
+    return os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

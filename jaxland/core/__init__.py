@@ -1,0 +1,1 @@
+"""Pure functions under jit and vmap. Imports jax, numpy, optax and itself only."""

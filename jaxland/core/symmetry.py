@@ -1,0 +1,177 @@
+"""Parameter transformations that leave a loss unchanged: alignment, canonical form, orbit size.
+
+Hidden units of a dense network permute; for odd activations each may also flip its sign: 2^h h! images per layer
+(Niroomand & Wales 2023, and the field's practice for permutation isomers). The assignment problem is solved on the
+host by SciPy, exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+Vector = np.ndarray
+
+
+class Symmetry(Protocol):
+    """What landscapes need to know of a symmetry group acting on flat parameter vectors [N].
+
+    ``zero_modes`` is the dimension of its continuous part: so many Hessian eigenvalues vanish at every stationary
+    point in general position.
+    """
+
+    zero_modes: int
+
+    def align(self, w: Vector, reference: Vector) -> Vector:
+        """The image of w nearest to the reference (Euclidean)."""
+
+    def canonical(self, w: Vector) -> Vector:
+        """One image per orbit, the same for all images of a point in general position."""
+
+    def orbit_size(self, w: Vector) -> int:
+        """Number of distinct images of w."""
+
+    def order(self) -> int:
+        """Order of the (finite part of the) group."""
+
+    def random_image(self, w: Vector, rng: np.random.Generator) -> Vector:
+        """The image of w under a random element."""
+
+    def describe(self) -> str:
+        """A few words for reports; part of a problem's fingerprint."""
+
+
+class NoSymmetry:
+    """The trivial group."""
+
+    zero_modes = 0
+
+    def align(self, w: Vector, reference: Vector) -> Vector:
+        """w itself."""
+        return np.asarray(w)
+
+    def canonical(self, w: Vector) -> Vector:
+        """w itself."""
+        return np.asarray(w)
+
+    def orbit_size(self, w: Vector) -> int:
+        """1."""
+        return 1
+
+    def order(self) -> int:
+        """1."""
+        return 1
+
+    def random_image(self, w: Vector, rng: np.random.Generator) -> Vector:
+        """w itself."""
+        return np.asarray(w)
+
+    def describe(self) -> str:
+        """Name."""
+        return "none"
+
+
+class DenseSymmetry:
+    """Permutations (and sign flips, ``odd=True``) of the hidden units of a dense network made by ``jaxland.mlp``.
+
+    Alignment is exact for one hidden layer (linear assignment with the better sign per unit) and coordinate descent
+    over layers for deeper networks.
+    """
+
+    zero_modes = 0
+
+    def __init__(self, sizes: Sequence[int], odd: bool) -> None:
+        self.sizes = tuple(int(s) for s in sizes)
+        self.odd = bool(odd)
+        # ravel_pytree orders a layer {"b", "w"} as bias first, then weights [in, out] by rows.
+        self._incoming: list[np.ndarray] = []
+        self._outgoing: list[np.ndarray] = []
+        bias, weight, start = [], [], 0
+        for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:]):
+            bias.append(start + np.arange(fan_out))
+            weight.append(start + fan_out + np.arange(fan_in * fan_out).reshape(fan_in, fan_out))
+            start += fan_out * (fan_in + 1)
+        for layer in range(len(self.sizes) - 2):
+            self._incoming.append(np.concatenate([weight[layer].T, bias[layer][:, None]], axis=1))
+            self._outgoing.append(weight[layer + 1])
+        self.size = start
+        # Indices [h, d] of everything that moves with a hidden unit of each hidden layer.
+        self.units = [np.concatenate([a, b], axis=1) for a, b in zip(self._incoming, self._outgoing)]
+        self._probe = np.random.default_rng(20230402).normal(size=start)
+
+    def order(self) -> int:
+        """Product over hidden layers of h!, times 2^h where the activation is odd."""
+        return math.prod(math.factorial(h) * (2**h if self.odd else 1) for h in self.sizes[1:-1])
+
+    def align(self, w: Vector, reference: Vector) -> Vector:
+        """The image of w nearest to the reference; exact for one hidden layer."""
+        w, reference = np.array(w), np.asarray(reference)
+        best = np.inf
+        for _ in range(50):
+            for units in self.units:
+                w = self._align_layer(w, reference, units)
+            distance = float(np.sum((w - reference) ** 2))
+            if len(self.units) <= 1 or distance >= best - 1e-14 * (1.0 + best if np.isfinite(best) else 1.0):
+                break
+            best = distance
+        return w
+
+    def _align_layer(self, w: Vector, reference: Vector, units: np.ndarray) -> Vector:
+        from scipy.optimize import linear_sum_assignment  # half a second to import: not needed by every user
+
+        mine, theirs = w[units], reference[units]
+        overlap = theirs @ mine.T
+        gain = np.abs(overlap) if self.odd else overlap
+        rows, cols = linear_sum_assignment(gain, maximize=True)
+        sign = np.where(overlap[rows, cols] < 0, -1.0, 1.0) if self.odd else np.ones(len(rows))
+        out = w.copy()
+        out[units[rows]] = sign[:, None] * mine[cols]
+        return out
+
+    def canonical(self, w: Vector) -> Vector:
+        """Units signed and sorted by their product with a fixed pseudo-random vector."""
+        w = np.array(w)
+        for units, incoming in zip(self.units, self._incoming):
+            key = w[incoming] @ self._probe[: incoming.shape[1]]
+            sign = np.where(key < 0, -1.0, 1.0) if self.odd else np.ones(len(key))
+            order = np.argsort(-key * sign, kind="stable")
+            w[units] = (sign[:, None] * w[units])[order]
+        return w
+
+    def orbit_size(self, w: Vector, tol: float = 1e-3) -> int:
+        """Group order divided by the number of elements that leave w unchanged to within ``tol`` per unit.
+
+        Elements acting on several hidden layers at once are not searched: exact for one hidden layer, an upper bound
+        for deeper networks at points with such accidental symmetry.
+        """
+        w = np.asarray(w)
+        stabiliser = 1
+        for units in self.units:
+            vectors = list(w[units])
+            zero = sum(bool(np.linalg.norm(v) < tol) for v in vectors)
+            stabiliser *= math.factorial(zero) * (2**zero if self.odd else 1)
+            rest = [v for v in vectors if np.linalg.norm(v) >= tol]
+            while rest:
+                first = rest.pop()
+                same = [
+                    bool(np.linalg.norm(v - first) < tol or (self.odd and np.linalg.norm(v + first) < tol))
+                    for v in rest
+                ]
+                stabiliser *= math.factorial(1 + sum(same))
+                rest = [v for v, equal in zip(rest, same) if not equal]
+        return self.order() // stabiliser
+
+    def random_image(self, w: Vector, rng: np.random.Generator) -> Vector:
+        """w under a random permutation and random signs in every hidden layer."""
+        w = np.array(w)
+        for units in self.units:
+            sign = rng.choice([-1.0, 1.0], size=len(units)) if self.odd else np.ones(len(units))
+            w[units] = (sign[:, None] * w[units])[rng.permutation(len(units))]
+        return w
+
+    def describe(self) -> str:
+        """Name."""
+        return f"hidden-unit permutations{' and sign flips' if self.odd else ''} of {self.sizes}"

@@ -1,0 +1,1 @@
+"""Influence, uncertainty and extrapolation from one treatment of the training loss's Hessian."""

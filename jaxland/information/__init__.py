@@ -1,0 +1,1 @@
+"""Mutual information with error bars."""

@@ -1,0 +1,1 @@
+"""Minima, transition states, disconnectivity graph, groups and conserved weights of a loss."""

@@ -1,0 +1,48 @@
+"""Small shared pieces of every figure: a style, a canvas without global state, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "jaxland",
+}
+PALETTE = (
+    "#c8322b",
+    "#1f5f99",
+    "#2b8a4b",
+    "#d98a1f",
+    "#7a4fa3",
+    "#1b9aaa",
+    "#b0417c",
+    "#6b7a2a",
+    "#8a5a3b",
+    "#4a4a4a",
+)
+
+
+def canvas(width: float = 7.0, height: float = 4.2, **subplots: Any) -> tuple[Figure, Any]:
+    """A figure and its axes, not registered with pyplot: nothing to close, no backend touched."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots(**subplots)
+
+
+def save(figure: Figure, stem: str | Path, kinds: tuple[str, ...] = ("png", "svg"), dpi: int = 150) -> list[Path]:
+    """Write ``stem.png`` and ``stem.svg``; returns the paths."""
+    paths = [Path(stem).with_suffix(f".{kind}") for kind in kinds]
+    with rc_context(STYLE):
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=dpi, bbox_inches="tight")
+    return paths

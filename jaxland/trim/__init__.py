@@ -1,0 +1,1 @@
+"""Attribution in a transformed space."""
