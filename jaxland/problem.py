@@ -18,10 +18,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxland.core import curvature
+from jaxland.core import curvature, kernels
 from jaxland.core.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.models import ODD_ACTIVATIONS, Model
+from jaxland.models import ACTIVATIONS, ODD_ACTIVATIONS, Model
 
 PyTree = Any
 
@@ -235,6 +235,30 @@ class Problem:
             raise ProblemError("this problem has no model: build it with Problem.from_model")
         unravel, apply = self._flat[1], self.model.apply
         return lambda w, x: apply(unravel(w), x)
+
+    @cached_property
+    def kernel(self) -> kernels.Kernel:
+        """Energy, gradient and Hessian for solvers: in closed form where the problem allows it, else by autodiff."""
+        model, reg = self.model, self.regulariser
+        if (
+            model is not None
+            and model.sizes is not None
+            and len(model.sizes) == 3
+            and self.loss_name is not None
+            and self.chunk is None
+            and (reg is None or isinstance(reg, L2))
+            and jnp.asarray(self.x).ndim == 2
+        ):
+            return kernels.one_hidden(
+                model.sizes,
+                ACTIVATIONS[model.activation or "identity"],
+                self.loss_name,
+                0.0 if reg is None else reg.lam,
+                jnp.asarray(self.x, self.dtype),
+                self.y,
+                is_tanh=model.activation == "tanh",
+            )
+        return kernels.autodiff(self.energy_of, self.data, self.size, 2.0 * max(self.n, 1) * self.size)
 
     # -- conveniences (jitted once per problem) -------------------------------------------------------------------
 

@@ -1,0 +1,397 @@
+"""Minimisers over one lane: dense BFGS and L-BFGS without line search, trust-region Newton with exact Hessians.
+
+All three evaluate once per pass and keep the trial point in the state, so that lanes of a batch stay in step and a
+rejected step costs one pass, not an inner loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxland.core.kernels import Curved, Values
+from jaxland.core.lanes import Status
+
+
+class Minimum(NamedTuple):
+    """Where a quench ended: coordinates [N], energy, rms gradient |g|/sqrt(N), evaluations used."""
+
+    x: Float[Array, " N"]
+    energy: jax.Array
+    rms: jax.Array
+    evaluations: jax.Array
+
+
+def rms(g: Float[Array, " N"]) -> jax.Array:
+    """Root mean square of a gradient."""
+    return jnp.sqrt(jnp.mean(g * g))
+
+
+def allowed_rise(energy: jax.Array) -> jax.Array:
+    """Rounding noise of an energy, which a step may add without being rejected: decides convergence in float32."""
+    unit = 1e-6 if energy.dtype == jnp.float32 else 1e-13
+    return unit * jnp.maximum(1.0, jnp.abs(energy))
+
+
+class _BFGSState(NamedTuple):
+    x: jax.Array
+    energy: jax.Array
+    gradient: jax.Array
+    inverse: jax.Array
+    step: jax.Array
+    scale: jax.Array
+    fresh: jax.Array
+    evaluations: jax.Array
+    status: jax.Array
+
+
+def _status(
+    ok: jax.Array, rms_now: jax.Array, tol: float, evaluations: jax.Array, limit: int, stalled: jax.Array
+) -> jax.Array:
+    status = jnp.where(evaluations >= limit, Status.MAX_STEPS, Status.RUNNING)
+    status = jnp.where(stalled, Status.STALLED, status)
+    status = jnp.where(rms_now <= tol, Status.CONVERGED, status)
+    return jnp.where(ok, status, Status.NONFINITE).astype(jnp.int32)
+
+
+@dataclass(frozen=True)
+class BFGS:
+    """Quasi-Newton with the full inverse Hessian estimate [N, N]: fewest gradients while N^2 is cheap.
+
+    Steps are capped at ``max_step`` (Euclidean) and rejected if the energy rises by more than rounding noise, ten
+    times shorter next; evaluate with ``Kernel.first``.
+    """
+
+    tol: float = 1e-6
+    max_evaluations: int = 5000
+    max_step: float = 1.0
+
+    def init(self, item: Float[Array, " N"]) -> _BFGSState:
+        """Start at the point ``item`` [N]."""
+        n, dtype = item.shape[0], item.dtype
+        zero = jnp.zeros((), jnp.int32)
+        return _BFGSState(
+            item,
+            jnp.asarray(jnp.inf, dtype),
+            jnp.zeros(n, dtype),
+            jnp.eye(n, dtype=dtype),
+            jnp.zeros(n, dtype),
+            jnp.ones((), dtype),
+            jnp.ones((), bool),
+            zero,
+            zero,
+        )
+
+    def point(self, state: _BFGSState) -> Float[Array, " N"]:
+        """Trial point."""
+        return state.x + state.step
+
+    def step(self, s: _BFGSState, values: Values) -> _BFGSState:
+        """Accept or reject the trial, update the inverse Hessian, propose the next."""
+        n = s.x.shape[0]
+        start = s.evaluations == 0
+        finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
+        accept = finite & (start | (values.energy <= s.energy + allowed_rise(s.energy)))
+
+        change = jnp.where(finite, values.gradient - s.gradient, 0.0)
+        sy, yy, ss = s.step @ change, change @ change, s.step @ s.step
+        update = finite & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
+        safe_sy, safe_yy = jnp.where(update, sy, 1.0), jnp.where(update, yy, 1.0)
+        base = jnp.where(s.fresh & update, jnp.eye(n, dtype=s.x.dtype) * (safe_sy / safe_yy), s.inverse)
+        by = base @ change
+        ratio = s.step / safe_sy
+        grown = (
+            base
+            + (1.0 + change @ by / safe_sy) * jnp.outer(s.step, ratio)
+            - jnp.outer(by, ratio)
+            - jnp.outer(ratio, by)
+        )
+        inverse = jnp.where(update, grown, s.inverse)
+        fresh = s.fresh & ~update
+
+        x = jnp.where(accept, s.x + s.step, s.x)
+        energy = jnp.where(accept, values.energy, s.energy)
+        gradient = jnp.where(accept, values.gradient, s.gradient)
+        length = jnp.sqrt(ss)
+        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / self.max_step))
+        # Ten rejections in a row: the quadratic model is wrong, forget it.
+        lost = scale < 1e-10
+        inverse = jnp.where(lost, jnp.eye(n, dtype=x.dtype), inverse)
+        fresh = fresh | lost
+
+        norm = jnp.sqrt(gradient @ gradient)
+        direction = jnp.where(
+            fresh, -gradient * jnp.minimum(1.0, 1.0 / (norm + 1e-300 * (norm == 0))), -(inverse @ gradient)
+        )
+        uphill = direction @ gradient > 0
+        direction = jnp.where(uphill, -direction, direction)
+        reach = jnp.sqrt(direction @ direction)
+        cap = self.max_step * jnp.where(lost, 1e-3, scale)
+        step = direction * jnp.minimum(1.0, cap / jnp.where(reach > 0, reach, 1.0))
+        evaluations = s.evaluations + 1
+        stalled = lost & s.fresh & ~start
+        status = _status(finite | ~start, rms(gradient), self.tol, evaluations, self.max_evaluations, stalled)
+        scale = jnp.where(lost, 1e-3, scale).astype(x.dtype)
+        return _BFGSState(x, energy, gradient, inverse, step, scale, fresh, evaluations, status)
+
+    def status(self, state: _BFGSState) -> jax.Array:
+        """See ``lanes.Status``."""
+        return state.status
+
+    def result(self, state: _BFGSState) -> Minimum:
+        """Last accepted point."""
+        return Minimum(state.x, state.energy, rms(state.gradient), state.evaluations)
+
+
+class _LBFGSState(NamedTuple):
+    x: jax.Array
+    energy: jax.Array
+    gradient: jax.Array
+    steps: jax.Array
+    changes: jax.Array
+    weights: jax.Array
+    held: jax.Array
+    step: jax.Array
+    scale: jax.Array
+    evaluations: jax.Array
+    status: jax.Array
+
+
+def two_loop(gradient: jax.Array, steps: jax.Array, changes: jax.Array, weights: jax.Array) -> jax.Array:
+    """Inverse Hessian estimate times gradient from history [m, N], newest first; unused rows have weight 0.
+
+    H0 = s.y / y.y of the newest pair (Nocedal 1980; Liu & Nocedal 1989). ``weights`` [m] are 1 / (s.y).
+    """
+    m = weights.shape[0]
+
+    def back(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        q, alphas = carry
+        alpha = weights[i] * (steps[i] @ q)
+        return q - alpha * changes[i], alphas.at[i].set(alpha)
+
+    q, alphas = jax.lax.fori_loop(0, m, back, (gradient, jnp.zeros(m, gradient.dtype)))
+    yy = changes[0] @ changes[0]
+    h0 = jnp.where(weights[0] > 0, 1.0 / jnp.where(weights[0] > 0, weights[0] * yy, 1.0), 1.0)
+
+    def forth(j: jax.Array, r: jax.Array) -> jax.Array:
+        i = m - 1 - j
+        beta = weights[i] * (changes[i] @ r)
+        return r + (alphas[i] - beta) * steps[i]
+
+    return jax.lax.fori_loop(0, m, forth, h0 * q)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS without line search, as GMIN, OPTIM and pele do it; for N too large for N^2 storage.
+
+    Two-loop recursion, H0 = s.y/y.y, first step min(|g|, 1/|g|), reversed if uphill, capped at ``max_step``, accepted
+    if the energy rises by no more than rounding noise, else ten times shorter; forgets its history after ten
+    rejections. Evaluate with ``Kernel.first``.
+    """
+
+    tol: float = 1e-6
+    max_evaluations: int = 20000
+    max_step: float = 1.0
+    history: int = 10
+
+    def init(self, item: Float[Array, " N"]) -> _LBFGSState:
+        """Start at the point ``item`` [N]."""
+        n, dtype = item.shape[0], item.dtype
+        zero = jnp.zeros((), jnp.int32)
+        rows = jnp.zeros((self.history, n), dtype)
+        return _LBFGSState(
+            item,
+            jnp.asarray(jnp.inf, dtype),
+            jnp.zeros(n, dtype),
+            rows,
+            rows,
+            jnp.zeros(self.history, dtype),
+            zero,
+            jnp.zeros(n, dtype),
+            jnp.ones((), dtype),
+            zero,
+            zero,
+        )
+
+    def point(self, state: _LBFGSState) -> Float[Array, " N"]:
+        """Trial point."""
+        return state.x + state.step
+
+    def step(self, s: _LBFGSState, values: Values) -> _LBFGSState:
+        """Accept or reject the trial, push the pair onto the history, propose the next."""
+        start = s.evaluations == 0
+        finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
+        accept = finite & (start | (values.energy <= s.energy + allowed_rise(s.energy)))
+        change = jnp.where(finite, values.gradient - s.gradient, 0.0)
+        sy, yy, ss = s.step @ change, change @ change, s.step @ s.step
+        update = accept & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
+
+        def push(rows: jax.Array, row: jax.Array) -> jax.Array:
+            return jnp.where(update, jnp.concatenate([row[None], rows[:-1]]), rows)
+
+        steps, changes = push(s.steps, s.step), push(s.changes, change)
+        weights = push(s.weights, 1.0 / jnp.where(update, sy, 1.0))
+        x = jnp.where(accept, s.x + s.step, s.x)
+        energy = jnp.where(accept, values.energy, s.energy)
+        gradient = jnp.where(accept, values.gradient, s.gradient)
+        length = jnp.sqrt(ss)
+        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / self.max_step))
+        lost = scale < 1e-10
+        weights = jnp.where(lost, 0.0, weights)
+        empty = weights[0] == 0
+        norm = jnp.sqrt(gradient @ gradient)
+        first = -gradient * jnp.minimum(1.0, 1.0 / jnp.where(norm > 0, norm, 1.0))
+        direction = jnp.where(empty, first, -two_loop(gradient, steps, changes, weights))
+        direction = jnp.where(direction @ gradient > 0, -direction, direction)
+        reach = jnp.sqrt(direction @ direction)
+        cap = self.max_step * jnp.where(lost, 1e-3, scale)
+        step = direction * jnp.minimum(1.0, cap / jnp.where(reach > 0, reach, 1.0))
+        evaluations = s.evaluations + 1
+        stalled = lost & (s.weights[0] == 0) & ~start
+        status = _status(finite | ~start, rms(gradient), self.tol, evaluations, self.max_evaluations, stalled)
+        scale = jnp.where(lost, 1e-3, scale).astype(x.dtype)
+        return _LBFGSState(x, energy, gradient, steps, changes, weights, s.held, step, scale, evaluations, status)
+
+    def status(self, state: _LBFGSState) -> jax.Array:
+        """See ``lanes.Status``."""
+        return state.status
+
+    def result(self, state: _LBFGSState) -> Minimum:
+        """Last accepted point."""
+        return Minimum(state.x, state.energy, rms(state.gradient), state.evaluations)
+
+
+def trust_region_step(
+    values: Float[Array, " N"], gradient: Float[Array, " N"], radius: jax.Array
+) -> Float[Array, " N"]:
+    """Minimiser of g.s + s.diag(values).s/2 over |s| <= radius, in the Hessian's eigenbasis, values ascending.
+
+    Solves the secular equation |g / (values + mu)| = radius by safeguarded Newton iterations (More & Sorensen 1983).
+    """
+    lowest = values[0]
+    tiny = jnp.finfo(gradient.dtype).tiny
+    norm = jnp.sqrt(gradient @ gradient)
+    low = jnp.maximum(0.0, -lowest) * (1 + 1e-12) + 1e-14 * jnp.max(jnp.abs(values)) * (lowest <= 0)
+    high = jnp.maximum(low, norm / radius - lowest) + tiny
+
+    def length(mu: jax.Array) -> jax.Array:
+        q = gradient / (values + mu)
+        return jnp.sqrt(q @ q)
+
+    inside = (lowest > 0) & (length(jnp.where(lowest > 0, 0.0, 1.0 - lowest)) <= radius)
+
+    def refine(_: int, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        mu, low, high = carry
+        shifted = values + mu
+        q = gradient / shifted
+        square = q @ q + tiny
+        reach = jnp.sqrt(square)
+        low, high = jnp.where(reach > radius, mu, low), jnp.where(reach > radius, high, mu)
+        newton = mu + (reach / radius - 1.0) * square / (q @ (q / shifted) + tiny)
+        return jnp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)), low, high
+
+    mu, _, _ = jax.lax.fori_loop(0, 8, refine, (low + 1e-3 * (high - low), low, high))
+    step = -gradient / (values + jnp.where(inside, 0.0, mu))
+    reach = jnp.sqrt(step @ step)
+    return step * jnp.minimum(1.0, radius / (reach + tiny))
+
+
+class _NewtonState(NamedTuple):
+    x: jax.Array
+    energy: jax.Array
+    gradient: jax.Array
+    hessian: jax.Array
+    step: jax.Array
+    predicted: jax.Array
+    radius: jax.Array
+    lowest: jax.Array
+    evaluations: jax.Array
+    status: jax.Array
+
+
+@dataclass(frozen=True)
+class Newton:
+    """Trust-region Newton with exact Hessians (evaluate with ``Kernel.second``): ends quadratically, leaves saddles.
+
+    Ends converged when the rms gradient is at most ``tol`` and no Hessian eigenvalue lies below ``-zero``; at a
+    saddle the trust-region step follows the negative mode down.
+    """
+
+    tol: float = 1e-9
+    max_evaluations: int = 500
+    radius: float = 1.0
+    max_radius: float = 10.0
+    zero: float = 1e-8
+
+    def init(self, item: Float[Array, " N"]) -> _NewtonState:
+        """Start at the point ``item`` [N]."""
+        n, dtype = item.shape[0], item.dtype
+        zero = jnp.zeros((), jnp.int32)
+        return _NewtonState(
+            item,
+            jnp.asarray(jnp.inf, dtype),
+            jnp.zeros(n, dtype),
+            jnp.eye(n, dtype=dtype),
+            jnp.zeros(n, dtype),
+            -jnp.ones((), dtype),
+            jnp.asarray(self.radius, dtype),
+            jnp.zeros((), dtype),
+            zero,
+            zero,
+        )
+
+    def point(self, state: _NewtonState) -> Float[Array, " N"]:
+        """Trial point."""
+        return state.x + state.step
+
+    def step(self, s: _NewtonState, values: Curved) -> _NewtonState:
+        """Accept or reject the trial, adapt the radius, diagonalise, propose the next."""
+        start = s.evaluations == 0
+        finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.hessian))
+        drop = values.energy - s.energy
+        noise = allowed_rise(s.energy)
+        ratio = jnp.where(finite, drop / jnp.minimum(s.predicted, -jnp.finfo(s.x.dtype).tiny), -1.0)
+        # Below rounding noise of the energy the gradient decides.
+        flat = jnp.abs(s.predicted) < 10 * noise
+        accept = start | jnp.where(flat, finite & (drop <= 10 * noise), ratio > 1e-4)
+        length = jnp.sqrt(s.step @ s.step)
+        radius = jnp.where(~flat & (ratio < 0.25), 0.25 * length, s.radius)
+        radius = jnp.where((ratio > 0.75) & (length > 0.9 * s.radius), 2.0 * s.radius, radius)
+        radius = jnp.where(start, self.radius, jnp.minimum(radius, self.max_radius)).astype(s.x.dtype)
+
+        x = jnp.where(accept, s.x + s.step, s.x)
+        energy = jnp.where(accept, values.energy, s.energy)
+        gradient = jnp.where(accept, values.gradient, s.gradient)
+        hessian = jnp.where(accept, values.hessian, s.hessian)
+        modes, basis = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
+        slope = basis.T @ gradient
+        # A saddle met exactly: push off along the lowest mode so that the step can follow it.
+        push = jnp.where((modes[0] < -self.zero) & (jnp.abs(slope[0]) < 1e-8), 1e-6, 0.0)
+        move = trust_region_step(modes, slope.at[0].add(push), radius)
+        predicted = slope @ move + 0.5 * jnp.sum(modes * move * move)
+        evaluations = s.evaluations + 1
+        at_rest = rms(gradient) <= self.tol
+        status = _status(
+            finite | ~start,
+            jnp.where(at_rest & (modes[0] >= -self.zero), 0.0, jnp.inf),
+            self.tol,
+            evaluations,
+            self.max_evaluations,
+            radius < 1e-13,
+        )
+        return _NewtonState(
+            x, energy, gradient, hessian, basis @ move, predicted, radius, modes[0], evaluations, status
+        )
+
+    def status(self, state: _NewtonState) -> jax.Array:
+        """See ``lanes.Status``."""
+        return state.status
+
+    def result(self, state: _NewtonState) -> Minimum:
+        """Last accepted point."""
+        return Minimum(state.x, state.energy, rms(state.gradient), state.evaluations)
