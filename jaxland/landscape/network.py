@@ -1,0 +1,145 @@
+"""The network of minima (nodes) and transition states (edges)."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxland.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from jaxland.landscape.result import Landscape
+
+
+class UnionFind:
+    """Disjoint sets of 0..n-1, with path halving; the smallest member stands for its set."""
+
+    def __init__(self, n: int) -> None:
+        self.parent = list(range(n))
+
+    def find(self, i: int) -> int:
+        """The member that stands for i's set."""
+        parent = self.parent
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    def join(self, i: int, j: int) -> bool:
+        """Unite two sets; False if they were one already."""
+        i, j = self.find(i), self.find(j)
+        if i == j:
+            return False
+        self.parent[max(i, j)] = min(i, j)
+        return True
+
+    def labels(self) -> np.ndarray:
+        """Set of each member [n], numbered by smallest member."""
+        roots = [self.find(i) for i in range(len(self.parent))]
+        return np.unique(roots, return_inverse=True)[1] if roots else np.zeros(0, int)
+
+
+def components(n: int, ends: np.ndarray) -> np.ndarray:
+    """Connected components [n] of a graph with edges ``ends`` [T, 2], numbered by smallest member."""
+    sets = UnionFind(n)
+    for i, j in np.asarray(ends, int).reshape(-1, 2).tolist():
+        sets.join(i, j)
+    return sets.labels()
+
+
+def to_networkx(landscape: Landscape) -> Any:
+    """networkx.MultiGraph of a landscape.
+
+    Nodes are minima with energy, gradient, log_product, orbit_size, lowest_eigenvalue, hits and ``degenerate``, the
+    list of transition states that join the minimum with its own images: they are no edges. Every other transition
+    state is an edge, its index the key, with energy, log_product, orbit_size and eigenvalue; two minima may be joined
+    by several.
+    """
+    import networkx as nx
+
+    graph = nx.MultiGraph()
+    for i in range(landscape.n_minima):
+        graph.add_node(
+            i,
+            energy=float(landscape.energies[i]),
+            gradient=float(landscape.gradients[i]),
+            log_product=float(landscape.log_products[i]),
+            orbit_size=float(landscape.orbit_sizes[i]),
+            lowest_eigenvalue=float(landscape.lowest_eigenvalues[i]),
+            hits=int(landscape.hits[i]),
+            degenerate=[],
+        )
+    for t, (i, j) in enumerate(landscape.ts_ends.tolist()):
+        if i == j:
+            graph.nodes[i]["degenerate"].append(t)
+            continue
+        graph.add_edge(
+            i,
+            j,
+            key=t,
+            energy=float(landscape.ts_energies[t]),
+            log_product=float(landscape.ts_log_products[t]),
+            orbit_size=float(landscape.ts_orbit_sizes[t]),
+            eigenvalue=float(landscape.ts_eigenvalues[t]),
+        )
+    return graph
+
+
+def lowest_path(landscape: Landscape, start: int, end: int) -> tuple[list[int], list[int]]:
+    """The path between two minima whose highest transition state is lowest (ties: lowest second highest on the way).
+
+    Returns:
+        minima along the path, and the transition states between them; both empty where no path exists.
+    """
+    m = landscape.n_minima
+    for name, value in (("start", start), ("end", end)):
+        if not 0 <= value < m:
+            raise ArgumentError(f"{name} must be a minimum 0..{m - 1}, got {value}")
+    # In the minimum spanning tree the only path between two nodes is the minimax path.
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(m)]
+    sets = UnionFind(m)
+    for t in np.argsort(landscape.ts_energies, kind="stable").tolist():
+        i, j = landscape.ts_ends[t].tolist()
+        if sets.join(i, j):
+            neighbours[i].append((j, t))
+            neighbours[j].append((i, t))
+    came: dict[int, tuple[int, int]] = {start: (-1, -1)}
+    queue = [start]
+    while queue:
+        i = queue.pop()
+        for j, t in neighbours[i]:
+            if j not in came:
+                came[j] = (i, t)
+                queue.append(j)
+    if end not in came:
+        return [], []
+    minima, states = [end], []
+    while minima[-1] != start:
+        i, t = came[minima[-1]]
+        minima.append(i)
+        states.append(t)
+    return minima[::-1], states[::-1]
+
+
+def barriers(landscape: Landscape, start: int = 0) -> np.ndarray:
+    """Energy [M] of the highest transition state on the lowest path from each minimum to ``start``.
+
+    The minimum's own energy at ``start``; infinite where there is no path.
+    """
+    neighbours: list[list[tuple[int, float]]] = [[] for _ in range(landscape.n_minima)]
+    for (i, j), e in zip(landscape.ts_ends.tolist(), landscape.ts_energies.tolist()):
+        neighbours[i].append((j, e))
+        neighbours[j].append((i, e))
+    out = np.full(landscape.n_minima, np.inf)
+    heap = [(float(landscape.energies[start]), start)]
+    while heap:
+        height, i = heapq.heappop(heap)
+        if height >= out[i]:
+            continue
+        out[i] = height
+        for j, e in neighbours[i]:
+            if max(height, e) < out[j]:
+                heapq.heappush(heap, (max(height, e), j))
+    return out
