@@ -114,3 +114,17 @@ def test_models_survive_a_file(tmp_path, x64):
 def test_bad_input_gets_one_clear_message(call, error, words):
     with pytest.raises(error, match=words):
         call(mlp((3, 4, 2)))
+
+
+@pytest.mark.parametrize("sizes, odd", [((3, 5, 2), True), ((3, 5, 2), False), ((3, 4, 4, 2), True), ((3, 2), True)])
+def test_many_alignments_equal_one_by_one(sizes, odd):
+    from jaxland.core.symmetry import DenseSymmetry
+
+    symmetry, rng = DenseSymmetry(sizes, odd), np.random.default_rng(1)
+    reference = rng.normal(size=symmetry.size)
+    points = np.stack(
+        [symmetry.random_image(reference + 0.3 * rng.normal(size=symmetry.size), rng) for _ in range(9)]
+    )
+    index, sign = symmetry.alignments(points, reference)
+    expected = np.stack([symmetry.align(w, reference) for w in points])
+    np.testing.assert_array_equal(sign * np.take_along_axis(points, index, 1), expected)

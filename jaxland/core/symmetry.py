@@ -119,6 +119,43 @@ class DenseSymmetry:
             best = distance
         return w
 
+    def alignments(self, ws: np.ndarray, reference: Vector) -> tuple[np.ndarray, np.ndarray]:
+        """Transformations that align many points [k, N] to one reference, as ``align`` does one by one.
+
+        Returns:
+            index [k, N] and sign [k, N]: the aligned points are ``sign * take_along_axis(ws, index, 1)``.
+        """
+        from scipy.optimize import linear_sum_assignment
+
+        ws, reference = np.asarray(ws), np.asarray(reference)
+        moved = ws.copy()
+        index = np.tile(np.arange(ws.shape[1]), (len(ws), 1))
+        sign = np.ones(ws.shape)
+        active, best = np.arange(len(ws)), np.full(len(ws), np.inf)
+        for _ in range(50):
+            for units in self.units:
+                overlap = np.einsum("hd,kgd->khg", reference[units], moved[active][:, units])
+                gain = np.abs(overlap) if self.odd else overlap
+                columns = np.array([linear_sum_assignment(g, maximize=True)[1] for g in gain])
+                step = np.tile(np.arange(ws.shape[1]), (len(active), 1))
+                step[:, units] = units[columns]
+                flip = np.ones((len(active), ws.shape[1]))
+                if self.odd:
+                    chosen = np.take_along_axis(overlap, columns[:, :, None], 2)
+                    flip[:, units] = np.where(chosen < 0, -1.0, 1.0)
+                moved[active] = flip * np.take_along_axis(moved[active], step, 1)
+                index[active] = np.take_along_axis(index[active], step, 1)
+                sign[active] = flip * np.take_along_axis(sign[active], step, 1)
+            if len(self.units) <= 1:
+                break
+            distance = np.sum((moved[active] - reference) ** 2, axis=1)
+            better = distance < best[active] - 1e-14 * (1.0 + np.where(np.isfinite(best[active]), best[active], 0.0))
+            best[active] = distance
+            active = active[better]
+            if not len(active):
+                break
+        return index, sign
+
     def _align_layer(self, w: Vector, reference: Vector, units: np.ndarray) -> Vector:
         from scipy.optimize import linear_sum_assignment  # half a second to import: not needed by every user
 

@@ -105,7 +105,9 @@ class Landscape:
         energies = np.asarray(energies, np.float64)
         ts_energies = np.asarray(ts_energies, np.float64)
         m, t = len(energies), len(ts_energies)
-        coordinates = np.asarray(coordinates, np.float64).reshape(m, -1)
+        coordinates = np.asarray(coordinates, np.float64)
+        if coordinates.ndim != 2 or len(coordinates) != m:
+            raise DataError(f"coordinates must have shape [{m}, N], got {coordinates.shape}")
         order = np.argsort(energies, kind="stable")
         rank = np.empty(m, int)
         rank[order] = np.arange(m)
@@ -131,7 +133,7 @@ class Landscape:
             lowest_eigenvalues=column("lowest_eigenvalues", np.nan, order),
             hits=column("hits", 1, order),
             ts_energies=ts_energies[by_energy],
-            ts_coordinates=np.asarray(ts_coordinates, np.float64).reshape(t, -1)[by_energy],
+            ts_coordinates=np.asarray(ts_coordinates, np.float64).reshape(t, coordinates.shape[1])[by_energy],
             ts_ends=rank[ends][by_energy] if t else ends,
             ts_log_products=column("ts_log_products", np.nan, by_energy),
             ts_orbit_sizes=column("ts_orbit_sizes", 1, by_energy),
