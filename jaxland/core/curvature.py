@@ -60,3 +60,85 @@ def gauss_newton_vp(
     z, jv = jax.jvp(outputs, (w,), (v,))
     hjv = jax.jvp(jax.grad(loss), (z,), (jv,))[1]
     return jax.vjp(outputs, w)[1](hjv)[0]
+
+
+def map_rows(f: Callable[..., PyTree], data: tuple[Any, ...], chunk: int | None) -> PyTree:
+    """``f(*rows)`` on blocks of at most ``chunk`` rows, outputs joined along the rows, in their order."""
+    n = jax.tree.leaves(data)[0].shape[0]
+    if chunk is None or chunk >= n:
+        return f(*data)
+    full = n // chunk
+    blocks = jax.tree.map(lambda a: a[: full * chunk].reshape((full, chunk) + a.shape[1:]), data)
+    parts = jax.lax.map(lambda rows: f(*rows), blocks)
+    joined = jax.tree.map(lambda a: a.reshape((full * chunk,) + a.shape[2:]), parts)
+    if full * chunk < n:
+        rest = f(*jax.tree.map(lambda a: a[full * chunk :], data))
+        joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), joined, rest)
+    return joined
+
+
+def hessian_products(
+    f: Callable[[jax.Array], jax.Array], w: Float[Array, " N"], vectors: Float[Array, "k N"]
+) -> Float[Array, "k N"]:
+    """Hessian of f at w times each row of ``vectors``; the gradient is linearised once for all of them."""
+    return jax.vmap(jax.linearize(jax.grad(f), w)[1])(vectors)
+
+
+def gauss_newton_products(
+    outputs: Callable[[jax.Array], jax.Array],
+    loss: Callable[[jax.Array], jax.Array],
+    w: Float[Array, " N"],
+    vectors: Float[Array, "k N"],
+) -> Float[Array, "k N"]:
+    """``gauss_newton_vp`` for each row of ``vectors``; the outputs are linearised once for all of them."""
+    z, push = jax.linearize(outputs, w)
+    pull = jax.linear_transpose(push, w)
+    middle = jax.linearize(jax.grad(loss), z)[1]
+    return jax.vmap(lambda v: pull(middle(push(v)))[0])(vectors)
+
+
+def example_gradients(
+    losses: Callable[[jax.Array, Any, Any], jax.Array], w: Float[Array, " N"], x: Any, y: Any
+) -> Float[Array, "n N"]:
+    """Gradient of each example's loss: n x N numbers, so give it a block of rows (``map_rows``) and reduce."""
+
+    def one(xi: Any, yi: Any) -> jax.Array:
+        row = jax.tree.map(lambda a: a[None], (xi, yi))
+        return jax.grad(lambda u: losses(u, *row)[0])(w)
+
+    return jax.vmap(one)(x, y)
+
+
+def example_products(
+    losses: Callable[[jax.Array], jax.Array], w: Float[Array, " N"], vectors: Float[Array, "k N"]
+) -> Float[Array, "n k"]:
+    """g_i . v_k for every example i and vector k by forward mode: the gradients g_i themselves are never formed."""
+    return jax.vmap(jax.linearize(losses, w)[1])(vectors).T
+
+
+def example_sums(
+    losses: Callable[[jax.Array], jax.Array], w: Float[Array, " N"], weights: Float[Array, "k n"]
+) -> Float[Array, "k N"]:
+    """sum_i c_ki g_i for every row k of ``weights`` by reverse mode: the g_i themselves are never formed."""
+    return jax.vmap(lambda c: jax.vjp(losses, w)[1](c)[0])(weights)
+
+
+def row_footprint(f: Callable[..., PyTree], data: tuple[Any, ...]) -> int:
+    """Numbers that ``f`` computes per row of data, counted in its trace: what a chunk size should be chosen by."""
+
+    def numbers(rows: int) -> int:
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows,) + a.shape[1:], a.dtype), data)
+        return _traced_size(jax.make_jaxpr(f)(*shapes).jaxpr)
+
+    return max(1, (numbers(8) - numbers(4)) // 4)
+
+
+def _traced_size(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [p for p in equation.params.values() if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
+        for closed in inner:
+            total += _traced_size(getattr(closed, "jaxpr", closed))
+        if not inner:
+            total += sum(int(v.aval.size) for v in equation.outvars)
+    return total
