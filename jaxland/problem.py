@@ -66,6 +66,7 @@ class Problem:
         loss_name: name of a built-in loss (``cross_entropy``, ``squared_error``), else None.
         symmetry: parameter transformations that leave the loss unchanged.
         chunk: rows evaluated at once (None: all); bounds memory of every sum over the data.
+        output_loss: ``output_loss(outputs, y) -> [n]``, the loss behind the model (Gauss-Newton products need it).
     """
 
     params: PyTree
@@ -78,6 +79,7 @@ class Problem:
     loss_name: str | None = None
     symmetry: Symmetry = field(default_factory=NoSymmetry)
     chunk: int | None = None
+    output_loss: Callable[[Any, Any], jax.Array] | None = None
 
     @classmethod
     def from_model(
@@ -131,7 +133,7 @@ class Problem:
         if model.sizes is not None and (regulariser is None):
             symmetry = DenseSymmetry(model.sizes, odd=model.activation in ODD_ACTIVATIONS)
         reg = regulariser if regulariser is not None else (L2(float(l2)) if l2 else None)
-        return cls(params, per_example, x, y, reg, None, model, loss_name, symmetry, chunk)
+        return cls(params, per_example, x, y, reg, None, model, loss_name, symmetry, chunk, per_output)
 
     @classmethod
     def from_energy(
