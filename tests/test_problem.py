@@ -128,3 +128,16 @@ def test_many_alignments_equal_one_by_one(sizes, odd):
     index, sign = symmetry.alignments(points, reference)
     expected = np.stack([symmetry.align(w, reference) for w in points])
     np.testing.assert_array_equal(sign * np.take_along_axis(points, index, 1), expected)
+
+
+@pytest.mark.parametrize("odd", [True, False])
+def test_alignment_of_deep_networks_finds_noisy_images(odd):
+    from jaxland.core.symmetry import DenseSymmetry
+
+    symmetry, rng = DenseSymmetry((4, 5, 4, 3, 2), odd), np.random.default_rng(2)
+    reference = rng.normal(size=symmetry.size)
+    near = reference + 0.2 * rng.normal(size=(40, symmetry.size))
+    images = np.stack([symmetry.random_image(w, rng) for w in near])
+    aligned = np.stack([symmetry.align(w, reference) for w in images])
+    found = np.isclose(((aligned - reference) ** 2).sum(1), ((near - reference) ** 2).sum(1))
+    assert found.mean() >= 0.9

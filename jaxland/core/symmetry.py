@@ -78,7 +78,7 @@ class DenseSymmetry:
     """Permutations (and sign flips, ``odd=True``) of the hidden units of a dense network made by ``jaxland.mlp``.
 
     Alignment is exact for one hidden layer (linear assignment with the better sign per unit) and coordinate descent
-    over layers for deeper networks.
+    over layers, from three starts, for deeper networks.
     """
 
     zero_modes = 0
@@ -108,65 +108,78 @@ class DenseSymmetry:
 
     def align(self, w: Vector, reference: Vector) -> Vector:
         """The image of w nearest to the reference; exact for one hidden layer."""
-        w, reference = np.array(w), np.asarray(reference)
-        best = np.inf
-        for _ in range(50):
-            for units in self.units:
-                w = self._align_layer(w, reference, units)
-            distance = float(np.sum((w - reference) ** 2))
-            if len(self.units) <= 1 or distance >= best - 1e-14 * (1.0 + best if np.isfinite(best) else 1.0):
-                break
-            best = distance
-        return w
+        w = np.asarray(w)
+        index, sign = self.alignments(w[None], reference)
+        return sign[0] * w[index[0]]
 
     def alignments(self, ws: np.ndarray, reference: Vector) -> tuple[np.ndarray, np.ndarray]:
         """Transformations that align many points [k, N] to one reference, as ``align`` does one by one.
 
+        Several hidden layers: coordinate descent from three starts (as it is; matched layer by layer from the inputs
+        up; from the outputs down), the nearest result being taken.
+
         Returns:
             index [k, N] and sign [k, N]: the aligned points are ``sign * take_along_axis(ws, index, 1)``.
         """
-        from scipy.optimize import linear_sum_assignment
-
         ws, reference = np.asarray(ws), np.asarray(reference)
-        moved = ws.copy()
-        index = np.tile(np.arange(ws.shape[1]), (len(ws), 1))
-        sign = np.ones(ws.shape)
+        depth = len(self.units)
+        if depth <= 1:
+            return self._descend(ws, reference, [])
+        starts: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = (
+            [],
+            [(self._incoming[k], self.units[k]) for k in range(depth)],
+            [(self._outgoing[k], self.units[k]) for k in reversed(range(depth))],
+        )
+        index, sign = self._descend(ws, reference, starts[0])
+        best = np.sum((sign * np.take_along_axis(ws, index, 1) - reference) ** 2, axis=1)
+        for start in starts[1:]:
+            index_, sign_ = self._descend(ws, reference, start)
+            distance = np.sum((sign_ * np.take_along_axis(ws, index_, 1) - reference) ** 2, axis=1)
+            nearer = distance < best - 1e-12 * (1.0 + best)
+            best = np.where(nearer, distance, best)
+            index, sign = np.where(nearer[:, None], index_, index), np.where(nearer[:, None], sign_, sign)
+        return index, sign
+
+    def _descend(
+        self, ws: np.ndarray, reference: Vector, first: list[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Match layers in turn until nothing gets nearer; ``first``: (compared, moved) weights of the first turn."""
+        index, sign = np.tile(np.arange(ws.shape[1]), (len(ws), 1)), np.ones(ws.shape)
         active, best = np.arange(len(ws)), np.full(len(ws), np.inf)
-        for _ in range(50):
-            for units in self.units:
-                overlap = np.einsum("hd,kgd->khg", reference[units], moved[active][:, units])
-                gain = np.abs(overlap) if self.odd else overlap
-                columns = np.array([linear_sum_assignment(g, maximize=True)[1] for g in gain])
-                step = np.tile(np.arange(ws.shape[1]), (len(active), 1))
-                step[:, units] = units[columns]
-                flip = np.ones((len(active), ws.shape[1]))
-                if self.odd:
-                    chosen = np.take_along_axis(overlap, columns[:, :, None], 2)
-                    flip[:, units] = np.where(chosen < 0, -1.0, 1.0)
+        moved = ws.copy()
+        for turn in range(50):
+            passes = first if turn == 0 and first else [(units, units) for units in self.units]
+            for compared, units in passes:
+                step, flip = self._match(moved[active], reference, compared, units)
                 moved[active] = flip * np.take_along_axis(moved[active], step, 1)
                 index[active] = np.take_along_axis(index[active], step, 1)
                 sign[active] = flip * np.take_along_axis(sign[active], step, 1)
             if len(self.units) <= 1:
                 break
             distance = np.sum((moved[active] - reference) ** 2, axis=1)
-            better = distance < best[active] - 1e-14 * (1.0 + np.where(np.isfinite(best[active]), best[active], 0.0))
+            known = np.where(np.isfinite(best[active]), best[active], 0.0)
+            nearer = (distance < best[active] - 1e-14 * (1.0 + known)) | (turn == 0)
             best[active] = distance
-            active = active[better]
+            active = active[nearer]
             if not len(active):
                 break
         return index, sign
 
-    def _align_layer(self, w: Vector, reference: Vector, units: np.ndarray) -> Vector:
+    def _match(
+        self, ws: np.ndarray, reference: Vector, compared: np.ndarray, units: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best assignment of one layer's units: index and sign [k, N]."""
         from scipy.optimize import linear_sum_assignment  # half a second to import: not needed by every user
 
-        mine, theirs = w[units], reference[units]
-        overlap = theirs @ mine.T
+        overlap = np.einsum("hd,kgd->khg", reference[compared], ws[:, compared])
         gain = np.abs(overlap) if self.odd else overlap
-        rows, cols = linear_sum_assignment(gain, maximize=True)
-        sign = np.where(overlap[rows, cols] < 0, -1.0, 1.0) if self.odd else np.ones(len(rows))
-        out = w.copy()
-        out[units[rows]] = sign[:, None] * mine[cols]
-        return out
+        columns = np.array([linear_sum_assignment(g, maximize=True)[1] for g in gain], int).reshape(len(ws), -1)
+        step, flip = np.tile(np.arange(ws.shape[1]), (len(ws), 1)), np.ones(ws.shape)
+        step[:, units] = units[columns]
+        if self.odd:
+            chosen = np.take_along_axis(overlap, columns[:, :, None], 2)
+            flip[:, units] = np.where(chosen < 0, -1.0, 1.0)
+        return step, flip
 
     def canonical(self, w: Vector) -> Vector:
         """Units signed and sorted by their product with a fixed pseudo-random vector."""
@@ -212,3 +225,21 @@ class DenseSymmetry:
     def describe(self) -> str:
         """Name."""
         return f"hidden-unit permutations{' and sign flips' if self.odd else ''} of {self.sizes}"
+
+
+def align_many(
+    symmetry: Symmetry | None, points: np.ndarray, reference: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of points [k, N] nearest to a reference: (aligned [k, N], index [k, N], sign [k, N]).
+
+    ``aligned = sign * take_along_axis(points, index, 1)``; a symmetry that cannot tell index and sign gives the
+    aligned points with identity index.
+    """
+    points = np.asarray(points, float)
+    index, sign = np.tile(np.arange(points.shape[1]), (len(points), 1)), np.ones(points.shape)
+    if symmetry is None or symmetry.order() == 1:
+        return points, index, sign
+    if hasattr(symmetry, "alignments"):
+        index, sign = symmetry.alignments(points, reference)
+        return sign * np.take_along_axis(points, index, 1), index, sign
+    return np.stack([symmetry.align(w, reference) for w in points]), index, sign
