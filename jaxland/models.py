@@ -137,9 +137,9 @@ def from_nnx(module: Any) -> Model:
     pure = nnx.to_pure_dict(params)
 
     def apply(p: PyTree, x: jax.Array) -> jax.Array:
-        state = jax.tree.map(lambda leaf: leaf, params)
+        state, *fixed = jax.tree.map(lambda leaf: leaf, (params, *rest))
         nnx.replace_by_pure_dict(state, p)
-        return nnx.merge(graph, state, *rest)(x)
+        return nnx.merge(graph, state, *fixed)(x)
 
     return Model(apply, pure, name=type(module).__name__)
 
