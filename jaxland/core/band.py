@@ -27,7 +27,7 @@ class Band(NamedTuple):
 def tangents(images: Float[Array, "K N"], energies: Float[Array, " K"]) -> Float[Array, "K N"]:
     """Unit tangents by the upwind rule of Henkelman & Jonsson (2000); bisecting where the energies tie.
 
-    At an extremum the larger energy difference weighs the vector to the higher neighbour. Ends get their only segment.
+    At an extremum the larger energy difference weighs the vector to the higher neighbour. An end gets its segment.
     """
     up = images[2:] - images[1:-1]
     down = images[1:-1] - images[:-2]
@@ -97,8 +97,8 @@ class _BandState(NamedTuple):
 class ElasticBand:
     """Relaxes ``images`` points between two ends; items are pairs [2, N], or [images, N] for a path to start from.
 
-    L-BFGS on the doubly nudged force without line search: the force is the gradient of nothing. The spring constant is
-    set at the first evaluation so that spring and true forces balance at the initial spacing. A band need not
+    L-BFGS on the doubly nudged force without line search: the force is the gradient of nothing. The spring constant
+    is set at the first evaluation so that spring and true forces balance at the initial spacing. A band need not
     converge: its maxima are starts for eigenvector-following.
     """
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ class Solver(Protocol):
 class Outcome(NamedTuple):
     """A finished job: its place among the items, how it ended, its result (host arrays)."""
 
-    index: int
+    job: int
     status: Status
     result: PyTree
 
@@ -99,7 +99,7 @@ def _select(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
 
 @lru_cache(maxsize=256)
 def _programs(
-    solver: Solver, evaluate: Callable, passes: int, together: int | None, mesh: Mesh | None
+    solver: Any, evaluate: Callable, passes: int, together: int | None, mesh: Mesh | None
 ) -> tuple[Callable, Callable]:
     """Compiled ``advance(states, idle, data)`` and ``refill(states, items, mask)``, a pair per solver and kernel."""
 
@@ -150,6 +150,7 @@ def _drive(
     data: PyTree,
     layout: Layout,
     mesh: Mesh | None,
+    share: int,
     emit: Callable[[Outcome], None],
     stopping: Callable[[], bool],
 ) -> None:
@@ -166,13 +167,13 @@ def _drive(
             return -1
 
     while True:
-        advance, refill = _programs(solver, evaluate, layout.passes, layout.together, mesh)
+        advance, refill = _programs(cast(Hashable, solver), evaluate, layout.passes, layout.together, mesh)
         held = np.full(lanes, -1)
         states: PyTree = None
         try:
             while not stopping():
                 fresh = np.zeros(lanes, bool)
-                for lane in np.flatnonzero(held < 0):
+                for lane in np.flatnonzero(held < 0)[: max(0, share - int(np.sum(held >= 0)))]:
                     held[lane] = draw()
                     fresh[lane] = held[lane] >= 0
                 if (held < 0).all():
@@ -233,8 +234,9 @@ def stream(
         source.put(index)
     done: queue.SimpleQueue = queue.SimpleQueue()
     halt = threading.Event()
-    x64 = bool(jax.config.jax_enable_x64)
-    device = jax.config.jax_default_device
+    config: Any = jax.config
+    x64 = bool(config.jax_enable_x64)
+    device = config.jax_default_device
 
     def stopping() -> bool:
         return halt.is_set() or (should_stop is not None and should_stop())
@@ -242,11 +244,13 @@ def stream(
     def work() -> None:
         try:
             with jax.enable_x64(x64), jax.default_device(device):
-                _drive(solver, evaluate, source, items, data, layout, mesh, done.put, stopping)
+                _drive(solver, evaluate, source, items, data, layout, mesh, share, done.put, stopping)
             done.put(None)
         except BaseException as error:
             done.put(error)
 
+    # No thread starts with more than its share, so that a short list of jobs is spread over all.
+    share = -(-len(items) // max(1, layout.threads))
     threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, layout.threads))]
     for thread in threads:
         thread.start()
@@ -269,12 +273,12 @@ def stream(
 def run(
     solver: Solver,
     evaluate: Callable[[PyTree, PyTree], PyTree],
-    items: Sequence[PyTree] | np.ndarray,
+    items: Sequence[PyTree],
     data: PyTree,
     **options: Any,
 ) -> list[Outcome]:
     """All outcomes in the order of the items; see ``stream``. Jobs dropped by ``should_stop`` are missing."""
-    return sorted(stream(solver, evaluate, items, data, **options), key=lambda outcome: outcome.index)
+    return sorted(stream(solver, evaluate, items, data, **options), key=lambda outcome: outcome.job)
 
 
 def map_rows(

@@ -7,7 +7,7 @@ rejected step costs one pass, not an inner loop.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,13 @@ class Minimum(NamedTuple):
     evaluations: jax.Array
 
 
+class Start(NamedTuple):
+    """Item of a quench: coordinates [N], and the longest step allowed (short steps stay in the start's basin)."""
+
+    x: Any
+    max_step: Any = 1.0
+
+
 def rms(g: Float[Array, " N"]) -> jax.Array:
     """Root mean square of a gradient."""
     return jnp.sqrt(jnp.mean(g * g))
@@ -39,6 +46,7 @@ def allowed_rise(energy: jax.Array) -> jax.Array:
 
 class _BFGSState(NamedTuple):
     x: jax.Array
+    max_step: jax.Array
     energy: jax.Array
     gradient: jax.Array
     inverse: jax.Array
@@ -62,20 +70,20 @@ def _status(
 class BFGS:
     """Quasi-Newton with the full inverse Hessian estimate [N, N]: fewest gradients while N^2 is cheap.
 
-    Steps are capped at ``max_step`` (Euclidean) and rejected if the energy rises by more than rounding noise, ten
-    times shorter next; evaluate with ``Kernel.first``.
+    Steps are capped at the start's ``max_step`` (Euclidean) and rejected if the energy rises by more than rounding
+    noise, ten times shorter next; evaluate with ``Kernel.first``.
     """
 
     tol: float = 1e-6
     max_evaluations: int = 5000
-    max_step: float = 1.0
 
-    def init(self, item: Float[Array, " N"]) -> _BFGSState:
-        """Start at the point ``item`` [N]."""
-        n, dtype = item.shape[0], item.dtype
+    def init(self, item: Start) -> _BFGSState:
+        """Start at ``item.x`` [N]."""
+        n, dtype = item.x.shape[0], item.x.dtype
         zero = jnp.zeros((), jnp.int32)
         return _BFGSState(
-            item,
+            item.x,
+            jnp.asarray(item.max_step, dtype),
             jnp.asarray(jnp.inf, dtype),
             jnp.zeros(n, dtype),
             jnp.eye(n, dtype=dtype),
@@ -117,7 +125,7 @@ class BFGS:
         energy = jnp.where(accept, values.energy, s.energy)
         gradient = jnp.where(accept, values.gradient, s.gradient)
         length = jnp.sqrt(ss)
-        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / self.max_step))
+        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / s.max_step))
         # Ten rejections in a row: the quadratic model is wrong, forget it.
         lost = scale < 1e-10
         inverse = jnp.where(lost, jnp.eye(n, dtype=x.dtype), inverse)
@@ -130,13 +138,13 @@ class BFGS:
         uphill = direction @ gradient > 0
         direction = jnp.where(uphill, -direction, direction)
         reach = jnp.sqrt(direction @ direction)
-        cap = self.max_step * jnp.where(lost, 1e-3, scale)
+        cap = s.max_step * jnp.where(lost, 1e-3, scale)
         step = direction * jnp.minimum(1.0, cap / jnp.where(reach > 0, reach, 1.0))
         evaluations = s.evaluations + 1
         stalled = lost & s.fresh & ~start
         status = _status(finite | ~start, rms(gradient), self.tol, evaluations, self.max_evaluations, stalled)
         scale = jnp.where(lost, 1e-3, scale).astype(x.dtype)
-        return _BFGSState(x, energy, gradient, inverse, step, scale, fresh, evaluations, status)
+        return _BFGSState(x, s.max_step, energy, gradient, inverse, step, scale, fresh, evaluations, status)
 
     def status(self, state: _BFGSState) -> jax.Array:
         """See ``lanes.Status``."""
@@ -149,6 +157,7 @@ class BFGS:
 
 class _LBFGSState(NamedTuple):
     x: jax.Array
+    max_step: jax.Array
     energy: jax.Array
     gradient: jax.Array
     steps: jax.Array
@@ -189,23 +198,23 @@ def two_loop(gradient: jax.Array, steps: jax.Array, changes: jax.Array, weights:
 class LBFGS:
     """Limited-memory BFGS without line search, as GMIN, OPTIM and pele do it; for N too large for N^2 storage.
 
-    Two-loop recursion, H0 = s.y/y.y, first step min(|g|, 1/|g|), reversed if uphill, capped at ``max_step``, accepted
-    if the energy rises by no more than rounding noise, else ten times shorter; forgets its history after ten
-    rejections. Evaluate with ``Kernel.first``.
+    Two-loop recursion, H0 = s.y/y.y, first step min(|g|, 1/|g|), reversed if uphill, capped at the start's
+    ``max_step``, accepted if the energy rises by no more than rounding noise, else ten times shorter; forgets its
+    history after ten rejections. Evaluate with ``Kernel.first``.
     """
 
     tol: float = 1e-6
     max_evaluations: int = 20000
-    max_step: float = 1.0
     history: int = 10
 
-    def init(self, item: Float[Array, " N"]) -> _LBFGSState:
-        """Start at the point ``item`` [N]."""
-        n, dtype = item.shape[0], item.dtype
+    def init(self, item: Start) -> _LBFGSState:
+        """Start at ``item.x`` [N]."""
+        n, dtype = item.x.shape[0], item.x.dtype
         zero = jnp.zeros((), jnp.int32)
         rows = jnp.zeros((self.history, n), dtype)
         return _LBFGSState(
-            item,
+            item.x,
+            jnp.asarray(item.max_step, dtype),
             jnp.asarray(jnp.inf, dtype),
             jnp.zeros(n, dtype),
             rows,
@@ -240,7 +249,7 @@ class LBFGS:
         energy = jnp.where(accept, values.energy, s.energy)
         gradient = jnp.where(accept, values.gradient, s.gradient)
         length = jnp.sqrt(ss)
-        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / self.max_step))
+        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / s.max_step))
         lost = scale < 1e-10
         weights = jnp.where(lost, 0.0, weights)
         empty = weights[0] == 0
@@ -249,13 +258,15 @@ class LBFGS:
         direction = jnp.where(empty, first, -two_loop(gradient, steps, changes, weights))
         direction = jnp.where(direction @ gradient > 0, -direction, direction)
         reach = jnp.sqrt(direction @ direction)
-        cap = self.max_step * jnp.where(lost, 1e-3, scale)
+        cap = s.max_step * jnp.where(lost, 1e-3, scale)
         step = direction * jnp.minimum(1.0, cap / jnp.where(reach > 0, reach, 1.0))
         evaluations = s.evaluations + 1
         stalled = lost & (s.weights[0] == 0) & ~start
         status = _status(finite | ~start, rms(gradient), self.tol, evaluations, self.max_evaluations, stalled)
         scale = jnp.where(lost, 1e-3, scale).astype(x.dtype)
-        return _LBFGSState(x, energy, gradient, steps, changes, weights, s.held, step, scale, evaluations, status)
+        return _LBFGSState(
+            x, s.max_step, energy, gradient, steps, changes, weights, s.held, step, scale, evaluations, status
+        )
 
     def status(self, state: _LBFGSState) -> jax.Array:
         """See ``lanes.Status``."""
@@ -324,22 +335,22 @@ class Newton:
 
     tol: float = 1e-9
     max_evaluations: int = 500
-    radius: float = 1.0
+    radius: float = 0.3
     max_radius: float = 10.0
     zero: float = 1e-8
 
-    def init(self, item: Float[Array, " N"]) -> _NewtonState:
-        """Start at the point ``item`` [N]."""
-        n, dtype = item.shape[0], item.dtype
+    def init(self, item: Start) -> _NewtonState:
+        """Start at ``item.x`` [N]."""
+        n, dtype = item.x.shape[0], item.x.dtype
         zero = jnp.zeros((), jnp.int32)
         return _NewtonState(
-            item,
+            item.x,
             jnp.asarray(jnp.inf, dtype),
             jnp.zeros(n, dtype),
             jnp.eye(n, dtype=dtype),
             jnp.zeros(n, dtype),
             -jnp.ones((), dtype),
-            jnp.asarray(self.radius, dtype),
+            jnp.minimum(self.radius, item.max_step).astype(dtype),
             jnp.zeros((), dtype),
             zero,
             zero,
@@ -362,7 +373,7 @@ class Newton:
         length = jnp.sqrt(s.step @ s.step)
         radius = jnp.where(~flat & (ratio < 0.25), 0.25 * length, s.radius)
         radius = jnp.where((ratio > 0.75) & (length > 0.9 * s.radius), 2.0 * s.radius, radius)
-        radius = jnp.where(start, self.radius, jnp.minimum(radius, self.max_radius)).astype(s.x.dtype)
+        radius = jnp.where(start, s.radius, jnp.minimum(radius, self.max_radius)).astype(s.x.dtype)
 
         x = jnp.where(accept, s.x + s.step, s.x)
         energy = jnp.where(accept, values.energy, s.energy)

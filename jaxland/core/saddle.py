@@ -32,10 +32,10 @@ class Saddle(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """Item of a search."""
+    """Item of a search: where to start, and the direction to follow first (zeros: the lowest mode), both [N]."""
 
-    x: Float[Array, " N"]
-    v: Float[Array, " N"]
+    x: Any
+    v: Any
 
 
 def following_step(slope: jax.Array, value: jax.Array) -> jax.Array:
@@ -63,9 +63,9 @@ class _ExactState(NamedTuple):
 class EigenvectorFollowing:
     """All modes at once, from exact Hessians (evaluate with ``Kernel.second``).
 
-    Steps s_i = +-2 g_i / [|l_i| (1 + sqrt(1 + 4 (g_i/l_i)^2))], + for the followed mode and - for the others, capped at
-    an adaptive radius. A start vector is followed by overlap until its mode is the lowest, then the lowest is. Ends
-    converged only at rms <= ``tol`` with exactly one eigenvalue below ``-zero``.
+    Steps s_i = +-2 g_i / [|l_i| (1 + sqrt(1 + 4 (g_i/l_i)^2))], + for the followed mode and - for the others, capped
+    at an adaptive radius. A start vector is followed by overlap until its mode is the lowest, then the lowest is.
+    Ends converged only at rms <= ``tol`` with exactly one eigenvalue below ``-zero``.
     """
 
     tol: float = 1e-9

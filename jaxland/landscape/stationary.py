@@ -1,0 +1,241 @@
+"""From starts to audited stationary points: quench, saddle search, downhill paths, bands, all through lanes.
+
+Every point handed out was evaluated once more, with its Hessian: rms gradient below tolerance, index as claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxland.core import band, lanes, quench, saddle
+from jaxland.core.lanes import Layout, Status
+from jaxland.errors import PrecisionError
+from jaxland.problem import Problem
+
+EXACT_SEARCH = 450
+EXACT_AUDIT = 2500
+
+
+class Point(NamedTuple):
+    """An audited stationary point.
+
+    Attributes:
+        x: coordinates [N]; energy; rms: rms gradient.
+        negative: the index, number of Hessian eigenvalues below -zero; flat: number within +-zero.
+        lowest: lowest eigenvalue (for a minimum: lowest that is not flat).
+        log_product: sum of ln of the positive eigenvalues; NaN where the Hessian was too large to diagonalise.
+        mode: eigenvector [N] of the lowest eigenvalue.
+    """
+
+    x: np.ndarray
+    energy: float
+    rms: float
+    negative: int
+    flat: int
+    lowest: float
+    log_product: float
+    mode: np.ndarray
+
+
+class TransitionState(NamedTuple):
+    """A saddle of index 1 and the minima its two downhill paths end in."""
+
+    saddle: Point
+    ends: tuple[Point, Point]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """When a point is stationary and when two are the same.
+
+    Attributes:
+        rms: largest rms gradient of a stored point.
+        zero: Hessian eigenvalues within +-zero count as flat.
+        energy: relative difference below which two energies may be the same point's.
+        distance: Euclidean distance after alignment below which they are.
+    """
+
+    rms: float = 1e-9
+    zero: float = 1e-8
+    energy: float = 1e-6
+    distance: float = 1e-2
+
+
+@lru_cache(maxsize=32)
+def _exact_audit(second: Callable, zero: float) -> Callable:
+    def audit(x: jax.Array, data: Any) -> tuple:
+        values = second(x, data)
+        modes, basis = jnp.linalg.eigh(values.hessian)
+        log_product = jnp.sum(jnp.where(modes > zero, jnp.log(jnp.where(modes > zero, modes, 1.0)), 0.0))
+        solid = jnp.where(jnp.abs(modes) > zero, modes, jnp.inf)
+        index, flat = jnp.sum(modes < -zero), jnp.sum(jnp.abs(modes) <= zero)
+        return values.energy, quench.rms(values.gradient), index, flat, jnp.min(solid), log_product, basis[:, 0]
+
+    return audit
+
+
+@lru_cache(maxsize=32)
+def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) -> Callable:
+    def audit(x: jax.Array, data: Any) -> tuple:
+        values = first(x, data)
+        n = x.shape[0]
+        start = jax.random.normal(jax.random.key(0), (n,), x.dtype)
+
+        def apply(v: jax.Array) -> jax.Array:
+            return product(x, v, data)
+
+        low, v, _ = saddle.lowest_pair(apply, start, steps)
+        # The second lowest, with the first lifted out of the way.
+        second, _, _ = saddle.lowest_pair(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps)
+        index = (low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32)
+        flat = (jnp.abs(low) <= zero).astype(jnp.int32)
+        nan = jnp.asarray(jnp.nan, x.dtype)
+        return values.energy, quench.rms(values.gradient), index, flat, low, nan, v
+
+    return audit
+
+
+class Engine:
+    """Quenches, saddle searches and bands of one problem, each in batches through lanes.
+
+    Args:
+        problem: in float64.
+        tolerances: see ``Tolerances``.
+        layout: of the lanes; default by device.
+        should_stop: asked between blocks of passes.
+
+    Raises:
+        PrecisionError: the problem is not in float64.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        tolerances: Tolerances | None = None,
+        *,
+        layout: Layout | None = None,
+        max_step: float = 1.0,
+        images: int = 11,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        if problem.dtype != np.float64:
+            raise PrecisionError(
+                f"landscapes need float64, the problem is {problem.dtype}: build it inside "
+                "`with jax.enable_x64(True):` (the jaxland command does so by itself)"
+            )
+        self.problem, self.kernel = problem, problem.kernel
+        self.tolerances = tolerances or Tolerances()
+        self.layout, self.should_stop = layout or Layout.default(), should_stop
+        self.images, self.max_step = images, max_step
+        self.exact = problem.size <= EXACT_SEARCH
+        self.evaluations = 0
+        kernel, tol = self.kernel, self.tolerances
+        if problem.size <= EXACT_AUDIT:
+            self._audit = _exact_audit(kernel.second, tol.zero)
+        else:
+            self._audit = _lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
+
+    def _run(self, solver: Any, evaluate: Callable, items: Sequence[Any]) -> list[Any]:
+        """Results in the order of the items; None where the lane did not end usably."""
+        out: list[Any] = [None] * len(items)
+        for outcome in lanes.stream(
+            solver, evaluate, items, self.kernel.data, layout=self.layout, should_stop=self.should_stop
+        ):
+            self.evaluations += int(outcome.result.evaluations)
+            if outcome.status in (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED):
+                out[outcome.job] = (outcome.status, outcome.result)
+        return out
+
+    def audit(self, xs: Sequence[np.ndarray]) -> list[Point]:
+        """Energy, gradient, Hessian spectrum at each of the points [N]."""
+        rows = lanes.map_rows(self._audit, list(xs), self.kernel.data, batch=8)
+        self.evaluations += len(rows)
+        return [
+            Point(np.asarray(x), float(e), float(r), int(i), int(f), float(low), float(lp), np.asarray(v))
+            for x, (e, r, i, f, low, lp, v) in zip(xs, rows)
+        ]
+
+    def quench(self, starts: Sequence[np.ndarray], *, max_step: float | None = None) -> list[Point | None]:
+        """The minimum below each start [N]; None where none was reached and verified.
+
+        Quasi-Newton to a loose tolerance, then Newton with exact Hessians to the tight one (L-BFGS throughout where
+        the Hessian is too large), then the audit.
+        """
+        step, tol = self.max_step if max_step is None else max_step, self.tolerances
+        first, second = self.kernel.first, self.kernel.second
+        items = [quench.Start(np.asarray(x, np.float64), np.float64(step)) for x in starts]
+        if self.exact:
+            loose = self._run(quench.BFGS(1e-5, 4000), first, items)
+            live = [i for i, got in enumerate(loose) if got is not None]
+            newton = quench.Newton(tol.rms, 500, zero=tol.zero)
+            tight = self._run(newton, second, [quench.Start(loose[i][1].x, step) for i in live])
+        else:
+            live = list(range(len(starts)))
+            tight = self._run(quench.LBFGS(tol.rms, 50_000), first, items)
+        ended = [(i, got[1].x) for i, got in zip(live, tight) if got is not None and got[0] == Status.CONVERGED]
+        out: list[Point | None] = [None] * len(starts)
+        for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
+            if point.negative == 0 and point.rms <= tol.rms and np.isfinite(point.energy):
+                out[i] = point
+        return out
+
+    def saddles(self, guesses: Sequence[saddle.Guess]) -> list[Point | None]:
+        """The saddle of index 1 reached from each guess; None where none was reached and verified."""
+        tol = self.tolerances
+        if self.exact:
+            following = saddle.EigenvectorFollowing(tol.rms, 300, zero=tol.zero)
+            found = self._run(following, self.kernel.second, guesses)
+        else:
+            found = self._run(saddle.HybridFollowing(tol.rms, 3000), saddle.softest_of(self.kernel), guesses)
+        ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
+        out: list[Point | None] = [None] * len(guesses)
+        for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
+            if point.negative == 1 and point.rms <= tol.rms and np.isfinite(point.energy):
+                out[i] = point
+        return out
+
+    def downhill(self, saddles: Sequence[Point]) -> list[TransitionState | None]:
+        """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
+        starts = []
+        for point in saddles:
+            # Far enough for the energy to fall by well more than rounding, near enough to stay on the path.
+            delta = float(np.clip(np.sqrt(2e-7 / max(abs(point.lowest), 1e-12)), 1e-3, 0.1))
+            starts += [point.x + delta * point.mode, point.x - delta * point.mode]
+        ends = self.quench(starts, max_step=0.2 * self.max_step)
+        out: list[TransitionState | None] = []
+        for k, point in enumerate(saddles):
+            a, b = ends[2 * k], ends[2 * k + 1]
+            good = a is not None and b is not None and max(a.energy, b.energy) < point.energy
+            out.append(TransitionState(point, (a, b)) if good and a is not None and b is not None else None)
+        return out
+
+    def transition_states(self, guesses: Sequence[saddle.Guess]) -> list[TransitionState | None]:
+        """``saddles`` and ``downhill`` in one."""
+        points = self.saddles(guesses)
+        live = [i for i, point in enumerate(points) if point is not None]
+        out: list[TransitionState | None] = [None] * len(guesses)
+        for i, ts in zip(live, self.downhill([p for p in points if p is not None])):
+            out[i] = ts
+        return out
+
+    def bands(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[saddle.Guess]]:
+        """Candidates for transition states between each pair of (aligned) minima: local maxima, highest first."""
+        solver = band.ElasticBand(self.images, max_step=0.2 * self.max_step)
+        items = [np.stack([a, b]) for a, b in pairs]
+        out: list[list[saddle.Guess]] = []
+        for got in self._run(solver, band.along_band(self.kernel.first), items):
+            if got is None:
+                out.append([])
+                continue
+            images, energies, tangents, _ = got[1]
+            peaks = [k for k in range(1, len(energies) - 1) if energies[k] >= max(energies[k - 1], energies[k + 1])]
+            peaks.sort(key=lambda k: -energies[k])
+            out.append([saddle.Guess(images[k], tangents[k]) for k in peaks[:3]])
+        return out
