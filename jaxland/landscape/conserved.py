@@ -9,8 +9,8 @@ Definitions used throughout, for a group of k minima aligned to its lowest one:
 
 - std_j: standard deviation (divisor k - 1) of weight j over the group; mean_j: its mean; relative std: their ratio.
 - conserved: std_j < n (``threshold``, 0.01).
-- live: abs(mean_j) > max(3 n, 0.05 r), r being the root mean square of all weights of that layer (biases left out)
-  over the group; a weight that is not live is dead.
+- live: rms_j > max(3 n, 0.05 r), rms_j being the root mean square of weight j over the group, r that of all weights
+  of its layer (biases left out); a weight that is not live is dead: about 0 in every minimum.
 - null: the same numbers for ``draws`` random groups of the same size (at most ``null_members``) of *other* minima,
   each aligned to its own lowest member and then brought to the frame of the tested group. p = (1 + number of random
   groups that do as well) / (1 + draws); q after Benjamini & Hochberg (1995).
@@ -43,9 +43,9 @@ from jaxland.landscape.tree import LevelCut, level_cut
 LIVE_SHARE = 0.05
 
 
-def _live(mean: np.ndarray, square: np.ndarray, layout: Layout, threshold: float) -> np.ndarray:
+def _live(square: np.ndarray, layout: Layout, threshold: float) -> np.ndarray:
     """bool [..., N] by the definition at the top; ``square`` are the mean squares over the group."""
-    floor = np.full(mean.shape, 3 * threshold)
+    floor = np.full(square.shape, 3 * threshold)
     for depth in np.unique(layout.layer):
         for bias in (False, True):
             here = (layout.layer == depth) & (layout.bias == bias)
@@ -54,7 +54,7 @@ def _live(mean: np.ndarray, square: np.ndarray, layout: Layout, threshold: float
             if here.any() and scale.any():
                 size = np.sqrt(square[..., scale].mean(-1, keepdims=True))
                 floor[..., here] = np.maximum(floor[..., here], LIVE_SHARE * size)
-    return np.abs(mean) > floor
+    return np.sqrt(square) > floor
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,7 +371,7 @@ def _measure(
     mean, std = aligned.mean(0), aligned.std(0, ddof=1)
     square = (aligned**2).mean(0)
     conserved = std < threshold
-    live = _live(mean, square, layout, threshold)
+    live = _live(square, layout, threshold)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(mean != 0, std / np.abs(mean), np.inf)
     level, node = (int(part) for part in name.split("_"))
@@ -383,7 +383,7 @@ def _measure(
         p, p_group, p_spread, counts, kind = missing, float("nan"), float("nan"), np.zeros(0, int), "none"
     else:
         null_std, null_mean, null_square, kind = null
-        null_keep = (null_std < threshold) & _live(null_mean, null_square, layout, threshold)
+        null_keep = (null_std < threshold) & _live(null_square, layout, threshold)
         counts = null_keep.sum(1)
         p = (1 + (null_std <= std).sum(0)) / (1 + draws)
         p_group = float((1 + (counts >= count).sum()) / (1 + draws)) if count else 1.0
@@ -420,7 +420,7 @@ def _measure(
         layout=layout,
         inputs=inputs,
         sources=sources,
-        sweep=_sweep(layout, std, mean, square, null, threshold),
+        sweep=_sweep(layout, std, square, null, threshold),
     )
 
 
@@ -460,7 +460,6 @@ def _null(
 def _sweep(
     layout: Layout,
     std: np.ndarray,
-    mean: np.ndarray,
     square: np.ndarray,
     null: tuple[np.ndarray, np.ndarray, np.ndarray, str] | None,
     threshold: float,
@@ -468,13 +467,13 @@ def _sweep(
     thresholds = threshold * np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
     count, expected, p = [], [], []
     for n in thresholds:
-        own = int(((std < n) & _live(mean, square, layout, n)).sum())
+        own = int(((std < n) & _live(square, layout, n)).sum())
         count.append(own)
         if null is None:
             expected.append(np.nan)
             p.append(np.nan)
             continue
-        chance = ((null[0] < n) & _live(null[1], null[2], layout, n)).sum(1)
+        chance = ((null[0] < n) & _live(null[2], layout, n)).sum(1)
         expected.append(chance.mean())
         p.append((1 + (chance >= own).sum()) / (1 + len(chance)) if own else 1.0)
     return ThresholdSweep(thresholds, np.array(count), np.array(expected), np.array(p))

@@ -176,7 +176,7 @@ class LevelCut:
         return pd.DataFrame(rows, columns=["group", "level", "energy", "members", "lowest"])
 
 
-def default_levels(tree: MergeTree, target: int = 40, limit: int = 150) -> tuple[float, float]:
+def default_levels(tree: MergeTree, target: int = 40, limit: int = 500) -> tuple[float, float]:
     """(first, delta): a round delta with some ``target`` levels over 95 % of the merges; ``first`` above all."""
     lowest = float(tree.leaf_energies.min())
     top = float(max(tree.leaf_energies.max(), tree.energies.max() if len(tree.energies) else lowest))
