@@ -22,9 +22,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor
+    from jaxland.cli import doctor, explore
 
-    for module in (doctor,):
+    for module in (explore, doctor):
         module.register(app)
 
 

@@ -306,7 +306,9 @@ def trust_region_step(
         newton = mu + (reach / radius - 1.0) * square / (q @ (q / shifted) + tiny)
         return jnp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)), low, high
 
-    mu, _, _ = jax.lax.fori_loop(0, 8, refine, (low + 1e-3 * (high - low), low, high))
+    # The lowest mode alone bounds mu from below; from there Newton's iterations approach the root monotonically.
+    low = jnp.maximum(low, jnp.abs(gradient[0]) / radius - lowest)
+    mu, _, _ = jax.lax.fori_loop(0, 8, refine, (low, low, jnp.maximum(low, high)))
     step = -gradient / (values + jnp.where(inside, 0.0, mu))
     reach = jnp.sqrt(step @ step)
     return step * jnp.minimum(1.0, radius / (reach + tiny))
