@@ -71,7 +71,7 @@ def lanczos_step(state: LanczosState, product: Float[Array, " n"]) -> LanczosSta
     depth, n = state.basis.shape
     alive = (jnp.vdot(state.query, state.query) > 0.5) & (state.filled < depth)
     at = jnp.minimum(state.filled, depth - 1)
-    basis = jnp.where(alive, state.basis.at[at].set(state.query), state.basis)
+    basis = state.basis.at[at].set(jnp.where(alive, state.query, state.basis[at]))
     diagonal = jnp.where(alive, state.diagonal.at[at].set(state.query @ product), state.diagonal)
     scale = jnp.linalg.norm(product)
     w = product
@@ -169,13 +169,23 @@ class Quadrature(NamedTuple):
         return np.sum(np.where(weights > 0, weights * f(np.where(weights > 0, nodes, 1.0)), 0.0), axis=1)
 
 
-def quadrature(product: Product, start: Float[Array, " n"], depth: int) -> tuple[jax.Array, jax.Array]:
-    """Nodes [depth] and weights [depth] of one start vector; weight 0 marks unused entries. Pure."""
-    depth = min(depth, start.size)
-    state = jax.lax.fori_loop(0, depth, lambda _, s: lanczos_step(s, product(s.query)), lanczos_init(start, depth))
-    found = ritz(state)
+def quadrature(product: Product, starts: Float[Array, "k n"], depth: int) -> tuple[jax.Array, jax.Array]:
+    """Nodes [k, depth] and weights [k, depth] of k start vectors; weight 0 marks unused entries. Pure.
+
+    Args:
+        product: ``V[k, n] -> V A [k, n]``.
+        starts: not zero.
+        depth: products with each.
+    """
+    depth = min(depth, starts.shape[1])
+
+    def advance(_: Any, states: LanczosState) -> LanczosState:
+        return jax.vmap(lanczos_step)(states, product(states.query))
+
+    first = jax.vmap(lambda v: lanczos_init(v, depth))(starts)
+    found = jax.vmap(ritz)(jax.lax.fori_loop(0, depth, advance, first))
     finite = jnp.isfinite(found.values)
-    return jnp.where(finite, found.values, 0), jnp.where(finite, found.coefficients[0] ** 2, 0)
+    return jnp.where(finite, found.values, 0), jnp.where(finite, found.coefficients[:, 0] ** 2, 0)
 
 
 # -- a factorisation that grows --------------------------------------------------------------------------------------

@@ -1,1 +1,40 @@
-"""Influence, uncertainty and extrapolation from one treatment of the training loss's Hessian."""
+"""Which training data a prediction rests on, how sure it is, whether it extrapolates: one treatment of the Hessian.
+
+After Dawid, Huembeli, Tomza, Lewenstein & Dauphin, MLST 3 (2022).
+"""
+
+from jaxland.hessian.curvature import Curvature, CurvatureWarning, curvature
+from jaxland.hessian.ensemble import Minima, MinimaExtrapolation, MinimaInfluence, MinimaUncertainty, minima
+from jaxland.hessian.extrapolation import Extrapolation, extrapolation
+from jaxland.hessian.influence import DampingSweep, Influence, SelfInfluence, damping_sweep, influence, self_influence
+from jaxland.hessian.spectrum import Spectrum, null_coordinates, spectra, spectrum
+from jaxland.hessian.uncertainty import Uncertainty, resampled_steps, uncertainty
+
+load = Curvature.load
+
+__all__ = [
+    "Curvature",
+    "CurvatureWarning",
+    "DampingSweep",
+    "Extrapolation",
+    "Influence",
+    "Minima",
+    "MinimaExtrapolation",
+    "MinimaInfluence",
+    "MinimaUncertainty",
+    "SelfInfluence",
+    "Spectrum",
+    "Uncertainty",
+    "curvature",
+    "damping_sweep",
+    "extrapolation",
+    "influence",
+    "load",
+    "minima",
+    "null_coordinates",
+    "resampled_steps",
+    "self_influence",
+    "spectra",
+    "spectrum",
+    "uncertainty",
+]

@@ -1,0 +1,259 @@
+"""Whether a prediction extrapolates: local ensembles (LEES; Madras, Atwood & D'Amour 2020).
+
+    E_m(x) = |U^T grad f(x)| = sqrt(|grad f|^2 - |V_m^T grad f|^2)
+
+with V_m the top m eigenvectors of H and U all others: how far the prediction can move along directions that the
+training data do not fix. Only V_m is needed. The soft score |e (|H| + e)^-1 grad f| needs no m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxland.core import eigen
+from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
+from jaxland.hessian.curvature import Curvature
+from jaxland.hessian.quantity import quantity, query_points
+
+ORDERS = ("signed", "magnitude")
+
+
+@dataclass(frozen=True, eq=False)
+class Extrapolation:
+    """Local-ensemble scores of T test points.
+
+    Attributes:
+        scores: E_m at the chosen m [T].
+        m: modes dropped.
+        threshold: eigenvalue the dropped modes lie above, where one was used.
+        sweep: E_m for m = 0..M [T, M + 1].
+        eigenvalues: of the M resolved modes, in the order they are dropped.
+        residuals: |H v - value v| of those modes; 0 from a dense factorisation.
+        soft: soft score [T] at scale ``softness``.
+        value: f [T].
+        of, order, kind: how it was computed.
+        warnings: what to distrust.
+    """
+
+    scores: Float[np.ndarray, " T"]
+    m: int
+    threshold: float | None
+    sweep: Float[np.ndarray, "T M1"]
+    eigenvalues: Float[np.ndarray, " M"]
+    residuals: Float[np.ndarray, " M"]
+    soft: Float[np.ndarray, " T"]
+    softness: float
+    value: Float[np.ndarray, " T"]
+    of: str
+    order: str
+    kind: str
+    warnings: tuple[str, ...] = ()
+
+    def at(self, m: int) -> Float[np.ndarray, " T"]:
+        """Scores with m modes dropped."""
+        if not 0 <= m < self.sweep.shape[1]:
+            raise ArgumentError(f"m must be 0..{self.sweep.shape[1] - 1} (the modes resolved), got {m}")
+        return self.sweep[:, m]
+
+    def to_pandas(self) -> Any:
+        """One row per test point."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "test point": np.arange(len(self.scores)),
+                self.of: self.value,
+                f"LEES (m = {self.m})": self.scores,
+                "soft score": self.soft,
+                "gradient norm": self.sweep[:, 0],
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False, max_rows=20)
+
+
+def default_quantity(curvature: Curvature) -> str:
+    """ "logit" for classifiers (far better than the loss at finding unseen classes), else "output" or "loss"."""
+    from jaxland.hessian.uncertainty import default_quantity as of_uncertainty
+
+    name = of_uncertainty(curvature)
+    return "logit" if name == "probability" else name
+
+
+def extrapolation(
+    curvature: Curvature,
+    test: Any,
+    *,
+    of: str | Callable[[Any, Any], Any] | None = None,
+    target: int | None = None,
+    m: int | None = None,
+    threshold: float | None = None,
+    order: str = "signed",
+    softness: float | None = None,
+    max_products: int = 1000,
+    batch: int = 32,
+) -> Extrapolation:
+    """Local-ensemble extrapolation scores, with the sweep over m.
+
+    Args:
+        curvature: from ``hessian.curvature``; its damping does not enter.
+        test: x, or (x, y) where the quantity needs targets.
+        of, target: see ``quantity``; default the logit of the predicted class, or the output (regression).
+        m: number of top modes to drop.
+        threshold: or drop the modes with eigenvalue (modulus, for order "magnitude") above this; default 1e-3 times
+            the largest.
+        order: "signed": by eigenvalue, negative modes stay in U (Dawid et al. 2022); "magnitude": by modulus (Madras
+            et al. 2020).
+        softness: e of the soft score; default the threshold, or the modulus of the last dropped eigenvalue.
+        max_products: most Lanczos vectors, without a dense factorisation.
+        batch: test points treated together.
+
+    Raises:
+        ConvergenceError: the modes asked for cannot be resolved within ``max_products``.
+        ProblemError, ArgumentError, DataError: a plain energy, or arguments and points that do not fit.
+    """
+    problem = curvature.problem
+    if problem.loss is None:
+        raise ProblemError("extrapolation needs a prediction; this problem is a plain energy")
+    if order not in ORDERS:
+        raise ArgumentError(f"order must be 'signed' or 'magnitude', got {order!r}")
+    if m is not None and threshold is not None:
+        raise ArgumentError("give either m or threshold, not both")
+    if m is not None and not 0 <= m < curvature.size:
+        raise ArgumentError(f"m must be 0..{curvature.size - 1}, got {m}")
+    if threshold is not None and not threshold > 0:
+        raise ArgumentError(f"threshold must be positive, got {threshold}")
+    f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
+    x, y = query_points(problem, test, f.needs_y)
+    if m is None and threshold is None:
+        threshold = 1e-3 * curvature.highest
+    if curvature.method == "explicit":
+        values, vectors, residuals = _dense_modes(curvature, order)
+        chosen = int(np.sum(_key(values, order) > threshold)) if m is None else m
+    else:
+        values, vectors, residuals, chosen = _lanczos_modes(curvature, order, m, threshold, max_products)
+    softness = _softness(softness, threshold, values, chosen, order, curvature.highest)
+    sweep, soft = [], []
+    count = len(jax.tree.leaves(x)[0])
+    for start in range(0, count, batch):
+        block = jax.tree.map(lambda a, start=start: a[start : start + batch], (x, y))
+        gradients = f.gradients(problem.w, *block)
+        if not bool(jnp.isfinite(gradients).all()):
+            raise ConvergenceError(f"the gradient of {f.name} is not finite for a test point from row {start} on")
+        known, rest = _split(np.asarray(gradients, float), vectors)
+        outside = np.sum(rest**2, axis=1, keepdims=True)
+        tails = np.cumsum(known[:, ::-1] ** 2, axis=1)[:, ::-1]
+        sweep.append(np.sqrt(np.concatenate([tails + outside, outside], axis=1)))
+        inside = np.sum((known * softness / (np.abs(values) + softness)) ** 2, axis=1)
+        soft.append(np.sqrt(inside + _soft_outside(curvature, rest, softness)))
+    every = np.concatenate(sweep)
+    return Extrapolation(
+        every[:, chosen],
+        chosen,
+        threshold,
+        every,
+        values,
+        residuals,
+        np.concatenate(soft),
+        softness,
+        np.asarray(f.values(problem.w, x, y), float),
+        f.name,
+        order,
+        curvature.kind,
+        curvature.warnings,
+    )
+
+
+def _key(values: np.ndarray, order: str) -> np.ndarray:
+    return np.abs(values) if order == "magnitude" else values
+
+
+def _softness(
+    given: float | None, threshold: float | None, values: np.ndarray, m: int, order: str, highest: float
+) -> float:
+    if given is not None:
+        if not given > 0:
+            raise ArgumentError(f"softness must be positive, got {given}")
+        return float(given)
+    if threshold is not None:
+        return float(threshold)
+    return max(float(_key(values, order)[m - 1]) if m else highest, float(np.finfo(float).tiny))
+
+
+def _dense_modes(curvature: Curvature, order: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    values, vectors = curvature.eigensystem()
+    at = np.argsort(-_key(values, order), kind="stable")
+    return values[at], vectors[at], np.zeros(len(values))
+
+
+def _lanczos_modes(
+    curvature: Curvature, order: str, m: int | None, threshold: float | None, max_products: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Modes that are resolved, from the top down, and how many of them to drop."""
+    if m == 0:
+        return np.zeros(0), np.zeros((0, curvature.size)), np.zeros(0), 0
+    fact = curvature.factorisation()
+    if fact is None:
+        fact = curvature.modes(0, 1, tolerance=1e-3, max_products=64).factorisation
+    limit = min(max_products, curvature.size)
+    while True:
+        values, coefficients, residuals = eigen.ritz_pairs(fact)
+        at = np.argsort(-_key(values, order), kind="stable")
+        key = _key(values, order)[at]
+        level = threshold if threshold is not None else (float(abs(key[m - 1])) if m and m <= len(key) else np.inf)
+        good = residuals[at] <= (1e-4 if threshold is None else 1e-3) * max(level, 1e-300)
+        settled = len(good) if good.all() else int(np.argmin(good))
+        above = int(np.sum(key > threshold)) if threshold is not None else int(m or 0)
+        if fact.exhausted or (len(key) >= above + 1 and settled >= above and np.isfinite(level)):
+            break
+        if fact.filled >= limit:
+            smallest = f"{key[settled - 1]:.2g} ({settled} modes)" if settled else "none"
+            raise ConvergenceError(
+                f"{above} modes lie above the cut but only {settled} are resolved after {fact.filled} Lanczos "
+                f"vectors (smallest resolved eigenvalue: {smallest}): the cut lies in an unresolved cluster. Raise "
+                f"max_products, cut higher, or use the soft score with softness={level:.2g} and a higher threshold"
+            )
+        fact = eigen.extend(fact, curvature._bound_product, min(32, limit - fact.filled))
+        curvature._cache["krylov"] = fact
+    keep = at[: max(settled, above)] if not fact.exhausted else at
+    vectors = np.asarray(eigen.combine(fact, coefficients[:, keep]), float)
+    return values[keep], vectors, residuals[keep], above
+
+
+def _split(gradients: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Components along the modes [T, M] and what is left [T, N]; nothing is left of a full basis."""
+    known = gradients @ vectors.T
+    if len(vectors) == vectors.shape[1]:
+        return known, np.zeros_like(gradients)
+    rest = gradients - known @ vectors
+    return known, rest - (rest @ vectors.T) @ vectors
+
+
+@partial(jax.jit, static_argnames=("product", "depth"))
+def _quadrature(product: Any, starts: jax.Array, args: tuple[Any, ...], depth: int) -> tuple[jax.Array, jax.Array]:
+    return eigen.quadrature(lambda v: product(v, *args), starts, depth)
+
+
+def _soft_outside(curvature: Curvature, rest: np.ndarray, softness: float, depth: int = 48) -> np.ndarray:
+    """|e (|H| + e)^-1 r|^2 for what the modes leave over, by Lanczos quadrature."""
+    size = np.sum(rest**2, axis=1)
+    total = np.zeros(len(rest))
+    live = np.flatnonzero(size > 1e-30)
+    lanes = int(np.clip(2**27 // (depth * curvature.size), 1, 16))
+    for start in range(0, len(live), lanes):
+        part = live[start : start + lanes]
+        padded = np.resize(part, lanes)
+        starts = jnp.asarray(rest[padded] / np.sqrt(size[padded])[:, None], curvature.problem.dtype)
+        args = (curvature.problem.w, curvature.products.data)
+        quad = eigen.Quadrature(*_quadrature(curvature.products.product, starts, args, depth))
+        total[part] = quad.apply(lambda v: (softness / (np.abs(v) + softness)) ** 2)[: len(part)] * size[part]
+    return total

@@ -1,0 +1,350 @@
+"""Which training examples a prediction rests on (Koh & Liang 2017; RelatIF: Barshan et al. 2020).
+
+    I_i = (1/n) grad f . H_d^-1 g_i        predicted change of f when example i is removed
+
+For f a loss: positive where the example helped. No n x N array is ever formed: H_d^-1 grad f is found for the test
+points and streamed against the data.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
+from jaxland.hessian.curvature import Curvature
+from jaxland.hessian.quantity import quantity, query_points
+
+SIGNS = ("removal", "upweight")
+
+
+@dataclass(frozen=True, eq=False)
+class SelfInfluence:
+    """How strongly each training example bears on itself.
+
+    Attributes:
+        values: g_i . H_d^-1 g_i [n].
+        length: |H_d^-1 g_i| [n], what RelatIF divides by.
+        residuals: of the solves [n].
+    """
+
+    values: Float[np.ndarray, " n"]
+    length: Float[np.ndarray, " n"]
+    residuals: Float[np.ndarray, " n"]
+
+    def to_pandas(self) -> Any:
+        """One row per training example."""
+        import pandas as pd
+
+        return pd.DataFrame({"example": np.arange(len(self.values)), "self_influence": self.values})
+
+
+@dataclass(frozen=True, eq=False)
+class DampingSweep:
+    """How much the ranking of training examples depends on the damping.
+
+    Attributes:
+        dampings: ascending [s].
+        positive_definite: whether the solves went through without negative curvature [s].
+        to_first: Spearman correlation of each row's influence with that at ``dampings[first]``, least over test
+            points [s].
+        to_next: the same between neighbouring dampings [s]; NaN for the last.
+        first: index of the damping in use.
+    """
+
+    dampings: np.ndarray
+    positive_definite: np.ndarray
+    to_first: np.ndarray
+    to_next: np.ndarray
+    first: int
+
+    def to_pandas(self) -> Any:
+        """One row per damping."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "damping": self.dampings,
+                "positive definite": self.positive_definite,
+                "rank correlation with the one in use": self.to_first,
+                "rank correlation with the next": self.to_next,
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """Influence of n training examples on T test points.
+
+    Attributes:
+        values: I [T, n]; None where only the top was asked for.
+        quantity: value of f at each test point [T].
+        self_influence: g_i . H_d^-1 g_i and |H_d^-1 g_i|, where computed.
+        most_positive, most_negative: indices [T, top] of the examples with the largest and smallest I.
+        positive_values, negative_values: their I [T, top].
+        residuals, iterations: of the solves [T].
+        of, sign, kind, method, damping: how it was computed.
+        warnings: what to distrust.
+        sweep: dependence on the damping, where jaxland chose it.
+    """
+
+    values: Float[np.ndarray, "T n"] | None
+    quantity: Float[np.ndarray, " T"]
+    self_influence: SelfInfluence | None
+    most_positive: Int[np.ndarray, "T top"]
+    most_negative: Int[np.ndarray, "T top"]
+    positive_values: Float[np.ndarray, "T top"]
+    negative_values: Float[np.ndarray, "T top"]
+    residuals: np.ndarray
+    iterations: np.ndarray
+    of: str
+    sign: str
+    kind: str
+    method: str
+    damping: float
+    warnings: tuple[str, ...] = ()
+    sweep: DampingSweep | None = field(default=None, repr=False)
+
+    def _matrix(self) -> np.ndarray:
+        if self.values is None:
+            raise ArgumentError("the full matrix was not kept: call influence without top, or with full=True")
+        return self.values
+
+    def relatif(self, kind: str = "theta") -> Float[np.ndarray, "T n"]:
+        """RelatIF [T, n]: "theta" divides by |H_d^-1 g_i|, "l" by sqrt(g_i . H_d^-1 g_i); 0 where the gradient is 0.
+
+        Raises:
+            ArgumentError: self-influence was not computed, or kind unknown.
+            ConvergenceError: "l" with negative self-influence (H_d not positive definite).
+        """
+        if self.self_influence is None:
+            raise ArgumentError(
+                "RelatIF needs the self-influence of every example: call influence(..., relative=True)"
+            )
+        if kind not in ("theta", "l"):
+            raise ArgumentError(f"kind must be 'theta' or 'l', got {kind!r}")
+        if kind == "theta":
+            scale = self.self_influence.length
+        else:
+            values = self.self_influence.values
+            if values.min() < 0:
+                raise ConvergenceError(
+                    f"example {int(values.argmin())} has negative self-influence: H_d is not positive definite, "
+                    "raise the damping above the lowest eigenvalue's modulus"
+                )
+            scale = np.sqrt(values)
+        return np.where(scale > 0, self._matrix() / np.where(scale > 0, scale, 1), 0.0)
+
+    def groups(self, labels: Any) -> tuple[np.ndarray, Float[np.ndarray, "T g"]]:
+        """Names of groups and the sum of I over each: predicted change of f when the whole group is removed."""
+        labels, values = np.asarray(labels), self._matrix()
+        if labels.shape != (values.shape[1],):
+            raise ArgumentError(
+                f"labels must have one entry for each of {values.shape[1]} examples, got {labels.shape}"
+            )
+        names, at = np.unique(labels, return_inverse=True)
+        return names, values @ np.eye(len(names))[at]
+
+    def to_pandas(self) -> Any:
+        """The most positive and most negative examples of every test point, one row each."""
+        import pandas as pd
+
+        rows = []
+        for t in range(len(self.quantity)):
+            for which, index, value in (
+                ("positive", self.most_positive[t], self.positive_values[t]),
+                ("negative", self.most_negative[t], self.negative_values[t]),
+            ):
+                rows += [
+                    {"test point": t, "side": which, "rank": r + 1, "training example": int(i), "influence": float(v)}
+                    for r, (i, v) in enumerate(zip(index, value))
+                ]
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{note}</li>" for note in self.warnings)
+        head = f"<p>influence on {self.of}, {self.kind}, damping {self.damping:g}, sign: {self.sign}</p>"
+        return head + (f"<ul>{notes}</ul>" if notes else "") + self.to_pandas().to_html(index=False, max_rows=20)
+
+
+def influence(
+    curvature: Curvature,
+    test: Any,
+    *,
+    of: str | Callable[[Any, Any], Any] = "loss",
+    target: int | None = None,
+    sign: str = "removal",
+    relative: bool | None = None,
+    top: int = 5,
+    full: bool = True,
+    sweep: bool | None = None,
+    batch: int = 32,
+) -> Influence:
+    """Influence of every training example on a quantity f of every test point.
+
+    Args:
+        curvature: from ``hessian.curvature``.
+        test: (x [T, ...], y [T]) or x alone where ``of`` does not need targets.
+        of, target: f, see ``quantity``: "loss", "predicted_loss", "logit", "probability", "output", or a function.
+        sign: "removal": predicted change of f when the example is removed; "upweight": -n times that.
+        relative: also compute self-influence, which RelatIF needs: n solves, so by default only where the matrix is
+            factorised.
+        top: examples kept at each end for each test point.
+        full: keep the matrix [T, n]; without it memory is batch x n.
+        sweep: dependence on the damping; by default where jaxland chose the damping.
+        batch: test points solved together.
+
+    Raises:
+        ProblemError: the problem has no per-example losses.
+        ConvergenceError: see ``Curvature.solve``.
+        DataError, ArgumentError: test points or arguments that do not fit.
+    """
+    problem = curvature.problem
+    if problem.loss is None:
+        raise ProblemError("influence needs per-example losses; this problem is a plain energy")
+    if sign not in SIGNS:
+        raise ArgumentError(f"sign must be 'removal' or 'upweight', got {sign!r}")
+    if top < 0:
+        raise ArgumentError(f"top must not be negative, got {top}")
+    f = quantity(curvature.products.problem, of, target)
+    x, y = query_points(problem, test, f.needs_y)
+    count, n = len(jax.tree.leaves(x)[0]), problem.n
+    top = min(top, n)
+    factor = 1.0 / n if sign == "removal" else -1.0
+    kept: list[np.ndarray] = []
+    ends: list[tuple[np.ndarray, ...]] = []
+    residuals, iterations = [], []
+    for start in range(0, count, batch):
+        part = slice(start, start + batch)
+        block = jax.tree.map(lambda a, part=part: a[part], (x, y))
+        solved = curvature.solve(f.gradients(problem.w, *block))
+        values = factor * np.asarray(example_products(curvature, solved.x), float).T
+        residuals.append(solved.residuals)
+        iterations.append(solved.iterations)
+        ends.append(_ends(values, top))
+        if full:
+            kept.append(values)
+    relative = curvature.method != "products" if relative is None else relative
+    sweep = curvature.damping_chosen if sweep is None else sweep
+    high, low, high_values, low_values = (np.concatenate([e[i] for e in ends]) for i in range(4))
+    first_eight = jax.tree.map(lambda a: a[:8], (x, y))
+    return Influence(
+        np.concatenate(kept) if full else None,
+        np.asarray(f.values(problem.w, x, y), float),
+        self_influence(curvature) if relative else None,
+        high,
+        low,
+        high_values,
+        low_values,
+        np.concatenate(residuals),
+        np.concatenate(iterations),
+        f.name,
+        sign,
+        curvature.kind,
+        curvature.method,
+        curvature.damping,
+        curvature.warnings,
+        damping_sweep(curvature, first_eight, of=of, target=target) if sweep else None,
+    )
+
+
+def example_products(curvature: Curvature, vectors: Any) -> jax.Array:
+    """g_i . v_k for every training example i and row v_k [n, k]."""
+    return curvature.products.example_products(
+        jnp.asarray(vectors, curvature.problem.dtype), curvature.problem.w, curvature.products.data
+    )
+
+
+def _ends(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    if top == 0:
+        none = np.zeros((len(values), 0))
+        return none.astype(int), none.astype(int), none, none
+    high = np.argpartition(-values, top - 1, axis=1)[:, :top]
+    low = np.argpartition(values, top - 1, axis=1)[:, :top]
+    high = np.take_along_axis(high, np.argsort(-np.take_along_axis(values, high, 1), axis=1, kind="stable"), 1)
+    low = np.take_along_axis(low, np.argsort(np.take_along_axis(values, low, 1), axis=1, kind="stable"), 1)
+    return high, low, np.take_along_axis(values, high, 1), np.take_along_axis(values, low, 1)
+
+
+def self_influence(curvature: Curvature, *, rows: int | None = None) -> SelfInfluence:
+    """g_i . H_d^-1 g_i and |H_d^-1 g_i| of every training example: n solves, in blocks; kept on the curvature.
+
+    Args:
+        curvature: from ``hessian.curvature``.
+        rows: examples solved together.
+    """
+    problem = curvature.problem
+    if problem.loss is None:
+        raise ProblemError("self-influence needs per-example losses; this problem is a plain energy")
+    key = ("self-influence", curvature.damping)
+    if key not in curvature._cache:
+        explicit = curvature.method == "explicit"
+        rows = rows or int(np.clip(2**25 // problem.size, 1, 512 if explicit else 64))
+        values, length, residuals = (np.zeros(problem.n) for _ in range(3))
+        for at, gradients in curvature.products.gradient_blocks(problem.w, rows):
+            solved = curvature.solve(gradients)
+            values[at] = np.asarray(jnp.sum(gradients * solved.x, axis=1), float)
+            length[at] = np.asarray(jnp.linalg.norm(solved.x, axis=1), float)
+            residuals[at] = solved.residuals
+        curvature._cache[key] = SelfInfluence(values, length, residuals)
+    return curvature._cache[key]
+
+
+def damping_sweep(
+    curvature: Curvature,
+    test: Any,
+    dampings: Any = None,
+    *,
+    of: str | Callable[[Any, Any], Any] = "loss",
+    target: int | None = None,
+) -> DampingSweep:
+    """Rank correlation of influence between dampings: conclusions should not hang on the one in use.
+
+    Args:
+        curvature: from ``hessian.curvature``; its damping is one of those compared.
+        test: a few test points, as for ``influence``.
+        dampings: others to compare; default 10, 100 and 1,000 times the one in use (or 1e-4, 1e-3, 1e-2 of the
+            largest eigenvalue where that is 0).
+        of, target: as for ``influence``.
+    """
+    from scipy.stats import spearmanr
+
+    if dampings is None:
+        base = curvature.damping * 10 or 1e-4 * curvature.highest
+        dampings = base * np.array([1.0, 10.0, 100.0])
+    every = np.unique(np.append(np.atleast_1d(np.asarray(dampings, float)), curvature.damping))
+    rows: list[np.ndarray | None] = []
+    for damping in every:
+        other = curvature.with_damping(float(damping))
+        try:
+            found = influence(other, test, of=of, target=target, relative=False, sweep=False, top=0)
+            rows.append(found.values)
+        except ConvergenceError:
+            rows.append(None)
+
+    def agreement(a: np.ndarray | None, b: np.ndarray | None) -> float:
+        if a is None or b is None:
+            return float("nan")
+        pairs = [1.0 if np.ptp(p) == 0 or np.ptp(q) == 0 else spearmanr(p, q).statistic for p, q in zip(a, b)]
+        return float(min(pairs))
+
+    first = int(np.searchsorted(every, curvature.damping))
+    known = curvature._cache.get("eigen")
+    lowest = curvature.lowest if known is None else float(known[0][0])
+    return DampingSweep(
+        every,
+        np.array([r is not None and lowest + d > 0 for r, d in zip(rows, every)]),
+        np.array([agreement(rows[first], r) for r in rows]),
+        np.array([agreement(a, b) for a, b in itertools.pairwise(rows)] + [float("nan")]),
+        first,
+    )

@@ -1,0 +1,149 @@
+"""What is asked of a test point: its loss, a logit, a probability, an output, or any function of the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxland.core import curvature as derivatives
+from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.problem import Problem
+
+QUANTITIES = ("loss", "predicted_loss", "logit", "probability", "output")
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """f(w, x, y) -> [T], differentiable in w, with its gradients.
+
+    Attributes:
+        name: for tables and captions.
+        needs_y: the targets of the test points enter.
+        values: jitted ``(w, x, y) -> [T]``.
+        gradients: jitted ``(w, x, y) -> [T, N]``.
+        plain: the function itself, for use inside other jitted code.
+    """
+
+    name: str
+    needs_y: bool
+    values: Callable[..., Float[Array, " T"]]
+    gradients: Callable[..., Float[Array, "T N"]]
+    plain: Callable[..., Float[Array, " T"]]
+
+
+def quantity(problem: Problem, of: str | Callable[[Any, Any], Any], target: int | None = None) -> Quantity:
+    """The function a name stands for; compiled once for as long as the problem lives.
+
+    Args:
+        problem: gives the model and the loss.
+        of: "loss" (of the true label or target), "predicted_loss" (of the label the model predicts), "logit",
+            "probability" (of ``target``, else of the class the model predicts), "output" (regression), or a function
+            ``of(outputs [T, ...], y) -> [T]``.
+        target: class whose logit or probability is meant.
+    """
+    known = problem.__dict__.setdefault("_hessian_quantities", {})
+    if (of, target) not in known:
+        known[of, target] = _build(problem, of, target)
+    return known[of, target]
+
+
+def _build(problem: Problem, of: str | Callable[[Any, Any], Any], target: int | None) -> Quantity:
+    if problem.loss is None:
+        raise ProblemError("this problem is a plain energy without per-example losses: it has no test points")
+    if callable(of):
+        outputs, function = problem.outputs_of, of
+        return _compiled(getattr(of, "__name__", "custom"), True, lambda w, x, y: function(outputs(w, x), y))
+    if of not in QUANTITIES:
+        raise ArgumentError(f"of={of!r} is unknown; choose one of {', '.join(QUANTITIES)} or pass a function")
+    if of == "loss":
+        return _compiled(of, True, problem.losses_of)
+    outputs = problem.outputs_of
+    if of == "output":
+        return _compiled(of, False, lambda w, x, y: _single(outputs(w, x)))
+    shape = jax.eval_shape(outputs, problem.w, jax.tree.map(lambda a: a[:1], problem.x)).shape
+    if problem.loss_name == "squared_error" or len(shape) != 2 or shape[1] < 2:
+        raise ArgumentError(
+            f"of={of!r} needs a classifier with outputs [n, classes], this model gives {shape}; use of='output'"
+        )
+    if target is not None and not 0 <= target < shape[1]:
+        raise ArgumentError(f"target must be a class 0..{shape[1] - 1}, got {target}")
+    if of == "predicted_loss":
+        losses = problem.losses_of
+
+        def predicted_loss(w: jax.Array, x: Any, y: Any) -> jax.Array:
+            return losses(w, x, jnp.argmax(jax.lax.stop_gradient(outputs(w, x)), axis=1))
+
+        return _compiled(of, False, predicted_loss)
+
+    def chosen(w: jax.Array, x: Any, y: Any) -> jax.Array:
+        z = outputs(w, x)
+        label = jnp.argmax(jax.lax.stop_gradient(z), axis=1) if target is None else jnp.full(len(z), target)
+        if of == "probability":
+            z = jax.nn.softmax(z, axis=1)
+        return jnp.take_along_axis(z, label[:, None], axis=1)[:, 0]
+
+    name = of if target is None else f"{of} of class {target}"
+    return _compiled(name, False, chosen)
+
+
+def _single(z: jax.Array) -> jax.Array:
+    if z.size != z.shape[0]:
+        raise ArgumentError(
+            f"of='output' needs one output per row, this model gives {z.shape}; pass a function of the outputs"
+        )
+    return z.reshape(z.shape[0])
+
+
+def _compiled(name: str, needs_y: bool, f: Callable[..., jax.Array]) -> Quantity:
+    def gradients(w: jax.Array, x: Any, y: Any) -> jax.Array:
+        return derivatives.example_gradients(f, w, x, y)
+
+    return Quantity(name, needs_y, jax.jit(f), jax.jit(gradients), f)
+
+
+def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Any, Any]:
+    """(x, y) of the test points as the problem's own dtypes; y is filled with zeros where it does not enter.
+
+    Raises:
+        ArgumentError: targets are needed and missing.
+        DataError: shapes differ from the training data, or values are not finite.
+    """
+    x, y = test if isinstance(test, tuple) and len(test) == 2 else (test, None)
+    if y is None and needs_y:
+        raise ArgumentError("this quantity needs the targets of the test points: pass test=(x, y)")
+
+    def like(name: str, given: Any, known: Any) -> Any:
+        if str(jax.tree.structure(given)) != str(jax.tree.structure(known)):
+            raise DataError(f"test {name} has another structure than the training {name}")
+
+        def one(a: Any, b: Any) -> jax.Array:
+            a = jnp.asarray(a)
+            if a.ndim != b.ndim or a.shape[1:] != b.shape[1:]:
+                raise DataError(
+                    f"test {name} has shape {a.shape}; rows of shape {b.shape[1:]} are needed, as in training"
+                )
+            if jnp.issubdtype(a.dtype, jnp.inexact):
+                finite = jnp.isfinite(a).reshape(len(a), -1).all(axis=1)
+                if not bool(finite.all()):
+                    raise DataError(f"test {name} is not finite in row {int(jnp.argmin(finite))}")
+            return a.astype(b.dtype)
+
+        return jax.tree.map(one, given, known)
+
+    x = like("x", x, problem.x)
+    rows = {int(leaf.shape[0]) for leaf in jax.tree.leaves(x)}
+    if len(rows) != 1 or rows == {0}:
+        raise DataError(f"test x must have at least one row and one length, got lengths {sorted(rows)}")
+    count = rows.pop()
+    if y is None:
+        return x, jax.tree.map(lambda a: jnp.zeros((count,) + a.shape[1:], a.dtype), problem.y)
+    y = like("y", y, problem.y)
+    lengths = {int(leaf.shape[0]) for leaf in jax.tree.leaves(y)}
+    if lengths != {count}:
+        raise DataError(f"test x has {count} rows and test y {sorted(lengths)}")
+    return x, y

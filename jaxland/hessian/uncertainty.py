@@ -1,0 +1,183 @@
+"""How sure a prediction is under resampling of the training data (RUE: Schulam & Saria 2019).
+
+    theta_b = theta - H_d^-1 (1/n) sum_i (w_bi - 1) g_i,   w_b ~ Multinomial(n; 1/n)
+
+and its closed form for a linearised quantity f, the infinitesimal jackknife, with a_i = grad f . H_d^-1 g_i / n:
+
+    Var f = sum_i a_i^2 - (sum_i a_i)^2 / n
+
+beside the linearised Laplace approximation grad f . H_d^-1 grad f / n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxland.errors import ArgumentError, ProblemError
+from jaxland.hessian.curvature import Curvature
+from jaxland.hessian.influence import example_products
+from jaxland.hessian.quantity import quantity, query_points
+
+METHODS = ("linear", "resample")
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """Spread of a quantity over resampled training sets.
+
+    Attributes:
+        value: f at the trained parameters [T].
+        std: its standard deviation [T].
+        laplace: standard deviation by the linearised Laplace approximation [T]; NaN where its variance is negative
+            (H_d not positive definite).
+        samples: f over resamples [B, T], for method "resample".
+        of, method, predictions, kind, damping: how it was computed.
+        warnings: what to distrust.
+    """
+
+    value: Float[np.ndarray, " T"]
+    std: Float[np.ndarray, " T"]
+    laplace: Float[np.ndarray, " T"]
+    samples: Float[np.ndarray, "B T"] | None
+    of: str
+    method: str
+    predictions: str
+    kind: str
+    damping: float
+    warnings: tuple[str, ...] = ()
+
+    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Central interval [T], [T]: quantiles of the resamples, else normal."""
+        if not 0 < level < 1:
+            raise ArgumentError(f"level must be between 0 and 1, got {level}")
+        if self.samples is not None:
+            low, high = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            return low, high
+        from scipy.stats import norm
+
+        half = float(norm.ppf((1 + level) / 2)) * self.std
+        return self.value - half, self.value + half
+
+    def to_pandas(self) -> Any:
+        """One row per test point."""
+        import pandas as pd
+
+        low, high = self.interval()
+        return pd.DataFrame(
+            {
+                "test point": np.arange(len(self.value)),
+                self.of: self.value,
+                "std": self.std,
+                "5 %": low,
+                "95 %": high,
+                "Laplace std": self.laplace,
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(index=False, max_rows=20)
+
+
+def default_quantity(curvature: Curvature) -> str:
+    """ "probability" for classifiers, else "output" for one output, else "loss"."""
+    problem = curvature.problem
+    if problem.model is None:
+        return "loss"
+    shape = jax.eval_shape(problem.outputs_of, problem.w, jax.tree.map(lambda a: a[:1], problem.x)).shape
+    width = int(np.prod(shape[1:]))
+    if problem.loss_name == "squared_error":
+        return "output" if width == 1 else "loss"
+    return "probability" if len(shape) == 2 and width > 1 else "loss"
+
+
+def uncertainty(
+    curvature: Curvature,
+    test: Any,
+    *,
+    of: str | Callable[[Any, Any], Any] | None = None,
+    target: int | None = None,
+    method: str = "linear",
+    predictions: str = "re-evaluated",
+    samples: int = 200,
+    seed: int = 0,
+    batch: int = 32,
+) -> Uncertainty:
+    """Resampling uncertainty of a quantity at test points.
+
+    Args:
+        curvature: from ``hessian.curvature``.
+        test: x, or (x, y) where the quantity needs targets.
+        of, target: see ``quantity``; default the probability of the predicted class, or the output (regression).
+        method: "linear": closed form, no sampling; "resample": draw theta_b.
+        predictions: for "resample": "re-evaluated" at each theta_b, or "linearised".
+        samples: resamples B.
+        seed: of the multinomial weights.
+        batch: test points, or resamples, solved together.
+    """
+    problem = curvature.problem
+    if problem.loss is None:
+        raise ProblemError("uncertainty by resampling needs per-example losses; this problem is a plain energy")
+    if method not in METHODS:
+        raise ArgumentError(f"method must be 'linear' or 'resample', got {method!r}")
+    if predictions not in ("re-evaluated", "linearised"):
+        raise ArgumentError(f"predictions must be 're-evaluated' or 'linearised', got {predictions!r}")
+    if method == "resample" and samples < 2:
+        raise ArgumentError(f"samples must be at least 2, got {samples}")
+    f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
+    x, y = query_points(problem, test, f.needs_y)
+    value = np.asarray(f.values(problem.w, x, y), float)
+    variance, laplace, drawn = [], [], None
+    for start in range(0, len(value), batch):
+        block = jax.tree.map(lambda a, start=start: a[start : start + batch], (x, y))
+        gradients = f.gradients(problem.w, *block)
+        solved = curvature.solve(gradients).x
+        a = np.asarray(example_products(curvature, solved), float) / problem.n
+        variance.append(np.sum(a**2, axis=0) - np.sum(a, axis=0) ** 2 / problem.n)
+        laplace.append(np.asarray(jnp.sum(gradients * solved, axis=1), float) / problem.n)
+    std = np.sqrt(np.maximum(np.concatenate(variance), 0))
+    if method == "resample":
+        steps = resampled_steps(curvature, samples, seed, batch)
+        if predictions == "linearised":
+            slopes = [np.asarray(f.gradients(problem.w, *_rows(x, y, s, batch)) @ steps.T, float) for s in
+                      range(0, len(value), batch)]  # fmt: skip
+            drawn = value + np.concatenate(slopes).T
+        else:
+            move = jax.jit(lambda w, s, a, b: jax.lax.map(lambda d: f.plain(w + d, a, b), s))
+            drawn = np.asarray(move(problem.w, steps, x, y), float)
+        std = drawn.std(axis=0, ddof=1)
+    spread = np.concatenate(laplace)
+    return Uncertainty(
+        value,
+        std,
+        np.sqrt(np.where(spread >= 0, spread, np.nan)),
+        drawn,
+        f.name,
+        method,
+        predictions if method == "resample" else "linearised",
+        curvature.kind,
+        curvature.damping,
+        curvature.warnings,
+    )
+
+
+def _rows(x: Any, y: Any, start: int, batch: int) -> Any:
+    return jax.tree.map(lambda a: a[start : start + batch], (x, y))
+
+
+def resampled_steps(curvature: Curvature, samples: int, seed: int = 0, batch: int = 32) -> Float[jax.Array, "B N"]:
+    """theta_b - theta for B multinomial resamples of the training set."""
+    problem, n = curvature.problem, curvature.n
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=samples) - 1.0
+    steps = []
+    for start in range(0, samples, batch):
+        part = jnp.asarray(weights[start : start + batch] / n, problem.dtype)
+        right = curvature.products.example_sums(part, problem.w, curvature.products.data)
+        steps.append(-curvature.solve(right).x)
+    return jnp.concatenate(steps)
