@@ -1,0 +1,294 @@
+"""Every pair of two tables at once, and what it says of a latent space: association and disentanglement.
+
+Association is I(latent; factor), disentanglement how exclusively one latent carries a factor: the mutual information
+gap of Chen et al. 2018 (MIG), top minus second latent over the factor's entropy, and the information the latents
+share among themselves. All pairs see the same bootstrap resamplings, so differences between them have errors too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from jaxland.errors import ArgumentError, DataError
+from jaxland.information.columns import Variable, same_length, variable
+from jaxland.information.fitting import Options
+from jaxland.information.mutual_information import classes, encode, pairs
+from jaxland.information.results import MutualInformation
+
+MOST_LEVELS = 12  # integer columns with at most so many values count as labels by default
+
+
+@dataclass(frozen=True, eq=False)
+class InformationMatrix:
+    """Information of every row variable with every column variable; numbers in ``units``.
+
+    Attributes:
+        rows, columns: names.
+        mean, std, corrected, null_mean, ksg: [R, C]; nan on the diagonal of a table against itself.
+        samples: bootstraps [R, C, B], the same resamplings for every pair.
+        categorical: which columns were treated as labels [C]; entropy: of those columns [C], else nan.
+        results: the whole results, ``results[r][c]``.
+        symmetric: whether the rows are the columns.
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    mean: Float[np.ndarray, "r c"]
+    std: Float[np.ndarray, "r c"]
+    corrected: Float[np.ndarray, "r c"]
+    null_mean: Float[np.ndarray, "r c"]
+    ksg: Float[np.ndarray, "r c"]
+    samples: Float[np.ndarray, "r c b"]
+    categorical: tuple[bool, ...]
+    entropy: Float[np.ndarray, " c"]
+    units: str
+    symmetric: bool
+    results: tuple[tuple[MutualInformation | None, ...], ...] = field(repr=False)
+
+    def frame(self, what: str = "mean") -> pd.DataFrame:
+        """One of the tables, labelled: "mean", "std", "corrected", "null_mean" or "ksg"."""
+        return pd.DataFrame(getattr(self, what), index=list(self.rows), columns=list(self.columns))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A line a pair, with everything a result says."""
+        lines = []
+        for i, line in enumerate(self.results):
+            for j, result in enumerate(line):
+                if result is not None and (not self.symmetric or i < j):
+                    lines.append(result.row())
+        return pd.DataFrame(lines)
+
+    def _repr_html_(self) -> str:
+        text = self.frame().map(lambda v: f"{v:.3f}") + " ± " + self.frame("std").map(lambda v: f"{v:.3f}")
+        return f"<b>mutual information, {self.units}</b>" + text.to_html()
+
+
+@dataclass(frozen=True, eq=False)
+class Disentanglement:
+    """Which latent carries which factor, how exclusively, and what the latents share.
+
+    Attributes:
+        association: I(latent; factor); between: I(latent; latent).
+        best: name of the latent that carries most of each factor [F]; second: the runner-up.
+        top, top_std: its information; gap, gap_std: top minus runner-up, errors from the shared bootstraps [F].
+        mig: gap over the factor's entropy for labels, over ``top`` for continuous factors (whose entropy depends on
+            their unit) [F]; mig_std.
+        shared: mean information between two latents, shared_std its error.
+    """
+
+    association: InformationMatrix
+    between: InformationMatrix
+    best: tuple[str, ...]
+    second: tuple[str, ...]
+    top: Float[np.ndarray, " f"]
+    top_std: Float[np.ndarray, " f"]
+    gap: Float[np.ndarray, " f"]
+    gap_std: Float[np.ndarray, " f"]
+    mig: Float[np.ndarray, " f"]
+    mig_std: Float[np.ndarray, " f"]
+    shared: float
+    shared_std: float
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A line a factor."""
+        return pd.DataFrame(
+            {
+                "factor": self.association.columns,
+                "latent": self.best,
+                "information": self.top,
+                "std": self.top_std,
+                "runner-up": self.second,
+                "gap": self.gap,
+                "gap std": self.gap_std,
+                "MIG": self.mig,
+                "MIG std": self.mig_std,
+                "normalised by": ["entropy" if c else "information" for c in self.association.categorical],
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        text = f"information between two latents, mean: {self.shared:.4f} ± {self.shared_std:.4f}"
+        return self.to_pandas().to_html(index=False, float_format="%.4g") + f"<p>{text} {self.between.units}</p>"
+
+
+def table_of(values: Any, name: str, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Named columns of a DataFrame, a mapping or an array [N, C].
+
+    Raises:
+        DataError: wrong shape, no columns, names that repeat or do not match.
+    """
+    if isinstance(values, pd.DataFrame):
+        out = {str(c): values[c].to_numpy() for c in values.columns}
+        count = len(values.columns)
+    elif hasattr(values, "keys"):
+        out = {str(k): np.asarray(values[k]) for k in list(values)}
+        count = len(out)
+    else:
+        array = np.asarray(values)
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2:
+            raise DataError(f"{name} must have shape [N, columns], got {array.shape}")
+        count = array.shape[1]
+        labels = [f"{name}{i}" for i in range(count)] if names is None else [str(n) for n in names]
+        if len(labels) != count:
+            raise DataError(f"{name} has {count} columns but {len(labels)} names were given")
+        out = {label: array[:, i] for i, label in enumerate(labels)}
+    if not out:
+        raise DataError(f"{name} has no columns")
+    if len(out) != count:
+        raise DataError(f"column names of {name} repeat: give each a name of its own")
+    return out
+
+
+def _is_label(column: np.ndarray) -> bool:
+    if column.dtype.kind not in "fiub":
+        try:
+            column = column.astype(np.float64)
+        except (TypeError, ValueError):
+            return True
+    if column.dtype.kind == "b":
+        return True
+    whole = column.dtype.kind in "iu" or bool(np.all(np.isfinite(column)) and np.all(column == np.round(column)))
+    return whole and len(np.unique(column)) <= min(MOST_LEVELS, len(column) // 20)
+
+
+def matrix(
+    latents: Any,
+    factors: Any = None,
+    *,
+    categorical: Iterable[str] | str = "auto",
+    latent_names: Sequence[str] | None = None,
+    factor_names: Sequence[str] | None = None,
+    ksg: bool = True,
+    **options: Any,
+) -> InformationMatrix:
+    """Mutual information of every latent with every factor, in one batched computation.
+
+    Args:
+        latents, factors: DataFrame, mapping of columns, or array [N, columns]; without factors the latents are
+            compared among themselves.
+        categorical: names of factors to treat as labels; "auto": text, booleans and integers of at most 12 values.
+        latent_names, factor_names: for arrays; default z0, z1, ... and v0, v1, ...
+        ksg: whether to compute the nearest-neighbour estimates beside it.
+        options: see ``Options``.
+
+    Raises:
+        DataError, ArgumentError: see ``mutual_information``; messages name the column.
+    """
+    o = Options.of(options)
+    left = {k: variable(v, k, o.seed) for k, v in table_of(latents, "z", latent_names).items()}
+    if factors is None:
+        names = list(left)
+        if len(names) < 2:
+            raise DataError("latents has one column: give factors, or at least two latents")
+        where = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+        # Ties of the two sides must be spread independently: another seed for the second.
+        right = {k: variable(v, k, o.seed + 1) for k, v in table_of(latents, "z", latent_names).items()}
+        found = pairs([(left[names[i]], right[names[j]]) for i, j in where], o, ksg=ksg)
+        results: list[list[MutualInformation | None]] = [[None] * len(names) for _ in names]
+        for (i, j), result in zip(where, found):
+            results[i][j] = results[j][i] = result
+        return _assemble(names, names, results, [False] * len(names), [np.nan] * len(names), o, True)
+
+    raw = table_of(factors, "v", factor_names)
+    if categorical == "auto":
+        labels = {k for k, v in raw.items() if _is_label(v)}
+    else:
+        labels = {categorical} if isinstance(categorical, str) else set(categorical)
+        if labels - set(raw):
+            raise ArgumentError(f"categorical names {sorted(labels - set(raw))[0]!r}, which is no factor")
+    lengths = {k: v.columns.T for k, v in left.items()} | {f"{k} (factor)": v for k, v in raw.items()}
+    same_length(**lengths)
+    smooth = {k: variable(v, k, o.seed + 1) for k, v in raw.items() if k not in labels}
+    codes = {k: encode(raw[k], k) for k in labels}
+    rows, columns = list(left), list(raw)
+    results = [[None] * len(columns) for _ in rows]
+    jobs = [(r, c) for c in columns if c in smooth for r in rows]
+    for (r, c), result in zip(jobs, pairs([(left[r], smooth[c]) for r, c in jobs], o, ksg=ksg)):
+        results[rows.index(r)][columns.index(c)] = result
+    jobs = [(r, c) for c in columns if c in labels for r in rows]
+    items: list[tuple[Variable, np.ndarray, list[str], str]] = [(left[r], *codes[c], c) for r, c in jobs]
+    for (r, c), result in zip(jobs, classes(items, o)):
+        results[rows.index(r)][columns.index(c)] = result
+    entropy = []
+    for c in columns:
+        share = np.bincount(codes[c][0]) / len(codes[c][0]) if c in labels else np.array([np.nan])
+        entropy.append(float(-np.sum(share * np.log(share)) * o.unit))
+    return _assemble(rows, columns, results, [c in labels for c in columns], entropy, o, False)
+
+
+def _assemble(rows, columns, results, categorical, entropy, o: Options, symmetric: bool) -> InformationMatrix:
+    def gather(name: str) -> np.ndarray:
+        return np.array([[np.nan if r is None else getattr(r, name) for r in line] for line in results])
+
+    nothing = np.full(o.bootstraps, np.nan)
+    return InformationMatrix(
+        rows=tuple(rows),
+        columns=tuple(columns),
+        mean=gather("mean"),
+        std=gather("std"),
+        corrected=gather("corrected"),
+        null_mean=gather("null_mean"),
+        ksg=gather("ksg"),
+        samples=np.array([[nothing if r is None else r.samples for r in line] for line in results]),
+        categorical=tuple(categorical),
+        entropy=np.array(entropy),
+        units=o.units,
+        symmetric=symmetric,
+        results=tuple(tuple(line) for line in results),
+    )
+
+
+def disentanglement(latents: Any, factors: Any, **options: Any) -> Disentanglement:
+    """Which latent carries which factor and how exclusively; arguments as for ``matrix``.
+
+    Raises:
+        DataError: as ``matrix``; fewer than two latents.
+    """
+    association = matrix(latents, factors, **options)
+    if len(association.rows) < 2:
+        raise DataError("latents has one column: disentanglement compares at least two")
+    among = {k: v for k, v in options.items() if k not in ("categorical", "factor_names")}
+    return summarise(association, matrix(latents, **among))
+
+
+def summarise(association: InformationMatrix, between: InformationMatrix) -> Disentanglement:
+    """The same from the two tables."""
+    mean, samples = association.mean, association.samples
+    order = np.argsort(-mean, axis=0)
+    first, second = order[0], order[1]
+    f = np.arange(mean.shape[1])
+    top, gap = mean[first, f], mean[first, f] - mean[second, f]
+    top_samples = samples[first, f]  # [F, B]
+    others = samples.copy()
+    others[first, f] = -np.inf
+    gap_samples = top_samples - others.max(0)
+    norm = np.where(association.categorical, association.entropy, top)
+    norm_samples = np.where(np.array(association.categorical)[:, None], association.entropy[:, None], top_samples)
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return np.std(values, axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
+
+    above = np.triu_indices(len(between.rows), 1)
+    shared = between.samples[above].mean(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Disentanglement(
+            association=association,
+            between=between,
+            best=tuple(association.rows[i] for i in first),
+            second=tuple(association.rows[i] for i in second),
+            top=top,
+            top_std=association.std[first, f],
+            gap=gap,
+            gap_std=spread(gap_samples),
+            mig=gap / norm,
+            mig_std=spread(gap_samples / norm_samples),
+            shared=float(between.mean[above].mean()),
+            shared_std=float(np.std(shared, ddof=1)) if len(shared) > 1 else float("nan"),
+        )
