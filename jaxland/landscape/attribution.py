@@ -6,7 +6,7 @@ See ``conserved`` for the definitions of live and conserved weights and of the r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from jaxland.landscape.conserved import GroupConservation
 
 
+class Statistics(NamedTuple):
+    """Of one group, [N] each, or of many, [draws, N] each: see ``conserved`` for the definitions.
+
+    Attributes:
+        mean, std: over the members, after alignment.
+        live, keep: bool, live; live and conserved.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    live: np.ndarray
+    keep: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """What the live conserved weights of a group say of each input (or source column).
@@ -30,6 +44,9 @@ class Attribution:
         count: [d] live conserved first-layer weights that leave the input.
         mass: [d] sum of their abs(mean).
         p_value, q_value: [d] of the mass, against random groups; NaN where there is no null.
+        spread_ratio: [d] geometric mean of std over the live first-layer weights of the input, divided by that of the
+            same weights in random groups: below 1 where the group agrees more closely. Needs no threshold.
+        spread_p, spread_q: [d] of it.
         path_mass: [d, c] sum over paths of live conserved weights from input to output of the product of abs(mean).
         path_signed: [d, c] the same with signs: the direction in which the input moves the output.
         total_path_mass: [d, c] over all paths, conserved or not (what one would see without the landscape).
@@ -41,6 +58,9 @@ class Attribution:
     mass: np.ndarray
     p_value: np.ndarray
     q_value: np.ndarray
+    spread_ratio: np.ndarray
+    spread_p: np.ndarray
+    spread_q: np.ndarray
     path_mass: np.ndarray
     path_signed: np.ndarray
     total_path_mass: np.ndarray
@@ -50,12 +70,22 @@ class Attribution:
         import pandas as pd
 
         frame = pd.DataFrame(
-            {"input": self.labels, "count": self.count, "mass": self.mass, "p": self.p_value, "q": self.q_value}
+            {
+                "input": self.labels,
+                "count": self.count,
+                "mass": self.mass,
+                "p": self.p_value,
+                "q": self.q_value,
+                "spread / chance": self.spread_ratio,
+                "q, spread": self.spread_q,
+            }
         )
         for c, name in enumerate(self.outputs):
             frame[f"paths to {name}"] = self.path_mass[:, c]
             frame[f"signed to {name}"] = self.path_signed[:, c]
-        return frame.sort_values(["mass", "input"], ascending=[False, True], ignore_index=True)
+        return frame.sort_values(
+            ["mass", "spread / chance", "input"], ascending=[False, True, True], ignore_index=True
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +98,8 @@ class Validation:
 
     Attributes:
         metric: see ``performance.Scorer``.
+        what: ``conserved``, or ``agreeing`` where fewer than two weights are conserved and the weights with a
+            significantly small spread (q_value at most alpha) stand in for them.
         size: how many weights are shuffled; like_size: the same for the like-for-like comparison (0: impossible).
         baseline: [S] metric of the untouched minimum of each seed.
         conserved, others: [S] drop when conserved, random other, weights are shuffled.
@@ -78,6 +110,7 @@ class Validation:
     """
 
     metric: str
+    what: str
     size: int
     like_size: int
     baseline: np.ndarray
@@ -164,27 +197,36 @@ class Comparison:
 
 def attribute(
     layout: Layout,
-    mean: np.ndarray,
-    keep: np.ndarray,
-    null_mass: np.ndarray | None,
+    group: Statistics,
+    null: Statistics | None,
     labels: tuple[str, ...],
     where: np.ndarray,
 ) -> Attribution:
-    """``where`` [d] is the label each input belongs to; ``null_mass`` [draws, N] the |mean| of kept weights."""
+    """Attribution of a group [N] against random groups [draws, N]; ``where`` [d] is the label of each input."""
     gather = np.zeros((len(labels), len(where)))
     gather[where, np.arange(len(where))] = 1.0
-    weights, kept = layout.matrices(mean), layout.matrices(keep)
-    first = np.abs(weights[0]) * kept[0]
-    mass = gather @ first.sum(1)
+    keep = group.keep
+    weights, kept = layout.matrices(group.mean), layout.matrices(keep)
+    mass = gather @ (np.abs(weights[0]) * kept[0]).sum(1)
     absolute = signed = total = np.eye(len(where))
     for w, k in zip(weights, kept):
         absolute, signed, total = absolute @ (np.abs(w) * k), signed @ (w * k), total @ np.abs(w)
-    if null_mass is None:
-        p = np.full(len(labels), np.nan)
-    else:
+    missing = np.full(len(labels), np.nan)
+    p, ratio, spread_p = missing, missing, missing
+    if null is not None:
+        null_mass = np.where(null.keep, np.abs(null.mean), 0.0)
         chance = np.stack([layout.matrices(row)[0].sum(1) for row in null_mass]) @ gather.T
-        p = (1 + (chance >= mass - 1e-15).sum(0)) / (1 + len(chance))
-        p = np.where(mass > 0, p, 1.0)
+        p = np.where(mass > 0, (1 + (chance >= mass - 1e-15).sum(0)) / (1 + len(chance)), 1.0)
+        live = layout.matrices(group.live)[0].astype(float)
+        number = gather @ live.sum(1)
+
+        def spread(std: np.ndarray) -> np.ndarray:
+            logs = layout.matrices(np.log(np.maximum(std, 1e-12)))[0] * live
+            return (gather @ logs.sum(1)) / np.maximum(number, 1)
+
+        own, by_chance = spread(group.std), np.stack([spread(row) for row in null.std])
+        ratio = np.where(number > 0, np.exp(own - by_chance.mean(0)), np.nan)
+        spread_p = np.where(number > 0, (1 + (by_chance <= own).sum(0)) / (1 + len(by_chance)), np.nan)
     return Attribution(
         labels=labels,
         outputs=layout.outputs,
@@ -192,6 +234,9 @@ def attribute(
         mass=mass,
         p_value=p,
         q_value=benjamini_hochberg(p),
+        spread_ratio=ratio,
+        spread_p=spread_p,
+        spread_q=benjamini_hochberg(spread_p),
         path_mass=gather @ absolute,
         path_signed=gather @ signed,
         total_path_mass=gather @ total,
@@ -221,7 +266,7 @@ def _shuffled(w: np.ndarray, sets: list[np.ndarray], rng: np.random.Generator) -
 
 
 def validate(
-    landscape: Landscape, group: GroupConservation, scorer: Scorer, shuffles: int, seed: int
+    landscape: Landscape, group: GroupConservation, scorer: Scorer, shuffles: int, seed: int, alpha: float = 0.05
 ) -> Validation | None:
     """Shuffle live conserved weights, random others, and others of like size; see ``Validation``.
 
@@ -229,10 +274,13 @@ def validate(
     """
     from scipy.optimize import linear_sum_assignment
 
-    chosen, spare = np.flatnonzero(group.live_conserved), np.flatnonzero(group.live & ~group.conserved)
-    note = ""
+    tested, what, note = group.live_conserved, "conserved", ""
+    if tested.sum() < 2:
+        tested, what = group.agreeing(alpha), "agreeing"
+    chosen, live_spare = np.flatnonzero(tested), np.flatnonzero(group.live & ~tested)
+    spare = live_spare
     if len(spare) < len(chosen):
-        spare = np.flatnonzero(~group.live_conserved)
+        spare = np.flatnonzero(~tested)
         note = "fewer live weights are left than are conserved: dead ones are among the others"
     if len(spare) < 2 or len(chosen) < 2:
         return None
@@ -240,7 +288,6 @@ def validate(
         note = "fewer weights are left than are conserved: only so many conserved ones were shuffled at a time"
     size = min(len(chosen), len(spare))
     kind = group.layout.layer * 2 + group.layout.bias
-    live_spare = np.flatnonzero(group.live & ~group.conserved)
     pairs = [(chosen[kind[chosen] == k], live_spare[kind[live_spare] == k]) for k in np.unique(kind[chosen])]
     pairs = [(a, b) for a, b in pairs if min(len(a), len(b)) >= 2]
     like_size = sum(min(len(a), len(b)) for a, b in pairs)
@@ -274,6 +321,7 @@ def validate(
 
     return Validation(
         metric=scorer.metric,
+        what=what,
         size=size,
         like_size=like_size,
         baseline=base[at],

@@ -11,6 +11,8 @@ Definitions used throughout, for a group of k minima aligned to its lowest one:
 - conserved: std_j < n (``threshold``, 0.01).
 - live: rms_j > max(3 n, 0.05 r), rms_j being the root mean square of weight j over the group, r that of all weights
   of its layer (biases left out); a weight that is not live is dead: about 0 in every minimum.
+- spread: geometric mean of std over the live weights, compared with that of random groups. It needs no threshold:
+  where weights are large, no std may be below n although the group agrees far better than chance.
 - null: the same numbers for ``draws`` random groups of the same size (at most ``null_members``) of *other* minima,
   each aligned to its own lowest member and then brought to the frame of the tested group. p = (1 + number of random
   groups that do as well) / (1 + draws); q after Benjamini & Hochberg (1995).
@@ -29,6 +31,7 @@ from jaxland.errors import ArgumentError
 from jaxland.landscape.attribution import (
     Attribution,
     Comparison,
+    Statistics,
     Validation,
     attribute,
     compare_group,
@@ -59,7 +62,7 @@ def _live(square: np.ndarray, layout: Layout, threshold: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class ThresholdSweep:
-    """How the number of live conserved weights depends on n: is there any n at which a group stands out?
+    """How many live weights are conserved at other n: is there any at which a group stands out?
 
     Attributes:
         thresholds: [T] values of n.
@@ -94,9 +97,12 @@ class GroupConservation:
         conserved, live: bool [N].
         p_value, q_value: [N] of std; NaN where there is no null.
         p_group: of the number of live conserved weights; q_group: corrected over all groups of the analysis.
-        p_spread: of the mean logarithm of std over the live weights.
+        spread_ratio: geometric mean of std over the live weights, divided by that of the same weights in random
+            groups: below 1 where the group agrees more closely than chance, whatever n is.
+        spread_z: how many standard deviations of the random groups its logarithm lies from their mean.
+        p_spread, q_spread: of it, and corrected over all groups.
         null_count: [draws] number of live conserved weights in the random groups.
-        sweep: the count of live conserved weights at other n.
+        sweep: how many of the live weights are conserved at other n.
         null_kind: what the random groups were drawn from: ``others``, ``all`` or ``none``.
         inputs, sources: attributions per feature and per source column (None without a known first layer).
         validation, comparison: None where there were no test data, too few weights, or they were not asked for.
@@ -116,7 +122,10 @@ class GroupConservation:
     q_value: np.ndarray
     p_group: float
     q_group: float
+    spread_ratio: float
+    spread_z: float
     p_spread: float
+    q_spread: float
     null_count: np.ndarray
     null_kind: str
     sweep: ThresholdSweep
@@ -130,6 +139,10 @@ class GroupConservation:
     def live_conserved(self) -> np.ndarray:
         """bool [N]."""
         return self.conserved & self.live
+
+    def agreeing(self, alpha: float = 0.05) -> np.ndarray:
+        """bool [N]: live weights whose spread is smaller than chance gives, at false discovery rate alpha."""
+        return self.live & (np.nan_to_num(self.q_value, nan=1.0) <= alpha)
 
     @property
     def levels(self) -> str:
@@ -195,19 +208,23 @@ class ConservedWeights:
 
     @property
     def headline(self) -> GroupConservation | None:
-        """Of the groups that hold the lowest minimum, the one with the smallest q_group (then: most live conserved
-        weights, most members); None where no group was large enough."""
+        """The group that holds the lowest minimum and says most; None where no group was large enough.
+
+        With more live conserved weights than chance gives (q_group at most alpha): the smallest q_group, then most
+        such weights. Else, of those whose weights agree more closely than chance (q_spread at most alpha), the one
+        hardest to explain by it (spread_z). Else the largest one for which there is a null.
+        """
         found = self.of_best
-        if not found:
-            return None
-        return min(
-            found,
-            key=lambda g: (
-                g.q_group if np.isfinite(g.q_group) else 2.0,
-                -int(g.live_conserved.sum()),
-                -len(g.members),
-            ),
-        )
+
+        def rank(g: GroupConservation) -> tuple[float, ...]:
+            size = -float(len(g.members))
+            if g.q_group <= self.alpha:
+                return (0, g.q_group, -float(g.live_conserved.sum()), size)
+            if g.q_spread <= self.alpha:
+                return (1, g.spread_z, size)
+            return (2 if np.isfinite(g.p_group) else 3, size)
+
+        return min(found, key=rank) if found else None
 
     @property
     def significant(self) -> tuple[GroupConservation, ...]:
@@ -232,7 +249,8 @@ class ConservedWeights:
                 "expected by chance": float(g.null_count.mean()) if len(g.null_count) else np.nan,
                 "p": g.p_group,
                 "q": g.q_group,
-                "p, spread": g.p_spread,
+                "spread / chance": g.spread_ratio,
+                "q, spread": g.q_spread,
             }
             if g.validation is not None:
                 row[f"{g.validation.metric} drop, conserved"] = float(g.validation.conserved.mean())
@@ -327,9 +345,10 @@ def conserved_weights(
         for name, last, members in cut.distinct(min_members)
     ]
     q = benjamini_hochberg(np.array([g.p_group for g in measured]))
-    groups = [replace(g, q_group=float(v)) for g, v in zip(measured, q)]
+    r = benjamini_hochberg(np.array([g.p_spread for g in measured]))
+    groups = [replace(g, q_group=float(a), q_spread=float(b)) for g, a, b in zip(measured, q, r)]
     if scorer is not None:
-        groups = [replace(g, validation=validate(landscape, g, scorer, shuffles, seed)) for g in groups]
+        groups = [replace(g, validation=validate(landscape, g, scorer, shuffles, seed, alpha)) for g in groups]
     settings = {
         "min_members": min_members,
         "draws": draws,
@@ -378,27 +397,28 @@ def _measure(
     rng = np.random.default_rng([seed, 21, level, node])
     null = _null(landscape, members, reference, draws, null_members, rng)
     count = int((conserved & live).sum())
-    if null is None:
-        missing = np.full(len(mean), np.nan)
-        p, p_group, p_spread, counts, kind = missing, float("nan"), float("nan"), np.zeros(0, int), "none"
-    else:
+    p, p_group, p_spread, ratio, z = np.full(len(mean), np.nan), *[float("nan")] * 4
+    chance, counts, kind = None, np.zeros(0, int), "none"
+    if null is not None:
         null_std, null_mean, null_square, kind = null
-        null_keep = (null_std < threshold) & _live(null_square, layout, threshold)
-        counts = null_keep.sum(1)
+        null_live = _live(null_square, layout, threshold)
+        chance = Statistics(null_mean, null_std, null_live, null_live & (null_std < threshold))
+        counts = chance.keep.sum(1)
         p = (1 + (null_std <= std).sum(0)) / (1 + draws)
         p_group = float((1 + (counts >= count).sum()) / (1 + draws)) if count else 1.0
-        spread = np.log(np.maximum(null_std[:, live], 1e-12)).mean(1) if live.any() else np.zeros(draws)
-        own = np.log(np.maximum(std[live], 1e-12)).mean() if live.any() else 1.0
-        p_spread = float((1 + (spread <= own).sum()) / (1 + draws))
+        if live.any():
+            spread = np.log(np.maximum(null_std[:, live], 1e-12)).mean(1)
+            own = float(np.log(np.maximum(std[live], 1e-12)).mean())
+            ratio, p_spread = float(np.exp(own - spread.mean())), float((1 + (spread <= own).sum()) / (1 + draws))
+            z = float((own - spread.mean()) / max(spread.std(), 1e-12))
     inputs = sources = None
     if layout.sizes is not None:
-        null_mass = None if null is None else np.where(null_keep, np.abs(null_mean), 0.0)
-        keep = conserved & live
-        inputs = attribute(layout, mean, keep, null_mass, layout.features, np.arange(layout.sizes[0]))
+        mine = Statistics(mean, std, live, conserved & live)
+        inputs = attribute(layout, mine, chance, layout.features, np.arange(layout.sizes[0]))
         labels = tuple(dict.fromkeys(layout.origins))
         where = np.array([labels.index(o) for o in layout.origins])
         same = len(labels) == len(layout.features)
-        sources = inputs if same else attribute(layout, mean, keep, null_mass, labels, where)
+        sources = inputs if same else attribute(layout, mine, chance, labels, where)
     return GroupConservation(
         name=name,
         level=level,
@@ -414,13 +434,16 @@ def _measure(
         q_value=benjamini_hochberg(p),
         p_group=p_group,
         q_group=float("nan"),
+        spread_ratio=ratio,
+        spread_z=z,
         p_spread=p_spread,
+        q_spread=float("nan"),
         null_count=counts,
         null_kind=kind,
         layout=layout,
         inputs=inputs,
         sources=sources,
-        sweep=_sweep(layout, std, square, null, threshold),
+        sweep=_sweep(std, live, chance, threshold),
     )
 
 
@@ -457,23 +480,12 @@ def _null(
     return std, mean, square, kind
 
 
-def _sweep(
-    layout: Layout,
-    std: np.ndarray,
-    square: np.ndarray,
-    null: tuple[np.ndarray, np.ndarray, np.ndarray, str] | None,
-    threshold: float,
-) -> ThresholdSweep:
-    thresholds = threshold * np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
-    count, expected, p = [], [], []
-    for n in thresholds:
-        own = int(((std < n) & _live(square, layout, n)).sum())
-        count.append(own)
-        if null is None:
-            expected.append(np.nan)
-            p.append(np.nan)
-            continue
-        chance = ((null[0] < n) & _live(null[2], layout, n)).sum(1)
-        expected.append(chance.mean())
-        p.append((1 + (chance >= own).sum()) / (1 + len(chance)) if own else 1.0)
-    return ThresholdSweep(thresholds, np.array(count), np.array(expected), np.array(p))
+def _sweep(std: np.ndarray, live: np.ndarray, null: Statistics | None, threshold: float) -> ThresholdSweep:
+    thresholds = threshold * np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0])
+    count = np.array([int(((std < n) & live).sum()) for n in thresholds])
+    expected, p = np.full(len(thresholds), np.nan), np.full(len(thresholds), np.nan)
+    if null is not None:
+        chance = np.stack([((null.std < n) & null.live).sum(1) for n in thresholds])
+        expected = chance.mean(1)
+        p = np.where(count > 0, (1 + (chance >= count[:, None]).sum(1)) / (1 + chance.shape[1]), 1.0)
+    return ThresholdSweep(thresholds, count, expected, p)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,29 @@ def _arranged(siblings: list[int], branches: list[Branch], depth: int) -> list[i
     return list(out)
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """The part of a landscape that is drawn: pieces of some size, not hundreds of lone lines."""
+
+    landscape: Landscape
+    cut: LevelCut
+    minima: np.ndarray
+    left_out: str
+
+
+def _drawn(landscape: Landscape, cut: LevelCut) -> _Drawn:
+    labels = landscape.components()
+    sizes = np.bincount(labels)
+    large = sizes >= max(2, 0.02 * landscape.n_minima)
+    large[0] = True
+    if sizes[large].sum() < 2 or large.all():
+        return _Drawn(landscape, cut, np.arange(landscape.n_minima), "")
+    kept = np.flatnonzero(large[labels])
+    lost, pieces = landscape.n_minima - len(kept), int((~large).sum())
+    note = f"{lost} minima in {pieces} unconnected piece{'s' if pieces != 1 else ''} not drawn"
+    return _Drawn(landscape.restricted(kept), replace(cut, nodes=cut.nodes[:, kept]), kept, note)
+
+
 def notable_groups(landscape: Landscape, cut: LevelCut, most: int = 6) -> list[str]:
     """Groups worth a colour: of the level with most groups that hold at least 3 % of the minima (and 3 of them)."""
     floor = max(3, 0.03 * landscape.n_minima)
@@ -185,6 +208,15 @@ class _Paint:
     cmap: Any = None
 
 
+def _checked(values: Any, landscape: Landscape) -> np.ndarray | None:
+    if values is None:
+        return None
+    values = np.asarray(values, float)
+    if values.shape != (landscape.n_minima,):
+        raise ArgumentError(f"values must have one number per minimum ({landscape.n_minima}), got {values.shape}")
+    return values
+
+
 def _paint(
     landscape: Landscape,
     cut: LevelCut,
@@ -197,9 +229,6 @@ def _paint(
         from matplotlib import colormaps
         from matplotlib.colors import Normalize, to_hex
 
-        values = np.asarray(values, float)
-        if values.shape != (landscape.n_minima,):
-            raise ArgumentError(f"values must have one number per minimum ({landscape.n_minima}), got {values.shape}")
         finite = values[np.isfinite(values)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
         norm, cmap = Normalize(low, high if high > low else low + 1.0), colormaps["viridis"]
@@ -213,6 +242,8 @@ def _paint(
     given = groups if isinstance(groups, Mapping) else {}
     colours, width = [PLAIN if not names else MUTED] * count, np.ones(count)
     labels, legend = [], []
+    nodes = {name: tuple(int(part) for part in name.split("_")) for name in names}
+    names = [name for name, (level, node) in nodes.items() if (cut.nodes[level - 1] == node).any()]
     sized = sorted(((name, cut.group(name)) for name in names), key=lambda pair: -len(pair[1]))
     chosen = {name: given.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)}
     for name, members in sized:
@@ -238,7 +269,7 @@ def _monotonic(landscape: Landscape, tree: TreeLayout, most: int = 8) -> _Paint:
         same = np.unique(bottom[branch.members])
         colours.append(colour.get(int(same[0]), MUTED) if len(same) == 1 else MUTED)
         width[k] = 1.35 if colours[-1] != MUTED else 1.0
-    legend = [(f"basin of minimum {b + 1}", c) for b, c in colour.items()]
+    legend = [(f"basin of minimum {b}", c) for b, c in colour.items()]
     return _Paint(colours, width, [], legend)
 
 
@@ -273,6 +304,12 @@ def disconnectivity_graph(
     from matplotlib.collections import LineCollection
 
     cut = level_cut(landscape) if cut is None else cut
+    values = _checked(values, landscape)
+    for name in groups or ():
+        cut.group(name)
+    drawn = _drawn(landscape, cut)
+    landscape, cut = drawn.landscape, drawn.cut
+    values = None if values is None else values[drawn.minima]
     tree = layout(landscape, cut)
     paint = _monotonic(landscape, tree) if monotonic else _paint(landscape, cut, tree, groups, values)
     figure, axes = canvas(width, height)
@@ -313,9 +350,12 @@ def disconnectivity_graph(
             bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.85},
             annotation_clip=False,
         )
+    notes = [drawn.left_out] if drawn.left_out else []
     if high < full - cut.delta:
-        style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 8, "color": "#5b6675"}
-        axes.text(0.995, 0.995, _above(cut, tree, high, full), transform=axes.transAxes, **style)
+        notes.append(_above(cut, tree, high, full))
+    if notes:
+        style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 8, "color": "#5b6675"}
+        axes.text(0.995, 1.0, "; ".join(notes), transform=axes.transAxes, **style)
     if paint.norm is not None:
         from matplotlib.cm import ScalarMappable
 
@@ -347,6 +387,7 @@ def interactive_svg(
     groups: Sequence[str] | Mapping[str, str] | None = None,
     values: Any = None,
     columns: Mapping[str, Any] | None = None,
+    numbers: Any = None,
     energy_label: str = "loss",
     top: float | None = None,
     width: int = 980,
@@ -357,6 +398,7 @@ def interactive_svg(
     Args:
         landscape, cut, groups, values, energy_label, top: as for ``disconnectivity_graph``.
         columns: more numbers per minimum [M] to tell, by name.
+        numbers: [M] what to call each minimum; default 0, 1, ...
         width, height: pixels of the drawing; it scales with the page.
 
     Returns:
@@ -366,6 +408,14 @@ def interactive_svg(
     from matplotlib.ticker import MaxNLocator
 
     cut = level_cut(landscape) if cut is None else cut
+    values = _checked(values, landscape)
+    for name in groups or ():
+        cut.group(name)
+    numbers = np.arange(landscape.n_minima) if numbers is None else np.asarray(numbers)
+    drawn = _drawn(landscape, cut)
+    landscape, cut, numbers = drawn.landscape, drawn.cut, numbers[drawn.minima]
+    values = None if values is None else values[drawn.minima]
+    columns = {k: np.asarray(v)[drawn.minima] for k, v in (columns or {}).items()}
     tree = layout(landscape, cut)
     paint = _paint(landscape, cut, tree, groups, values)
     m = landscape.n_minima
@@ -373,7 +423,7 @@ def interactive_svg(
     high = visible_top(landscape, cut) if top is None else float(top)
     high = max(high, lowest + cut.delta) if high < full - cut.delta else full
     span = high - lowest
-    left, right, upper, lower = 78, 16, 14, 18
+    left, right, upper, lower = 78, 16, 24, 18
 
     def px(x: Any) -> Any:
         return left + (np.asarray(x) + 0.7 + 0.02 * m) / (m + 0.4 + 0.04 * m) * (width - left - right)
@@ -404,7 +454,6 @@ def interactive_svg(
         f"{html.escape(energy_label)}</text>"
     )
     thin = float(np.clip(2.6 - 0.6 * np.log10(max(m, 2)), 0.5, 2.0))
-    columns = dict(columns or {})
     order = sorted(range(len(tree.lines)), key=lambda b: paint.width[b])
     out.append('<g clip-path="url(#dg-clip)">')
     hit_leaves = m <= 1500
@@ -414,7 +463,7 @@ def interactive_svg(
             continue
         xs, ys = px(line[:, 0]), np.maximum(py(line[:, 1]), -50)
         path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys))
-        title = html.escape(_told(landscape, cut, branch, columns))
+        title = html.escape(_told(landscape, cut, branch, columns, numbers))
         hit = f'<path class="hit" d="{path}"/>' if hit_leaves or len(branch.members) > 1 else ""
         stroke = f'stroke="{paint.colours[b]}" stroke-width="{thin * paint.width[b]:.2f}"'
         out.append(
@@ -427,10 +476,13 @@ def interactive_svg(
             f'<text x="{float(px(x)) + 6:.1f}" y="{ylab + 4:.1f}" fill="{colour}" font-weight="700" stroke="#fff" '
             f'stroke-width="4" paint-order="stroke" pointer-events="none">{name}</text>'
         )
+    notes = [drawn.left_out] if drawn.left_out else []
     if high < full - cut.delta:
+        notes.append(_above(cut, tree, high, full))
+    if notes:
         out.append(
             f'<text x="{width - right}" y="12" text-anchor="end" fill="#5b6675" font-size="11">'
-            f"{_above(cut, tree, high, full)}</text>"
+            f"{'; '.join(notes)}</text>"
         )
     out.append("</svg>")
     return "".join(out) + _TOOLTIP
@@ -441,7 +493,7 @@ def _above(cut: LevelCut, tree: TreeLayout, high: float, full: float) -> str:
     return f"{count} branching{'s' if count != 1 else ''} up to {full:.3g} lie{'s' if count == 1 else ''} above"
 
 
-def _told(landscape: Landscape, cut: LevelCut, branch: Branch, columns: Mapping[str, Any]) -> str:
+def _told(landscape: Landscape, cut: LevelCut, branch: Branch, columns: Mapping[str, Any], numbers: Any) -> str:
     if len(branch.members) > 1:
         first, last = branch.level, branch.last_level
         span = f"level {first}" if first == last else f"levels {first}–{last}"
@@ -451,7 +503,7 @@ def _told(landscape: Landscape, cut: LevelCut, branch: Branch, columns: Mapping[
             + "".join(f"\nmean {k} {np.nanmean(np.asarray(v)[branch.members]):.4g}" for k, v in columns.items())
         )
     i = int(branch.members[0])
-    told = f"minimum {i + 1}\n{landscape.energies[i]:.8g}\nfound {int(landscape.hits[i])} times"
+    told = f"minimum {numbers[i]}\n{landscape.energies[i]:.8g}\nfound {int(landscape.hits[i])} times"
     return told + "".join(f"\n{k} {float(np.asarray(v)[i]):.4g}" for k, v in columns.items())
 
 

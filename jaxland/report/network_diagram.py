@@ -16,7 +16,12 @@ EDGE = "#5b6675"
 
 
 def network_diagram(
-    group: GroupConservation, *, colour: str = PALETTE[0], title: str = "", most_inputs: int = 40
+    group: GroupConservation,
+    *,
+    marked: Any = None,
+    colour: str = PALETTE[0],
+    title: str = "",
+    most_inputs: int = 40,
 ) -> Any:
     """The network of a group as a matplotlib Figure, after figures 1 and 2 of Niroomand & Wales (2023).
 
@@ -26,6 +31,7 @@ def network_diagram(
 
     Args:
         group: from ``conserved_weights`` on a network made by ``jaxland.mlp``.
+        marked: bool [N], the weights to colour; default the live conserved ones.
         colour: of the group.
         title: text above.
         most_inputs: with more inputs than that, those without a conserved weight that have the smallest weights are
@@ -36,10 +42,10 @@ def network_diagram(
     layout = group.layout
     if layout.sizes is None:
         raise ProblemError("the layers of this model are not known: only networks made by jaxland.mlp can be drawn")
-    sizes, kept = layout.sizes, group.live_conserved
+    sizes, kept = layout.sizes, group.live_conserved if marked is None else np.asarray(marked, bool)
     first: np.ndarray = np.abs(layout.matrices(group.mean)[0]).sum(1)
-    marked: np.ndarray = np.asarray(layout.matrices(kept)[0].any(1))
-    order = np.lexsort((-first, ~marked))[:most_inputs]
+    coloured: np.ndarray = np.asarray(layout.matrices(kept)[0].any(1))
+    order = np.lexsort((-first, ~coloured))[:most_inputs]
     shown = np.sort(order)
     left_out = sizes[0] - len(shown)
     tallest = max(len(shown), *sizes[1:])
@@ -90,8 +96,8 @@ def network_diagram(
                     rim, thick = colour, 2.4
             axes.scatter([x], [y], s=size, c=NODE, edgecolors=rim, linewidths=thick, zorder=3)
             if depth == 0:
-                bold = "bold" if marked[u] else "normal"
-                tint = colour if marked[u] else "#1c2430"
+                bold = "bold" if coloured[u] else "normal"
+                tint = colour if coloured[u] else "#1c2430"
                 axes.text(
                     -0.07, y, layout.features[u], ha="right", va="center", fontsize=small, color=tint, weight=bold
                 )
@@ -104,7 +110,7 @@ def network_diagram(
     axes.text(len(sizes) - 1, -0.085, "outputs", ha="center", va="top", fontsize=8.5, color=EDGE)
     if left_out:
         axes.text(
-            -0.07, -0.15, f"{left_out} inputs without conserved weights not shown", ha="right", va="top", fontsize=8
+            -0.07, -0.15, f"{left_out} inputs without coloured weights not shown", ha="right", va="top", fontsize=8
         )
     axes.set_xlim(-0.15, len(sizes) - 1 + 0.15)
     axes.set_ylim(-0.16, 1.05)
