@@ -7,6 +7,7 @@ product over the data gives the whole Hessian, where automatic differentiation n
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -109,10 +110,7 @@ def one_hidden(
         is_tanh: use tanh's derivatives in closed form.
     """
     d, h, c = sizes
-    n_first = h * (d + 1)
-    size = n_first + c * (h + 1)
-    derivatives = _tanh_derivatives if is_tanh else _elementwise_derivatives(activation)
-    act = jnp.tanh if is_tanh else activation
+    size = h * (d + 1) + c * (h + 1)
     binary = loss == "cross_entropy" and c == 2
     n = x.shape[0]
     inputs = jnp.concatenate([jnp.ones((1, n), x.dtype), x.T])  # [1 + d, n]
@@ -121,6 +119,22 @@ def one_hidden(
         target = labels.astype(x.dtype) if binary else jax.nn.one_hot(labels, c, dtype=x.dtype, axis=0)
     else:
         target = jnp.reshape(y, (n, c)).T.astype(x.dtype)
+    cost = 2.0 * n * (1 if binary else c) * size**2
+    functions = _one_hidden_functions(sizes, activation, loss, lam, is_tanh)
+    return Kernel(*functions, (inputs, target), "closed form, one hidden layer", cost)
+
+
+@lru_cache(maxsize=64)
+def _one_hidden_functions(
+    sizes: tuple[int, int, int], activation: Callable, loss: str, lam: float, is_tanh: bool
+) -> tuple[Callable, Callable, Callable]:
+    """The three functions of ``one_hidden``, shared by problems that differ in data only: compiled once."""
+    d, h, c = sizes
+    n_first = h * (d + 1)
+    size = n_first + c * (h + 1)
+    derivatives = _tanh_derivatives if is_tanh else _elementwise_derivatives(activation)
+    act = jnp.tanh if is_tanh else activation
+    binary = loss == "cross_entropy" and c == 2
 
     def split(w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         first = w[:n_first].reshape(1 + d, h)
@@ -237,5 +251,4 @@ def one_hidden(
     def product(w: Float[Array, " N"], v: Float[Array, " N"], data: Any) -> Float[Array, " N"]:
         return jax.jvp(lambda u: first(u, data).gradient, (w,), (v,))[1]
 
-    cost = 2.0 * n * (1 if binary else c) * size**2
-    return Kernel(first, second, product, (inputs, target), "closed form, one hidden layer", cost)
+    return first, second, product

@@ -304,7 +304,7 @@ def trust_region_step(
         reach = jnp.sqrt(square)
         low, high = jnp.where(reach > radius, mu, low), jnp.where(reach > radius, high, mu)
         newton = mu + (reach / radius - 1.0) * square / (q @ (q / shifted) + tiny)
-        return jnp.where((newton > low) & (newton < high), newton, 0.5 * (low + high)), low, high
+        return jnp.clip(newton, low, high), low, high
 
     # The lowest mode alone bounds mu from below; from there Newton's iterations approach the root monotonically.
     low = jnp.maximum(low, jnp.abs(gradient[0]) / radius - lowest)
