@@ -20,7 +20,7 @@ Columns are expected standardised (unit scale, centred): the covariance floor is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import Any, NamedTuple
@@ -54,11 +54,11 @@ class Status(IntEnum):
 
 
 class State(NamedTuple):
-    """One fit under way: where it is evaluated next, what SQUAREM remembers, and the tally."""
+    """One fit under way: where it is evaluated next, what SQUAREM remembers (all ``encode``d), and the tally."""
 
-    point: Mixture
-    base: Mixture
-    second: Mixture
+    point: Array
+    base: Array
+    second: Array
     loglik: Array
     held_out: Array
     reference: Array
@@ -96,72 +96,97 @@ def features(z: Float[Array, "d n"]) -> Float[Array, "f n"]:
     return jnp.concatenate([jnp.ones_like(z[:1]), z, z[i] * z[j]])
 
 
-def _inverse_lower(chol: Array) -> Array:
-    d = chol.shape[-1]
-    if d > 3:
-        eye = jnp.broadcast_to(jnp.eye(d, dtype=chol.dtype), chol.shape)
-        return jax.scipy.linalg.solve_triangular(chol, eye, lower=True)
-    rows: list[list[Array]] = []
-    zero = jnp.zeros_like(chol[..., 0, 0])
-    for i in range(d):
-        row = []
-        for j in range(d):
-            if j > i:
-                row.append(zero)
-            elif j == i:
-                row.append(1.0 / chol[..., i, i])
-            else:
-                row.append(-sum(chol[..., i, m] * rows[m][j] for m in range(j, i)) / chol[..., i, i])
-        rows.append(row)
-    return jnp.stack([jnp.stack(row, -1) for row in rows], -2)
-
-
-def _cholesky(cov: Array, floor: float) -> tuple[Array, Array]:
-    """Factors [..., D, D] and whether every squared pivot exceeds the floor; the identity where not."""
-    d = cov.shape[-1]
-    if d > 3:
-        factor = jnp.linalg.cholesky(cov)
-        pivots = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2
-        good = jnp.all(jnp.isfinite(factor), (-2, -1)) & jnp.all(pivots > floor, -1)
-    else:
-        low: list[list[Array]] = []
-        zero = jnp.zeros_like(cov[..., 0, 0])
-        good = jnp.ones(cov.shape[:-2], bool)
-        for i in range(d):
-            row: list[Array] = []
-            for j in range(d):
-                if j > i:
-                    row.append(zero)
-                    continue
-                rest = cov[..., i, j]
-                for m in range(j):
-                    rest = rest - row[m] * (low[j][m] if j < i else row[m])
-                if j == i:
-                    good = good & (rest > floor) & jnp.isfinite(rest)
-                    row.append(jnp.sqrt(jnp.maximum(rest, floor)))
-                else:
-                    row.append(rest / low[j][j])
-            low.append(row)
-        factor = jnp.stack([jnp.stack(row, -1) for row in low], -2)
-    return jnp.where(good[..., None, None], factor, jnp.eye(d, dtype=cov.dtype)), good
-
-
-def natural(mixture: Mixture) -> Float[Array, "k f"]:
-    """theta, so that log(weight_k N(z; mean_k, cov_k)) = theta_k . features(z)."""
+def encode(mixture: Mixture) -> Float[Array, "... k p"]:
+    """Coordinates in which any point is a mixture: [log weight, mean, log diagonal, rest of the Cholesky factor]."""
+    xp = np if isinstance(mixture.chol, np.ndarray) else jnp
     d = mixture.mean.shape[-1]
-    inverse = _inverse_lower(mixture.chol)
-    precision = jnp.sum(inverse[..., :, :, None] * inverse[..., :, None, :], -3)
-    linear = jnp.sum(precision * mixture.mean[..., None, :], -1)
-    log_det = jnp.sum(jnp.log(jnp.diagonal(mixture.chol, axis1=-2, axis2=-1)), -1)
-    constant = mixture.log_weight - 0.5 * d * LOG_2PI - log_det - 0.5 * jnp.sum(linear * mixture.mean, -1)
-    i, j = np.triu_indices(d)
-    quadratic = precision[..., i, j] * jnp.asarray(np.where(i == j, -0.5, -1.0), precision.dtype)
-    return jnp.concatenate([constant[..., None], linear, quadratic], -1)
+    i, j = np.tril_indices(d, -1)
+    diagonal = xp.log(xp.diagonal(mixture.chol, axis1=-2, axis2=-1))
+    return xp.concatenate([mixture.log_weight[..., None], mixture.mean, diagonal, mixture.chol[..., i, j]], -1)
+
+
+def decode(point: Float[Array, "... k p"]) -> Mixture:
+    """The mixture at these coordinates."""
+    xp = np if isinstance(point, np.ndarray) else jnp
+    d = _dimension(point.shape[-1])
+    place = np.zeros((d, d), int)
+    place[np.diag_indices(d)] = 1 + d + np.arange(d)
+    place[np.tril_indices(d, -1)] = np.arange(1 + 2 * d, point.shape[-1])
+    entries = point[..., place]
+    on = np.eye(d, dtype=bool)
+    below = xp.where(np.tri(d, k=-1, dtype=bool), entries, 0.0)
+    chol = xp.where(on, xp.exp(xp.where(on, entries, 0.0)), below)
+    return Mixture(point[..., 0], point[..., 1 : 1 + d], chol)
+
+
+def _dimension(parameters: int) -> int:
+    return next(d for d in range(1, parameters) if 1 + d + d * (d + 1) // 2 == parameters)
+
+
+def natural(point: Float[Array, "... k p"]) -> Float[Array, "... k f"]:
+    """theta, so that log(weight_k N(z; mean_k, cov_k)) = theta_k . features(z), from encoded coordinates."""
+    d = _dimension(point.shape[-1])
+    mean = [point[..., 1 + i] for i in range(d)]
+    inverse = _inverse_lower(point, d)
+    precision = [
+        [sum((inverse[m][i] * inverse[m][j] for m in range(max(i, j), d)), 0.0) for j in range(d)] for i in range(d)
+    ]
+    linear = [sum((precision[i][j] * mean[j] for j in range(d)), 0.0) for i in range(d)]
+    log_det = jnp.sum(point[..., 1 + d : 1 + 2 * d], -1)
+    quadratic = sum((linear[i] * mean[i] for i in range(d)), 0.0)
+    constant = point[..., 0] - 0.5 * d * LOG_2PI - log_det - 0.5 * quadratic
+    pairs = [(-0.5 if i == j else -1.0) * precision[i][j] for i, j in zip(*np.triu_indices(d))]
+    return jnp.stack([constant, *linear, *pairs], -1)
+
+
+def _inverse_lower(point: Array, d: int) -> list[list[Array]]:
+    """Entries of the inverse Cholesky factor; written out for few dimensions, where calls cost more than flops."""
+    if d > 3:
+        chol = decode(point).chol
+        eye = jnp.broadcast_to(jnp.eye(d, dtype=chol.dtype), chol.shape)
+        full = jax.scipy.linalg.solve_triangular(chol, eye, lower=True)
+        return [[full[..., i, j] for j in range(d)] for i in range(d)]
+    low = {(i, j): point[..., 1 + 2 * d + n] for n, (i, j) in enumerate(_below(d))}
+    rows: list[list[Array]] = []
+    for i in range(d):
+        pivot = jnp.exp(-point[..., 1 + d + i])
+        row = [-sum((low[i, m] * rows[m][j] for m in range(j, i)), 0.0) * pivot for j in range(i)]
+        rows.append([*row, pivot])
+    return rows
+
+
+def _below(d: int) -> list[tuple[int, int]]:
+    """Places below the diagonal, in the order of the encoding."""
+    return [(i, j) for i in range(d) for j in range(i)]
+
+
+def _cholesky(cov: Callable[[int, int], Array], d: int, floor: Any) -> tuple[list[Array], list[Array], Array]:
+    """Log diagonal and strict lower rows of the factors, and whether every squared pivot exceeds the floor."""
+    if d > 3:
+        factor = jnp.linalg.cholesky(jnp.stack([jnp.stack([cov(i, j) for j in range(d)], -1) for i in range(d)], -2))
+        pivots = [factor[..., i, i] ** 2 for i in range(d)]
+        lower = [factor[..., i, j] for i, j in _below(d)]
+        good = jnp.all(jnp.stack([p > floor for p in pivots], -1), -1)
+        return [0.5 * jnp.log(jnp.maximum(p, floor)) for p in pivots], lower, good
+    low: list[list[Array]] = []
+    diagonal = []
+    good = jnp.ones(cov(0, 0).shape, bool)
+    for i in range(d):
+        row: list[Array] = []
+        for j in range(i):
+            rest = cov(i, j) - sum((row[m] * low[j][m] for m in range(j)), 0.0)
+            row.append(rest / low[j][j])
+        pivot = cov(i, i) - sum((row[m] ** 2 for m in range(i)), 0.0)
+        good = good & (pivot > floor)
+        pivot = jnp.maximum(pivot, floor)
+        diagonal.append(0.5 * jnp.log(pivot))
+        low.append([*row, jnp.sqrt(pivot)])
+    return diagonal, [low[i][j] for i, j in _below(d)], good
 
 
 def log_density(mixture: Mixture, z: Float[Array, "d n"]) -> Float[Array, " n"]:
     """log p(z_n)."""
-    return jax.scipy.special.logsumexp(natural(mixture) @ features(z), axis=0)
+    return jax.scipy.special.logsumexp(natural(encode(mixture)) @ features(z), axis=0)
 
 
 def covariance(mixture: Mixture) -> Float[Array, "... k d d"]:
@@ -171,13 +196,14 @@ def covariance(mixture: Mixture) -> Float[Array, "... k d d"]:
 
 def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
     """The mixture of some coordinates, in closed form: means and covariance blocks."""
-    dims = tuple(int(d) for d in dims)
-    if dims == tuple(range(len(dims))):
-        chol = mixture.chol[..., : len(dims), : len(dims)]
+    xp = np if isinstance(mixture.chol, np.ndarray) else jnp
+    index = np.asarray([int(d) for d in dims])
+    if list(index) == list(range(len(index))):
+        chol = mixture.chol[..., : len(index), : len(index)]
     else:
-        index = np.asarray(dims)
-        chol, _ = _cholesky(covariance(mixture)[..., index[:, None], index[None, :]], 0.0)
-    return Mixture(mixture.log_weight, mixture.mean[..., np.asarray(dims)], chol)
+        block = (mixture.chol @ xp.swapaxes(mixture.chol, -1, -2))[..., index[:, None], index[None, :]]
+        chol = xp.linalg.cholesky(block)
+    return Mixture(mixture.log_weight, mixture.mean[..., index], chol)
 
 
 # One lane
@@ -185,10 +211,10 @@ def marginal(mixture: Mixture, dims: Sequence[int]) -> Mixture:
 
 def init(mixture: Mixture) -> State:
     """A fit that starts from a mixture (one lane: log_weight [K], mean [K, D], chol [K, D, D])."""
-    dtype = mixture.mean.dtype
-    low = jnp.asarray(-jnp.inf, dtype)
+    point = encode(mixture)
+    low = jnp.asarray(-jnp.inf, point.dtype)
     zero = jnp.zeros((), jnp.int32)
-    return State(mixture, mixture, mixture, low, low, low, zero, zero, zero, zero)
+    return State(point, point, point, low, low, low, zero, zero, zero, zero)
 
 
 def done(state: State) -> Array:
@@ -197,13 +223,13 @@ def done(state: State) -> Array:
 
 
 def expectation(
-    mixture: Mixture, z: Float[Array, "d n"], weight: Float[Array, " n"], other: Float[Array, " n"]
+    point: Float[Array, "k p"], z: Float[Array, "d n"], weight: Float[Array, " n"], other: Float[Array, " n"]
 ) -> tuple[Float[Array, "k f"], Array, Array]:
     """Weighted moments [K, F] and the log-likelihoods summed with two sets of weights (training, held out).
 
     More than CHUNK samples are summed in pieces, which bounds memory and stays in a CPU's caches.
     """
-    theta = natural(mixture)
+    theta = natural(point)
     d, n = z.shape
 
     def piece(total, part):
@@ -228,64 +254,45 @@ def expectation(
 
 
 def maximisation(
-    moments: Float[Array, "k f"], previous: Mixture, floor: float, count: Array
-) -> tuple[Mixture, Array]:
-    """The mixture of the moments, and how many components had to be dropped.
+    moments: Float[Array, "k f"], previous: Float[Array, "k p"], floor: Any
+) -> tuple[Float[Array, "k p"], Array]:
+    """The mixture of the moments, encoded, and how many components had to be dropped.
 
     A component goes when it carries fewer samples than it has parameters (F) or its covariance is singular: its
     weight then becomes that of nothing and the others share the samples from the next pass on.
     """
-    d = previous.mean.shape[-1]
-    alive = previous.log_weight > 0.5 * DEAD
+    d = _dimension(previous.shape[-1])
+    alive = previous[:, 0] > 0.5 * DEAD
     size = moments[:, 0]
-    safe = jnp.maximum(size, jnp.finfo(size.dtype).tiny)
-    mean = moments[:, 1 : d + 1] / safe[:, None]
-    i, j = np.triu_indices(d)
-    square = jnp.zeros((*mean.shape, d), mean.dtype)
-    second = moments[:, d + 1 :] / safe[:, None]
-    square = square.at[:, i, j].set(second).at[:, j, i].set(second)
-    cov = square - mean[:, :, None] * mean[:, None, :]
-    chol, regular = _cholesky(cov, floor)
+    scaled = moments / jnp.maximum(size, jnp.finfo(size.dtype).tiny)[:, None]
+    place = np.zeros((d, d), int)
+    place[np.triu_indices(d)] = np.arange(d + 1, moments.shape[1])
+
+    def cov(i: int, j: int) -> Array:
+        return scaled[:, place[min(i, j), max(i, j)]] - scaled[:, 1 + i] * scaled[:, 1 + j]
+
+    diagonal, lower, regular = _cholesky(cov, d, floor)
     keep = alive & regular & (size >= moments.shape[1])
     # A lone component stays whatever its size: there is nothing to give its samples to.
     keep = jnp.where(jnp.any(keep), keep, alive & regular)
-    log_weight = jnp.where(keep, jnp.log(safe / count), DEAD)
-    log_weight = jnp.where(keep, log_weight - jax.scipy.special.logsumexp(log_weight), DEAD)
-    mixture = Mixture(
-        log_weight,
-        jnp.where(keep[:, None], mean, previous.mean),
-        jnp.where(keep[:, None, None], chol, previous.chol),
-    )
-    return mixture, jnp.sum(alive & ~keep).astype(jnp.int32)
+    total = jnp.sum(jnp.where(keep, size, 0.0))
+    log_weight = jnp.where(keep, jnp.log(size / total), DEAD)
+    rest = jnp.stack([*(scaled[:, 1 + i] for i in range(d)), *diagonal, *lower], -1)
+    image = jnp.concatenate([log_weight[:, None], jnp.where(keep[:, None], rest, previous[:, 1:])], -1)
+    return image, jnp.sum(alive & ~keep).astype(jnp.int32)
 
 
-def _flat(mixture: Mixture) -> tuple[Array, Array, Array, Array]:
-    """Coordinates in which any point is a mixture: log weights, means, log diagonals, Cholesky off-diagonals."""
-    diagonal = jnp.diagonal(mixture.chol, axis1=-2, axis2=-1)
-    return mixture.log_weight, mixture.mean, jnp.log(diagonal), jnp.tril(mixture.chol, -1)
-
-
-def extrapolate(base: Mixture, first: Mixture, second: Mixture, longest: float = 32.0) -> Mixture:
+def extrapolate(
+    base: Float[Array, "k p"], first: Float[Array, "k p"], second: Float[Array, "k p"], longest: float = 32.0
+) -> Float[Array, "k p"]:
     """SQUAREM S3: base - 2 a r + a^2 v, r = first - base, v = second - 2 first + base, a = -|r|/|v| <= -1."""
-    alive = (second.log_weight > 0.5 * DEAD)[:, None]
-    a, b, c = _flat(base), _flat(first), _flat(second)
-    rows = [x.reshape(x.shape[0], -1) for x in a], [x.reshape(x.shape[0], -1) for x in b]
-    r = [jnp.where(alive, q - p, 0.0) for p, q in zip(*rows)]
-    v = [jnp.where(alive, z.reshape(q.shape) - q - g, 0.0) for q, g, z in zip(rows[1], r, c)]
-    norm_r = jnp.sum(jnp.stack([jnp.sum(g**2) for g in r]))
-    norm_v = jnp.sum(jnp.stack([jnp.sum(g**2) for g in v]))
-    step = jnp.clip(jnp.sqrt(norm_r / jnp.maximum(norm_v, jnp.finfo(norm_v.dtype).tiny)), 1.0, longest)
-    moved = [p + 2.0 * step * g + step**2 * h for p, g, h in zip(rows[0], r, v)]
-    log_weight = jnp.where(alive[:, 0], moved[0][:, 0], DEAD)
-    log_weight = jnp.where(alive[:, 0], log_weight - jax.scipy.special.logsumexp(log_weight), DEAD)
-    mean = jnp.where(alive, moved[1], second.mean)
-    diagonal = jnp.exp(jnp.clip(moved[2], -40.0, 40.0))
-    chol = moved[3].reshape(base.chol.shape) + jnp.eye(mean.shape[-1], dtype=mean.dtype) * diagonal[:, :, None]
-    return Mixture(log_weight, mean, jnp.where(alive[:, :, None], chol, second.chol))
-
-
-def _choose(condition: Array, yes: Mixture, no: Mixture) -> Mixture:
-    return Mixture(*(jnp.where(condition, a, b) for a, b in zip(yes, no)))
+    alive = second[:, :1] > 0.5 * DEAD
+    r = jnp.where(alive, first - base, 0.0)
+    v = jnp.where(alive, second - first - r, 0.0)
+    a = jnp.sqrt(jnp.sum(r**2) / jnp.maximum(jnp.sum(v**2), jnp.finfo(v.dtype).tiny))
+    a = jnp.clip(a, 1.0, longest)
+    moved = jnp.where(alive, base + 2.0 * a * r + a**2 * v, second)
+    return moved.at[:, 0].add(-jax.scipy.special.logsumexp(moved[:, 0]))
 
 
 def step(
@@ -308,22 +315,22 @@ def step(
     """
     count, count_other = jnp.sum(weight), jnp.sum(other)
     moments, total, total_other = expectation(state.point, z, weight, other)
-    image, dropped = maximisation(moments, state.point, settings.floor, count)
+    image, dropped = maximisation(moments, state.point, settings.floor)
     loglik = total / count
     held_out = total_other / jnp.maximum(count_other, 1.0)
     finite = jnp.isfinite(loglik)
-    empty = ~jnp.any(image.log_weight > 0.5 * DEAD)
+    empty = ~jnp.any(image[:, 0] > 0.5 * DEAD)
     rejected = (state.phase == 2) & ~(finite & (loglik >= state.reference))
     gained = (state.phase == 1) & (loglik - state.loglik < settings.tol) & (dropped == 0)
     steps = state.steps + 1
 
     if accelerate:
         ahead = extrapolate(state.base, state.point, image)
-        following = _choose(state.phase == 1, ahead, image)
-        following = _choose(rejected, state.second, following)
+        following = jnp.where(state.phase == 1, ahead, image)
+        following = jnp.where(rejected, state.second, following)
         phase = jnp.where(state.phase == 0, 1, jnp.where(state.phase == 1, 2, 0))
         # After a drop the memory describes another mixture: start a new cycle from the image.
-        following = _choose((dropped > 0) & ~rejected, image, following)
+        following = jnp.where((dropped > 0) & ~rejected, image, following)
         phase = jnp.where(dropped > 0, 0, phase)
     else:
         following, phase = image, jnp.where(dropped > 0, 0, 1)
@@ -337,7 +344,7 @@ def step(
         ),
     )
     new = State(
-        point=_choose(status != Status.RUNNING, state.point, following),
+        point=jnp.where(status != Status.RUNNING, state.point, following),
         base=state.point,
         second=image,
         loglik=jnp.where(rejected, state.loglik, loglik),
@@ -443,7 +450,7 @@ def fit(
         begin = Mixture(*(np.asarray(a)[part] for a in start))
         parts.append(_stream(columns, weights, where, begin, settings, size, width, accelerate, block))
     got = jax.tree.map(lambda *a: np.concatenate(a), *parts)
-    return Fits(got.point, got.loglik, got.held_out, got.steps, got.dropped, got.status)
+    return Fits(decode(got.point), got.loglik, got.held_out, got.steps, got.dropped, got.status)
 
 
 def _stream(columns, weights, where, start, settings, size, width, accelerate, block) -> State:

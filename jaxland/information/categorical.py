@@ -12,7 +12,7 @@ from jaxtyping import Int
 from jaxland.core import mixture as gm
 from jaxland.information import fitting, integrals
 from jaxland.information.columns import Variable, copies, normal_scores
-from jaxland.information.estimate import CONTESTS, Estimate, integral_seeds, trailing
+from jaxland.information.estimate import CONTESTS, SCRAMBLINGS, Estimate, integral_seeds, shared_out, trailing
 from jaxland.information.fitting import Options, Table, Target
 
 
@@ -103,21 +103,20 @@ def estimate_classes(x: Variable, codes: Int[np.ndarray, " n"], options: Options
 
     size = max(len(f.full.log_weight) for f in fitted)
     nulls = _nulls(table, picked, kept, where, maps[best], options, size)
-    lots = [fitting.stack([f.full for f in fitted], size)]
-    lot_shares = [shares]
+    lots = [fitting.stack([f.full for f in fitted], size)] * SCRAMBLINGS
+    lot_shares = [shares] * SCRAMBLINGS
     for b in range(options.bootstraps):
         lots.append(fitting.stack([f.boots[b] for f in fitted], size))
         lot_shares.append(np.bincount(codes, weights=resampled[b], minlength=count) / n)
     lots += nulls
     lot_shares += [shares] * len(nulls)
-    got, error = integrals.integrate_classes(
+    got = integrals.integrate_classes(
         gm.Mixture(*(np.stack(a) for a in zip(*lots))),
         np.stack(lot_shares),
         integral_seeds(options)[: len(lots)],
         points=options.points,
         dtype=np.dtype(options.dtype),
     )
-    boots = slice(1, 1 + options.bootstraps)
     joined = gm.Mixture(
         np.concatenate(
             [f.full.log_weight + np.log(s) * (f.full.log_weight > 0.5 * gm.DEAD) for f, s in zip(fitted, shares)]
@@ -126,11 +125,7 @@ def estimate_classes(x: Variable, codes: Int[np.ndarray, " n"], options: Options
         np.concatenate([f.full.chol for f in fitted]),
     )
     return Estimate(
-        value=float(got[0]),
-        integration_error=float(error[0]),
-        samples=got[boots],
-        sample_errors=error[boots],
-        null=got[1 + options.bootstraps :],
+        **shared_out(got, options),
         map=maps[best],
         evidence=values,
         order=sum(s.order for s in kept),

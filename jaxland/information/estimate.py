@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from jaxland.information.fitting import Options, Table, Target
 
 EVIDENCE_SAMPLES = 5_000
 SHIFTS = 16
+SCRAMBLINGS = 8  # independent integrals of the mixture that gives the estimate
 CONTESTS = {4: 0.1, 8: 0.0}  # after these orders a map that trails the best by more than this share is given up
 
 
@@ -25,7 +27,6 @@ class Estimate:
     value: float
     integration_error: float
     samples: Float[np.ndarray, " b"]
-    sample_errors: Float[np.ndarray, " b"]
     null: Float[np.ndarray, " q"]
     map: str
     evidence: dict[str, float]
@@ -175,12 +176,11 @@ def _nulls(table, tuples, chosen, maps, kept, where, options) -> list[list[gm.Mi
 def _integrals(tuples, terms, options, table, maps, chosen, evidence, picked, kept, fitted, nulls) -> list[Estimate]:
     seeds = integral_seeds(options)
     values: list[np.ndarray] = [np.empty(0)] * len(tuples)
-    errors: list[np.ndarray] = [np.empty(0)] * len(tuples)
     orders = [len(f.full.log_weight) for f in fitted]
     for size in sorted(set(orders)):
         members = [i for i, k in enumerate(orders) if k == size]
-        lots = [[fitted[i].full, *fitted[i].boots, *nulls[i]] for i in members]
-        got, error = integrals.integrate(
+        lots = [[fitted[i].full] * SCRAMBLINGS + [*fitted[i].boots, *nulls[i]] for i in members]
+        got = integrals.integrate(
             fitting.stack([m for lot in lots for m in lot], size),
             terms,
             np.concatenate([seeds[: len(lot)] for lot in lots]),
@@ -188,20 +188,15 @@ def _integrals(tuples, terms, options, table, maps, chosen, evidence, picked, ke
             dtype=np.dtype(options.dtype),
         )
         ends = np.cumsum([len(lot) for lot in lots])[:-1]
-        for i, a, b in zip(members, np.split(got, ends), np.split(error, ends)):
-            values[i], errors[i] = a, b
+        for i, part in zip(members, np.split(got, ends)):
+            values[i] = part
     out = []
     for i, t in enumerate(tuples):
-        boots = slice(1, 1 + options.bootstraps)
         m = maps[chosen[i] % len(maps)]
         coordinates = np.split(table.host[picked[i].columns], np.cumsum([v.size for v in t])[:-1])
         out.append(
             Estimate(
-                value=float(values[i][0]),
-                integration_error=float(errors[i][0]),
-                samples=values[i][boots],
-                sample_errors=errors[i][boots],
-                null=values[i][1 + options.bootstraps :],
+                **shared_out(values[i], options),
                 map=m,
                 evidence=evidence[i],
                 order=kept[i].order,
@@ -218,6 +213,17 @@ def _integrals(tuples, terms, options, table, maps, chosen, evidence, picked, ke
     return out
 
 
+def shared_out(values: Float[np.ndarray, " v"], options: Options) -> dict[str, Any]:
+    """The estimate and its integration error, the bootstraps and the nulls, from integrals in that order."""
+    full, rest = values[:SCRAMBLINGS], values[SCRAMBLINGS:]
+    return {
+        "value": float(full.mean()),
+        "integration_error": float(full.std(ddof=1) / np.sqrt(SCRAMBLINGS)),
+        "samples": rest[: options.bootstraps],
+        "null": rest[options.bootstraps :],
+    }
+
+
 def trailing(order: int, evidence: Sequence[float]) -> list[int]:
     """Maps to give up after this order: far behind after the first contest, all but the best after the last."""
     margin = CONTESTS[order]
@@ -225,8 +231,8 @@ def trailing(order: int, evidence: Sequence[float]) -> list[int]:
 
 
 def integral_seeds(options: Options) -> np.ndarray:
-    """Scrambling seed of the full fit, each bootstrap and each null, uint32."""
-    count = 1 + options.bootstraps + options.null
+    """Scrambling seeds: SCRAMBLINGS of the full fit, one of each bootstrap and each null, uint32."""
+    count = SCRAMBLINGS + options.bootstraps + options.null
     drawn = [np.random.default_rng([options.seed, 0x1277, k]).integers(0, 2**32) for k in range(count)]
     return np.array(drawn, np.uint32)
 
@@ -242,7 +248,7 @@ def donsker_varadhan(
     take = np.linspace(0, z.shape[1] - 1, min(z.shape[1], EVIDENCE_SAMPLES)).astype(int)
     z = z[:, take]
     n = z.shape[1]
-    parts = [(term, integrals.host_marginal(mixture, term.of)) for term in terms]
+    parts = [(term, gm.marginal(mixture, term.of)) for term in terms]
     paired = sum(term.sign * integrals.log_density(m, z[list(term.at)]) for term, m in parts)
     shifts = np.unique(np.linspace(1, n - 1, min(SHIFTS, n - 1)).astype(int))
     crossed: list[Float[np.ndarray, " n"]] = []

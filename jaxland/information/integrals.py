@@ -5,9 +5,9 @@ All are expectations of sums of log marginal densities under the mixture itself,
     I(X;Y)   = E[log p(x,y) - log p(x) - log p(y)]
     I(X;Y|Z) = E[log p(z) + log p(x,y,z) - log p(x,z) - log p(y,z)]
 
-with marginals in closed form (component blocks) and the expectation stratified by component: n points a component,
-in R independently scrambled replicates whose spread states the integration error. One component is a Gaussian, where
-the log determinants give the integral exactly.
+with marginals in closed form (component blocks) and the expectation stratified by component, by the same number of
+points in each. Every integral has a scrambling of its own; the estimate proper is the mean over several, whose spread
+states its error. One component is a Gaussian, where the log determinants give the integral exactly.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from jaxtyping import Float
 
 from jaxland.core import mixture as gm
 from jaxland.core import quadrature
-
-REPLICATES = 8
 
 
 class Term(NamedTuple):
@@ -53,18 +51,15 @@ def divergence(d: int, *, reverse: bool = False) -> tuple[Term, ...]:
     return Term(1, p, p), Term(-1, q, p)
 
 
-@partial(jax.jit, static_argnames=("terms", "replicates"))
-def _integrate(mixtures, seeds, points, *, terms, replicates):
-    """Replicate means [B, R]."""
+@partial(jax.jit, static_argnames=("terms",))
+def _integrate(mixtures, seeds, points, *, terms):
+    """Integrals [B]."""
     dtype = mixtures.mean.dtype
 
     def lane(args):
         mixture, seed = args
-        d = mixture.mean.shape[-1]
-        keys = jax.random.split(jax.random.key(seed), replicates)
-        normal = jax.vmap(lambda key: quadrature.normals(key, points, dtype))(keys)  # [R, D, n]
-        normal = jnp.moveaxis(normal, 0, 1).reshape(d, -1)
-        thetas = [gm.natural(gm.marginal(mixture, t.of)) for t in terms]
+        normal = quadrature.normals(jax.random.key(seed), points, dtype)
+        thetas = [gm.natural(gm.encode(gm.marginal(mixture, t.of))) for t in terms]
 
         def component(k, total):
             z = mixture.mean[k][:, None] + mixture.chol[k] @ normal
@@ -74,37 +69,36 @@ def _integrate(mixtures, seeds, points, *, terms, replicates):
                 for term, theta in zip(terms, thetas):
                     log_joint = theta @ gm.features(z[np.asarray(term.at)])
                     out = out + term.sign * jax.scipy.special.logsumexp(log_joint, axis=0)
-                return jnp.exp(mixture.log_weight[k]) * jnp.mean(out.reshape(replicates, -1), axis=1)
+                return jnp.exp(mixture.log_weight[k]) * jnp.mean(out)
 
             alive = mixture.log_weight[k] > 0.5 * gm.DEAD
-            return total + jax.lax.cond(alive, value, lambda: jnp.zeros(replicates, dtype))
+            return total + jax.lax.cond(alive, value, lambda: jnp.zeros((), dtype))
 
-        return jax.lax.fori_loop(0, mixture.mean.shape[0], component, jnp.zeros(replicates, dtype))
+        return jax.lax.fori_loop(0, mixture.mean.shape[0], component, jnp.zeros((), dtype))
 
     return jax.lax.map(lane, (mixtures, seeds))
 
 
 def integrate(
-    mixtures: gm.Mixture, terms: tuple[Term, ...], seeds: np.ndarray, *, points: int = 4096, dtype=np.float64
-) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
-    """Values and standard errors of an information integral, in nats.
+    mixtures: gm.Mixture, terms: tuple[Term, ...], seeds: np.ndarray, *, points: int = 2048, dtype=np.float64
+) -> Float[np.ndarray, " b"]:
+    """Values of an information integral, in nats.
 
     Args:
         mixtures: leading axis B.
         terms: ``mutual``, ``conditional`` or ``divergence``.
         seeds: one integer a mixture: its own scrambling.
-        points: per component, shared out over REPLICATES replicates (rounded up to a power of two each).
+        points: per component, rounded up to a power of two.
     """
     lanes = len(seeds)
     alive = np.asarray(mixtures.log_weight) > 0.5 * gm.DEAD
-    values, errors = np.zeros(lanes), np.zeros(lanes)
+    values = np.zeros(lanes)
     single = alive.sum(1) == 1
     for b in np.flatnonzero(single):
         values[b] = _gaussian(mixtures, int(b), int(np.argmax(alive[b])), terms)
     many = np.flatnonzero(~single)
     if len(many):
-        each = 1 << max(4, int(np.ceil(np.log2(points / REPLICATES))))
-        base = jnp.asarray(quadrature.sobol(each, mixtures.mean.shape[-1]))
+        base = jnp.asarray(quadrature.sobol(_power(points), mixtures.mean.shape[-1]))
         size = -(-len(many) // 64) * 64 if len(many) > 8 else 8
         take = np.concatenate([many, np.repeat(many[:1], size - len(many))])
         part = gm.Mixture(*(jnp.asarray(np.asarray(a)[take], dtype) for a in mixtures))
@@ -112,18 +106,17 @@ def integrate(
         part = part._replace(
             log_weight=jnp.where(jnp.arange(size)[:, None] < len(many), part.log_weight, gm.DEAD).astype(dtype)
         )
-        table = np.asarray(
-            _integrate(
-                part,
-                jnp.asarray(np.asarray(seeds)[take].astype(np.uint32)),
-                base,
-                terms=terms,
-                replicates=REPLICATES,
-            )
-        )[: len(many)]
-        values[many] = table.mean(1)
-        errors[many] = table.std(1, ddof=1) / np.sqrt(REPLICATES)
-    return values, errors
+        own = jnp.asarray(np.asarray(seeds)[take].astype(np.uint32))
+        for first in range(0, size, 64):
+            some = slice(first, min(first + 64, size))
+            got = _integrate(gm.Mixture(*(a[some] for a in part)), own[some], base, terms=terms)
+            mine = many[first : first + 64]
+            values[mine] = np.asarray(got)[: len(mine)]
+    return values
+
+
+def _power(points: int) -> int:
+    return 1 << max(4, int(np.ceil(np.log2(points))))
 
 
 def _gaussian(mixtures: gm.Mixture, lane: int, k: int, terms: tuple[Term, ...]) -> float:
@@ -142,18 +135,16 @@ def _gaussian(mixtures: gm.Mixture, lane: int, k: int, terms: tuple[Term, ...]) 
     return float(total)
 
 
-@partial(jax.jit, static_argnames=("replicates",))
-def _integrate_classes(mixtures, log_share, seeds, points, *, replicates):
-    """Replicate means [B, R] of sum_c share_c E_{p(x|c)}[log p(x|c) - log sum_j share_j p(x|j)]."""
+@jax.jit
+def _integrate_classes(mixtures, log_share, seeds, points):
+    """Integrals [B], sum_c share_c E_{p(x|c)}[log p(x|c) - log sum_j share_j p(x|j)]."""
     dtype = mixtures.mean.dtype
 
     def lane(args):
         mixture, share, seed = args
-        classes, order, d = mixture.mean.shape
-        keys = jax.random.split(jax.random.key(seed), replicates)
-        normal = jax.vmap(lambda key: quadrature.normals(key, points, dtype))(keys)
-        normal = jnp.moveaxis(normal, 0, 1).reshape(d, -1)
-        theta = gm.natural(mixture)
+        classes, order, _ = mixture.mean.shape
+        normal = quadrature.normals(jax.random.key(seed), points, dtype)
+        theta = gm.natural(gm.encode(mixture))
 
         def component(i, total):
             c, k = i // order, i % order
@@ -163,22 +154,21 @@ def _integrate_classes(mixtures, log_share, seeds, points, *, replicates):
                 phi = gm.features(z)
                 log_p = jax.lax.map(lambda t: jax.scipy.special.logsumexp(t @ phi, axis=0), theta)  # [C, n]
                 out = log_p[c] - jax.scipy.special.logsumexp(log_p + share[:, None], axis=0)
-                return jnp.exp(share[c] + mixture.log_weight[c, k]) * jnp.mean(out.reshape(replicates, -1), axis=1)
+                return jnp.exp(share[c] + mixture.log_weight[c, k]) * jnp.mean(out)
 
             alive = (mixture.log_weight[c, k] > 0.5 * gm.DEAD) & (share[c] > 0.5 * gm.DEAD)
-            return total + jax.lax.cond(alive, value, lambda: jnp.zeros(replicates, dtype))
+            return total + jax.lax.cond(alive, value, lambda: jnp.zeros((), dtype))
 
-        return jax.lax.fori_loop(0, classes * order, component, jnp.zeros(replicates, dtype))
+        return jax.lax.fori_loop(0, classes * order, component, jnp.zeros((), dtype))
 
     return jax.lax.map(lane, (mixtures, log_share, seeds))
 
 
 def integrate_classes(
-    mixtures: gm.Mixture, shares: Float[np.ndarray, "b c"], seeds: np.ndarray, *, points: int = 4096, dtype=np.float64
-) -> tuple[np.ndarray, np.ndarray]:
-    """I(X; C) of class-conditional mixtures [B, C, K, ...] and class shares, with standard errors, in nats."""
-    each = 1 << max(4, int(np.ceil(np.log2(points / REPLICATES))))
-    base = jnp.asarray(quadrature.sobol(each, mixtures.mean.shape[-1]))
+    mixtures: gm.Mixture, shares: Float[np.ndarray, "b c"], seeds: np.ndarray, *, points: int = 2048, dtype=np.float64
+) -> Float[np.ndarray, " b"]:
+    """I(X; C) of class-conditional mixtures [B, C, K, ...] and class shares, in nats."""
+    base = jnp.asarray(quadrature.sobol(_power(points), mixtures.mean.shape[-1]))
     with np.errstate(divide="ignore"):
         log_share = np.where(shares > 0, np.log(np.maximum(shares, 1e-300)), gm.DEAD)
     table = _integrate_classes(
@@ -186,10 +176,8 @@ def integrate_classes(
         jnp.asarray(log_share, dtype),
         jnp.asarray(np.asarray(seeds).astype(np.uint32)),
         base,
-        replicates=REPLICATES,
     )
-    table = np.asarray(table)
-    return table.mean(1), table.std(1, ddof=1) / np.sqrt(REPLICATES)
+    return np.asarray(table)
 
 
 def log_density(mixture: gm.Mixture, z: Float[np.ndarray, "d n"]) -> Float[np.ndarray, " n"]:
@@ -206,12 +194,3 @@ def log_density(mixture: gm.Mixture, z: Float[np.ndarray, "d n"]) -> Float[np.nd
     log_joint = constant[:, None] - 0.5 * quadratic
     top = log_joint.max(0)
     return top + np.log(np.exp(log_joint - top).sum(0))
-
-
-def host_marginal(mixture: gm.Mixture, dims: tuple[int, ...]) -> gm.Mixture:
-    """``core.mixture.marginal`` on the host."""
-    chol = np.asarray(mixture.chol, np.float64)
-    cov = chol @ np.swapaxes(chol, -1, -2)
-    index = np.asarray(dims)
-    block = np.linalg.cholesky(cov[..., index[:, None], index[None, :]])
-    return gm.Mixture(np.asarray(mixture.log_weight), np.asarray(mixture.mean)[..., index], block)

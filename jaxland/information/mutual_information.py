@@ -251,7 +251,7 @@ class GaussianMixtureMI:
         starts: int = 3,
         folds: int = 4,
         orders: Sequence[int] | None = None,
-        patience: int = 2,
+        patience: int = 1,
         criterion: str = "held_out",
         maps: str = "auto",
         null: int = 4,
