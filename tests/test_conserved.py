@@ -85,6 +85,8 @@ def test_planted_weights_are_significant_and_others_are_not(found):
     assert (group.q_value[~group.conserved] > 0.05).all()
     assert group.p_group == pytest.approx(1 / 201) and group.q_group <= 0.02 and group.p_spread <= 0.05
     assert [g.name for g in result.significant] == [group.name]
+    assert group.spread_ratio < 0.6 and group.spread_z < -3 and group.q_spread <= 0.02
+    assert set(np.flatnonzero(group.live_conserved)) <= set(np.flatnonzero(group.agreeing()))
     everything = result["1_1"]
     assert everything.null_kind == "none" and np.isnan(everything.p_group) and not everything.live_conserved.any()
 
@@ -95,6 +97,7 @@ def test_attribution_of_planted_weights(found):
     assert inputs.labels == ("a", "b", "c", "d") and inputs.count.tolist() == [3, 0, 0, 0]
     assert inputs.mass[0] == pytest.approx(5 + 6 + 7, abs=0.01) and not inputs.mass[1:].any()
     assert inputs.q_value[0] <= 0.02 and (inputs.q_value[1:] == 1).all()
+    assert inputs.spread_ratio[0] < 0.02 and inputs.spread_q[0] <= 0.03 and (inputs.spread_ratio[[1, 3]] > 0.5).all()
     assert inputs.path_mass[0].tolist() == pytest.approx([0, 15], abs=0.1)
     assert abs(inputs.path_signed[0, 1]) == pytest.approx(15, abs=0.1)
     table = inputs.to_pandas()
@@ -160,7 +163,31 @@ def test_a_real_cause_survives_validation(x64):
         == comparison.labels[int(comparison.gradient.argmax())]
     )
     assert comparison.correlations["permutation importance", "input gradient"][0] > 0
-    assert comparison.to_pandas()["input"][0] == "a" and len(comparison.to_pandas("correlations")) == 7
+    assert comparison.to_pandas()["input"][0] == "a" and len(comparison.to_pandas("correlations")) == 9
+
+
+def test_agreement_without_any_conserved_weight(x64):
+    """Large weights that agree to 0.05 are not conserved at n = 0.01; the spread against chance still finds them."""
+    problem = problem_of()
+    names = Layout.of(problem, problem.size)
+    agree = [weight(names, f"x{i} → h{u}") for i in (2, 3) for u in (1, 2, 3)]
+    rng, points = np.random.default_rng(7), []
+    base = rng.normal(size=problem.size) + 3 * np.sign(rng.normal(size=problem.size))
+    for i in range(50):
+        scatter = np.full(problem.size, 0.6)
+        if i < 10:
+            scatter[agree] = 0.05
+        points.append(problem.symmetry.random_image(base + scatter * rng.normal(size=problem.size), rng))
+    heights = [0.15 if j < 10 else 0.7 for j in range(1, 50)]
+    ends = [[i, i + 1] for i in range(49)]
+    energies = np.concatenate([np.linspace(0, 0.1, 10), np.linspace(0.2, 0.5, 40)])
+    land = Landscape.from_points(energies, points, heights, ends, problem=problem)
+    result = conserved_weights(land, level_cut(land, first=0.8, delta=0.1), test=(X, Y), draws=100, shuffles=10)
+    group = result.headline
+    assert not group.live_conserved.any() and group.members.tolist() == list(range(10))
+    assert group.q_spread <= 0.05 and group.agreeing().sum() >= 5
+    assert (group.inputs.spread_q[[1, 2]] <= 0.05).all() and (group.inputs.spread_q[[0, 3]] > 0.05).all()
+    assert group.validation.what == "agreeing" and group.validation.size >= 5
 
 
 def test_one_hot_columns_are_summed_by_source(x64):

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from jaxland import Problem, mlp
+from jaxland.datasets import load
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.landscape.conserved import conserved_weights
+from jaxland.landscape.layout import Layout
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import level_cut
 from jaxland.report.disconnectivity import (
@@ -17,6 +19,7 @@ from jaxland.report.disconnectivity import (
     visible_top,
 )
 from jaxland.report.figures import save
+from jaxland.report.landscape import audit, explore_report, findings, save_figures
 from jaxland.report.network_diagram import network_diagram
 
 
@@ -146,3 +149,88 @@ def test_network_diagram(tmp_path):
     plain = Landscape.from_points(land.energies, land.coordinates, land.ts_energies, land.ts_ends)
     with pytest.raises(ProblemError, match="layers"):
         network_diagram(conserved_weights(plain, draws=5).headline)
+
+
+def family(problem, fixed, seed=0, k=10, others=30):
+    """A connected landscape in whose lowest group the weights ``fixed`` (by index) are the same."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=problem.size) + 2 * np.sign(rng.normal(size=problem.size))
+    points = base + 0.4 * rng.normal(size=(k + others, problem.size))
+    for j, value in fixed.items():
+        points[:k, j] = value + 1e-3 * rng.normal(size=k)
+    energies = np.concatenate([np.linspace(0.2, 0.3, k), np.linspace(0.35, 0.5, others)])
+    ends = [[i, i + 1] for i in range(k + others - 1)]
+    heights = [0.32 if j < k else 0.55 + 0.001 * j for _, j in ends]
+    return Landscape.from_points(energies, points, heights, ends, problem=problem, settings={"l2": 1e-3})
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_report_is_one_file_that_says_what_is_and_what_is_not(tmp_path, x64, planted):
+    split = load("checkerboard", n=120).split(0.5, scale="standardise")
+    problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-3)
+    names = Layout.of(problem, problem.size, split.train.features, None, split.train.classes)
+    fixed = {names.names.index(f"x1 → h{u}"): 3.0 + u for u in (1, 2, 3)} if planted else {}
+    land = family(problem, fixed)
+    found = conserved_weights(land, test=split.test, draws=100, shuffles=10)
+    text = explore_report(
+        land, found, tmp_path / "report.html", data=split, command="jaxland explore <x>"
+    ).read_text()
+    assert not re.search(r"(src|href)=.(https?:)?//|url\(.?http|<link|@import", text)
+    assert text.count("<svg") >= 4 and "data:image/png;base64" in text
+    assert "jaxland explore &lt;x&gt;" in text and "nan" not in re.sub('<script.*?</script>|base64[^"]*', "", text)
+    for heading in ("In short", "The data", "disconnectivity graph", "Groups", "matter?", "Level by level", "Audit"):
+        assert heading in text
+    sentences = " ".join(sentence for sentence, _ in findings(found))
+    if planted:
+        assert "share 3 active weights" in sentences and "agree beyond chance: x1." in sentences
+        assert not findings(found)[0][1]
+    else:
+        assert "nothing is conserved" in sentences and "single weights explain nothing here" in sentences
+        assert findings(found)[0][1]
+    paths = save_figures(found, tmp_path / "figures", data=split)
+    assert {p.name for p in paths} >= {
+        "disconnectivity.svg",
+        "disconnectivity-test.png",
+        "network.svg",
+        "decision.png",
+    }
+
+
+def test_report_of_a_plain_energy_and_of_one_minimum(tmp_path, x64):
+    problem = Problem.from_energy(lambda w: (w**2).sum(), 4)
+    land = landscape(20, 1, 60)
+    from dataclasses import replace
+
+    land = replace(land, problem=problem)
+    text = explore_report(land, conserved_weights(land, draws=20), tmp_path / "a.html", title="Energy").read_text()
+    assert "<h1>Energy</h1>" in text
+    single = Landscape.from_points([0.5], np.zeros((1, 4)), problem=problem)
+    text = explore_report(single, conserved_weights(single), tmp_path / "b.html").read_text()
+    assert "Only one minimum was found" in text and "No group" in text
+
+
+def test_a_part_is_drawn_where_the_rest_is_not_connected(tmp_path):
+    rng = np.random.default_rng(0)
+    ends = [[i, i + 1] for i in range(9)]
+    land = Landscape.from_points(np.linspace(0, 1, 60), rng.normal(size=(60, 3)), np.full(9, 1.5), ends)
+    figure = disconnectivity_graph(land, groups=[])
+    assert any("50 minima in 50 unconnected pieces not drawn" in t.get_text() for t in figure.axes[0].texts)
+    part = land.connected()
+    text = explore_report(land, conserved_weights(part, draws=5), tmp_path / "r.html").read_text()
+    assert "Drawn are the 10 minima joined to the best; 50 others" in text
+
+
+def test_audit_counts_what_is_wrong():
+    land = Landscape.from_points(
+        [0.0, 1.0],
+        np.zeros((2, 1)),
+        [0.5],
+        [[0, 1]],
+        lowest_eigenvalues=[1.0, -0.1],
+        ts_eigenvalues=[0.2],
+        gradients=[1e-10, 1e-9],
+    )
+    table = audit(land).set_index("")
+    assert table.loc["wrong index"].tolist() == ["1", "1"]
+    assert table.loc["below one of its minima", "transition states"] == "1"
+    assert table.loc["largest rms gradient", "minima"] == "1e-09"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from jaxland.landscape.conserved import GroupConservation
 
 
+SHUFFLES_PER_SET = 3
+
+
 class Statistics(NamedTuple):
     """Of one group, [N] each, or of many, [draws, N] each: see ``conserved`` for the definitions.
 
@@ -102,10 +105,12 @@ class Validation:
             significantly small spread (q_value at most alpha) stand in for them.
         size: how many weights are shuffled; like_size: the same for the like-for-like comparison (0: impossible).
         baseline: [S] metric of the untouched minimum of each seed.
-        conserved, others: [S] drop when conserved, random other, weights are shuffled.
+        conserved: [S] drop when the conserved weights are shuffled.
+        others: [S] drop when a random set of others is, mean of ``SHUFFLES_PER_SET`` shuffles of each set.
         matched: [S] drop when the not conserved weights most alike in size are.
         like_conserved, like_others: [S] drops of the like-for-like comparison (NaN where impossible).
-        p_value, p_like: share of the random sets whose drop reaches the mean drop of the conserved ones.
+        p_value, p_like: share of the random sets whose mean drop reaches the mean drop of the conserved ones: are
+            these weights special among sets of weights?
         note: what could not be done as said above; empty otherwise.
     """
 
@@ -156,6 +161,7 @@ class Comparison:
     Attributes:
         labels: [s] source columns.
         conserved_mass, conserved_paths: [s] see ``Attribution``.
+        agreement: [s] 1 / spread_ratio of ``Attribution``.
         all_paths: [s] path mass of all weights.
         permutation: [s] drop of the metric when the column is shuffled in the test data.
         gradient: [s] mean abs(d output / d input) times the input's standard deviation.
@@ -167,6 +173,7 @@ class Comparison:
     metric: str
     conserved_mass: np.ndarray
     conserved_paths: np.ndarray
+    agreement: np.ndarray
     all_paths: np.ndarray
     permutation: np.ndarray
     gradient: np.ndarray
@@ -187,6 +194,7 @@ class Comparison:
                 "input": self.labels,
                 "conserved mass": self.conserved_mass,
                 "conserved paths": self.conserved_paths,
+                "agreement": self.agreement,
                 "all paths": self.all_paths,
                 f"permutation ({self.metric})": self.permutation,
                 "input gradient": self.gradient,
@@ -308,11 +316,14 @@ def validate(
     for s in range(shuffles):
         w = aligned[at[s]]
         trials.append(_shuffled(w, [some(chosen, size)], rng))
-        trials.append(_shuffled(w, [some(spare, size)], rng))
         trials.append(_shuffled(w, [alike], rng))
         trials.append(_shuffled(w, [some(a, min(len(a), len(b))) for a, b in pairs], rng))
-        trials.append(_shuffled(w, [some(b, min(len(a), len(b))) for a, b in pairs], rng))
-    drops = base[at][:, None] - scorer(np.stack(trials)).reshape(shuffles, 5)
+        others, likes = some(spare, size), [some(b, min(len(a), len(b))) for a, b in pairs]
+        trials += [_shuffled(w, [others], rng) for _ in range(SHUFFLES_PER_SET)]
+        trials += [_shuffled(w, likes, rng) for _ in range(SHUFFLES_PER_SET)]
+    raw = base[at][:, None] - scorer(np.stack(trials)).reshape(shuffles, -1)
+    k = SHUFFLES_PER_SET
+    drops = np.stack([raw[:, 0], raw[:, 3 : 3 + k].mean(1), raw[:, 1], raw[:, 2], raw[:, 3 + k :].mean(1)], axis=1)
     if not pairs:
         drops[:, 3:] = np.nan
 
@@ -365,6 +376,7 @@ def compare_group(
     ours = {
         "conserved mass": group.sources.mass,
         "conserved paths": group.sources.path_mass.sum(1),
+        "agreement": 1.0 / group.sources.spread_ratio,
         "all paths": group.sources.total_path_mass.sum(1),
     }
     correlations = {}
@@ -372,16 +384,18 @@ def compare_group(
     pairs.append(("permutation importance", "input gradient"))
     values = {**ours, "permutation importance": permutation, "input gradient": gradient}
     for a, b in pairs:
-        if len(labels) < 3 or np.ptp(values[a]) == 0 or np.ptp(values[b]) == 0:
+        known = np.isfinite(values[a]) & np.isfinite(values[b])
+        if known.sum() < 3 or np.ptp(values[a][known]) == 0 or np.ptp(values[b][known]) == 0:
             correlations[a, b] = (float("nan"), float("nan"))
         else:
-            rho = spearmanr(values[a], values[b])
+            rho = spearmanr(values[a][known], values[b][known])
             correlations[a, b] = (float(rho.statistic), float(rho.pvalue))
     return Comparison(
         labels=labels,
         metric=scorer.metric,
         conserved_mass=ours["conserved mass"],
         conserved_paths=ours["conserved paths"],
+        agreement=ours["agreement"],
         all_paths=ours["all paths"],
         permutation=permutation,
         gradient=gradient,

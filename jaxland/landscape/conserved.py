@@ -279,6 +279,7 @@ class ConservedWeights:
             if match:
                 g = match[0]
                 row |= {"live conserved": int(g.live_conserved.sum()), "q": g.q_group}
+                row |= {"spread / chance": g.spread_ratio, "q, spread": g.q_spread}
                 if g.sources is not None and g.sources.mass.any():
                     top = np.argsort(-g.sources.mass, kind="stable")[:3]
                     row["leading inputs"] = ", ".join(g.sources.labels[i] for i in top if g.sources.mass[i] > 0)

@@ -703,7 +703,7 @@ def _validation(page: Page, conserved: ConservedWeights, group: GroupConservatio
             f"lowest minima of the group (test {check.metric} before: {check.baseline.mean():.3f})."
             + (f" Note: {check.note}." if check.note else "")
         )
-        page.figure(validation_figure(check), "Points: seeds. Bars: means.")
+        page.figure(validation_figure(check), "Points: one set of weights each, drawn by seed. Bars: means.")
         verdict = "yes" if check.supported else "no"
         page.text(
             f"{_tested(check).capitalize()} {_number(float(check.conserved.mean()))}, random others "
@@ -743,23 +743,22 @@ def _comparison(page: Page, conserved: ConservedWeights, group: GroupConservatio
     page.table(comparison.to_pandas().head(40))
     table = comparison.to_pandas("correlations")
     page.table(table, "Rank correlations over the inputs (Spearman) and their p-values.", digits=2)
-    rho, p = comparison.correlations["conserved mass", "permutation importance"]
+    measure = "conserved mass" if comparison.conserved_mass.any() else "agreement"
+    rho, p = comparison.correlations[measure, "permutation importance"]
+    said = "much conserved weight" if measure == "conserved mass" else "closely agreeing weights"
     if not np.isfinite(rho):
-        page.text("Conserved mass cannot be compared: it is the same for every input, or there are fewer than three.")
+        page.text("With fewer than three inputs there is nothing to rank.")
     elif p <= 0.05 and rho > 0:
-        page.text(
-            f"Inputs with much conserved weight are also those the networks need most (ρ = {rho:.2f}, p = {p:.2g})."
-        )
+        page.text(f"Inputs with {said} are also those the networks need most (ρ = {rho:.2f}, p = {p:.2g}).")
     else:
-        page.text(
-            f"Inputs with much conserved weight are not those that matter most by permutation (ρ = {rho:.2f}, "
-            f"p = {p:.2g})."
-        )
+        page.text(f"Inputs with {said} are not those that matter most by permutation (ρ = {rho:.2f}, p = {p:.2g}).")
 
 
 def _levels(page: Page, conserved: ConservedWeights) -> None:
     page.section("Level by level")
     frame = conserved.by_level()
+    if "leading inputs" in frame:
+        frame["leading inputs"] = frame["leading inputs"].fillna("–")
     page.text("From the top, where all connected networks are together, down to the best one alone.")
     if len(frame) > 60:
         changes = frame["minima in it"].ne(frame["minima in it"].shift())
@@ -788,21 +787,21 @@ def _cell(value: Any) -> str:
 def audit(landscape: Landscape) -> pd.DataFrame:
     """What was checked of every stored point, and the worst values found."""
 
-    def worst(values: Any, pick: Any) -> float:
+    def worst(values: Any, pick: Any, note: str = "") -> str:
         known = np.asarray(values, float)
         known = known[np.isfinite(known)]
-        return float(pick(known)) if len(known) else float("nan")
+        return f"{float(pick(known)):.3g}{note}" if len(known) else "–"
 
     ts_gradients = np.zeros(0) if landscape.ts_gradients is None else landscape.ts_gradients
     ends = landscape.ts_ends
     low = landscape.energies[ends].max(1) - landscape.ts_energies if len(ends) else np.zeros(0)
     rows = [
         ("points", f"{landscape.n_minima:,}", f"{landscape.n_ts:,}"),
-        ("largest rms gradient", f"{worst(landscape.gradients, np.max):.2g}", f"{worst(ts_gradients, np.max):.2g}"),
+        ("largest rms gradient", worst(landscape.gradients, np.max), worst(ts_gradients, np.max)),
         (
             "lowest Hessian eigenvalue, extreme",
-            f"{worst(landscape.lowest_eigenvalues, np.min):.3g} (must be positive)",
-            f"{worst(landscape.ts_eigenvalues, np.max):.3g} (must be negative)",
+            worst(landscape.lowest_eigenvalues, np.min, " (must be positive)"),
+            worst(landscape.ts_eigenvalues, np.max, " (must be negative)"),
         ),
         (
             "wrong index",
