@@ -28,6 +28,18 @@ def xor(hidden=2, lam=1e-2):
     return Problem.from_model(mlp((2, hidden, 2)), XOR_X, XOR_Y, l2=lam)
 
 
+@pytest.fixture(scope="module")
+def two():
+    with jax.enable_x64(True):
+        return explore(xor(), start_scale=1.5, seed=2)
+
+
+@pytest.fixture(scope="module")
+def three():
+    with jax.enable_x64(True):
+        return explore(xor(3), start_scale=1.5, seed=2)
+
+
 def audit(landscape):
     """Every stored point once more, by automatic differentiation."""
     problem = landscape.problem
@@ -51,22 +63,19 @@ def same(a, b):
     np.testing.assert_array_equal(a.ts_ends, b.ts_ends)
 
 
-def test_xor_with_two_hidden_units_is_complete(x64):
-    landscape = explore(xor(), start_scale=1.5)
-    np.testing.assert_allclose(landscape.energies, [0.4265389, 0.4692146, 0.5929038, 0.5929038, 0.6931472], atol=1e-6)
-    assert landscape.n_ts == 16 and (landscape.components() == 0).all()
-    assert landscape.orbit_sizes.sum() == 33
-    audit(landscape)
+def test_xor_with_two_hidden_units_is_complete(x64, two):
+    np.testing.assert_allclose(two.energies, [0.4265389, 0.4692146, 0.5929038, 0.5929038, 0.6931472], atol=1e-6)
+    assert two.n_ts == 16 and (two.components() == 0).all()
+    assert two.orbit_sizes.sum() == 33
+    audit(two)
 
 
-def test_xor_with_three_hidden_units_is_complete(x64):
-    landscape = explore(xor(3), start_scale=1.5)
-    assert (landscape.n_minima, landscape.n_ts) == (4, 18)
-    audit(landscape)
+def test_xor_with_three_hidden_units_is_complete(x64, three):
+    assert (three.n_minima, three.n_ts) == (4, 18)
+    audit(three)
 
 
-def test_stationary_points_of_two_units_are_found_with_three(x64):
-    two, three = explore(xor(), start_scale=1.5), explore(xor(3), start_scale=1.5)
+def test_stationary_points_of_two_units_are_found_with_three(x64, two, three):
     higher = np.concatenate([three.energies, three.ts_energies])
     # The lowest minimum of the smaller network, with a dead unit added, is a saddle of the larger.
     assert np.min(np.abs(higher - two.energies[0])) < 1e-7
@@ -88,7 +97,8 @@ def test_six_hump_camel_is_complete(x64):
         x, y = w
         return (4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + (-4 + 4 * y**2) * y**2
 
-    landscape = explore(Problem.from_energy(camel, 2), box=([-2, -1.1], [2, 1.1]), max_step=0.3)
+    box = ([-2, -1.1], [2, 1.1])
+    landscape = explore(Problem.from_energy(camel, 2), box=box, starts=60, climbs=60, hops=1, max_step=0.3)
     np.testing.assert_allclose(landscape.energies, np.repeat([-1.031628453, -0.215463824, 2.104250310], 2), atol=1e-8)
     saddles = [0.0, *np.repeat([0.543718601, 2.229357198, 2.229470818], 2)]
     np.testing.assert_allclose(landscape.ts_energies, saddles, atol=1e-8)
@@ -122,8 +132,7 @@ explore(xor(3), store={path!r}, start_scale=1.5, seed=2, progress=tell)
 
 
 @pytest.mark.parametrize("kills", [2])
-def test_a_killed_run_ends_where_an_unbroken_one_does(x64, tmp_path, kills):
-    whole = explore(xor(3), start_scale=1.5, seed=2)
+def test_a_killed_run_ends_where_an_unbroken_one_does(x64, tmp_path, three, kills):
     path = tmp_path / "run.db"
     code = RUN.format(tests=str(Path(__file__).parent), path=str(path))
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
@@ -136,13 +145,13 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(x64, tmp_path, kills):
         time.sleep(rng.uniform(0, 0.2))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    same(whole, explore(xor(3), store=path, start_scale=1.5, seed=2))
+    same(three, explore(xor(3), store=path, start_scale=1.5, seed=2))
 
 
-def test_a_time_limit_is_only_a_pause(x64, tmp_path):
+def test_a_time_limit_is_only_a_pause(x64, tmp_path, two):
     path = tmp_path / "run.db"
-    explore(xor(), store=path, start_scale=1.5, time_limit=0.0)
-    same(explore(xor(), start_scale=1.5), explore(xor(), store=path, start_scale=1.5))
+    explore(xor(), store=path, start_scale=1.5, seed=2, time_limit=0.3)
+    same(two, explore(xor(), store=path, start_scale=1.5, seed=2))
 
 
 def test_alignment_is_exact_for_one_hidden_layer(x64):

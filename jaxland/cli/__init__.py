@@ -30,9 +30,15 @@ def _register() -> None:
 
 def main() -> None:
     """Entry point: sets float64 and a compilation cache for this process, turns our errors into one line each."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(_cache_home(), "jaxland", "xla"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    # XLA warns of tuning flags (prefer-no-gather) as if they were missing processor features, once per cached program.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import jax
+
+    # This process is the command's own: float64 and a cache of compiled programs are its choice to make.
+    jax.config.update("jax_enable_x64", True)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", os.path.join(_cache_home(), "jaxland", "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     from rich.console import Console
 
     from jaxland.errors import JaxlandError

@@ -102,6 +102,15 @@ def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) 
     return audit
 
 
+def require_float64(problem: Problem) -> None:
+    """Raise ``PrecisionError`` unless the problem's parameters are float64."""
+    if problem.dtype != np.float64:
+        raise PrecisionError(
+            f"landscapes need float64, the problem is {problem.dtype}: build it inside "
+            "`with jax.enable_x64(True):` (the jaxland command does so by itself)"
+        )
+
+
 class Engine:
     """Quenches, saddle searches and bands of one problem, each in batches through lanes.
 
@@ -125,11 +134,7 @@ class Engine:
         images: int = 11,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        if problem.dtype != np.float64:
-            raise PrecisionError(
-                f"landscapes need float64, the problem is {problem.dtype}: build it inside "
-                "`with jax.enable_x64(True):` (the jaxland command does so by itself)"
-            )
+        require_float64(problem)
         self.problem, self.kernel = problem, problem.kernel
         self.tolerances = tolerances or Tolerances()
         self.layout, self.should_stop = layout or Layout.default(), should_stop

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxland.errors import StoreError
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.stationary import Point, Tolerances
+from jaxland.landscape.stationary import Point, Tolerances, require_float64
 from jaxland.problem import Problem
 
 FORMAT = 1
@@ -113,6 +113,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path | None, problem: Problem, tolerances: Tolerances | None = None) -> None:
+        require_float64(problem)
         self.path = None if path is None else Path(path)
         self.problem = problem
         self.tolerances = tolerances or Tolerances()
