@@ -289,11 +289,11 @@ def validate(
     spare = live_spare
     if len(spare) < len(chosen):
         spare = np.flatnonzero(~tested)
-        note = "fewer live weights are left than are conserved: dead ones are among the others"
+        note = "fewer other live weights than tested ones are left: dead ones are among the others"
     if len(spare) < 2 or len(chosen) < 2:
         return None
     if len(spare) < len(chosen):
-        note = "fewer weights are left than are conserved: only so many conserved ones were shuffled at a time"
+        note = "fewer other weights than tested ones are left: only so many tested ones were shuffled at a time"
     size = min(len(chosen), len(spare))
     kind = group.layout.layer * 2 + group.layout.bias
     pairs = [(chosen[kind[chosen] == k], live_spare[kind[live_spare] == k]) for k in np.unique(kind[chosen])]

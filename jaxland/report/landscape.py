@@ -118,8 +118,8 @@ def save_figures(
 
 
 def group_colours(conserved: ConservedWeights, most: int = 6) -> dict[str, str]:
-    """Groups to colour in the graph: the headline (red) and other significant ones, none inside another; where there
-    is nothing significant, the groups that show the structure of the graph."""
+    """Groups to colour in the graph, none inside another: the headline (red), others with more conserved weights than
+    chance gives or whose weights agree more closely, and groups that show the structure of the graph."""
     chosen: list[tuple[str, np.ndarray]] = []
 
     def disjoint(members: np.ndarray) -> bool:
@@ -129,6 +129,10 @@ def group_colours(conserved: ConservedWeights, most: int = 6) -> dict[str, str]:
     if headline is not None and min(headline.q_group, headline.q_spread) <= conserved.alpha:
         chosen.append((headline.name, headline.members))
     for group in sorted(conserved.significant, key=lambda g: (g.q_group, -len(g.members))):
+        if len(chosen) < most and disjoint(group.members):
+            chosen.append((group.name, group.members))
+    close = [g for g in conserved.groups if g.q_spread <= conserved.alpha and g.spread_ratio < 1]
+    for group in sorted(close, key=lambda g: g.spread_z):
         if len(chosen) < most and disjoint(group.members):
             chosen.append((group.name, group.members))
     for name in notable_groups(conserved.landscape, conserved.cut, most):
@@ -673,10 +677,15 @@ def _inputs(page: Page, conserved: ConservedWeights, group: GroupConservation, c
         if downs:
             said.append(f"higher values of {_listed(downs)} speak for {source.outputs[0]!r}")
         page.text("Following conserved weights through to the output, " + "; ".join(said) + ".")
-    page.table(
-        source.to_pandas().head(40),
+    table = source.to_pandas()
+    table = table.drop(columns=[c for c in table if c.startswith(("paths", "signed")) and not table[c].any()])
+    _folded(
+        page,
+        table,
         "count, mass: live conserved first-layer weights. p, q: against random groups, q corrected for the number of "
-        "inputs. paths: products of |weights| along conserved paths to an output; signed: with their signs.",
+        "inputs. spread / chance: scatter of the input's live weights relative to random groups. paths: products of "
+        "|weights| along conserved paths to an output; signed: with their signs.",
+        20,
     )
 
 
@@ -740,9 +749,10 @@ def _comparison(page: Page, conserved: ConservedWeights, group: GroupConservatio
         f"{len(comparison.members)} lowest minima of group {group.name}. They ask what one network uses; conserved "
         "weights ask what all networks of the group agree on. They need not be the same."
     )
-    page.table(comparison.to_pandas().head(40))
-    table = comparison.to_pandas("correlations")
-    page.table(table, "Rank correlations over the inputs (Spearman) and their p-values.", digits=2)
+    _folded(page, comparison.to_pandas(), "Most important by permutation first.", 20)
+    table = comparison.to_pandas("correlations").dropna()
+    if len(table):
+        page.table(table, "Rank correlations over the inputs (Spearman) and their p-values.", digits=2)
     measure = "conserved mass" if comparison.conserved_mass.any() else "agreement"
     rho, p = comparison.correlations[measure, "permutation importance"]
     said = "much conserved weight" if measure == "conserved mass" else "closely agreeing weights"
