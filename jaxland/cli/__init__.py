@@ -22,9 +22,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor, explore
+    from jaxland.cli import doctor, explore, mi
 
-    for module in (explore, doctor):
+    for module in (explore, mi, doctor):
         module.register(app)
 
 

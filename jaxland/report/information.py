@@ -1,0 +1,261 @@
+"""Figures and the report of mutual information: fitted density, heat map with errors, who carries what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from jaxland.core.mixture import Mixture, marginal
+from jaxland.information.integrals import log_density
+from jaxland.information.latents import Disentanglement, InformationMatrix
+from jaxland.information.results import MutualInformation
+from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.html import Page
+
+SHOWN_SAMPLES = 3_000
+COORDINATES = {"raw": "scaled", "scores": "normal score"}
+
+
+def density_figure(result: MutualInformation) -> Figure:
+    """Samples and the fitted density of a pair of single columns, with both marginals, in the fit's coordinates.
+
+    Contours enclose 20, 50, 80 and 95 % of the fitted density. For labels the one variable's density is drawn.
+    """
+    if result.mixture is None:
+        raise ValueError(f"{result.label} is infinite: there is no density to draw")
+    unit = COORDINATES.get(result.map, "")
+    if len(result.coordinates) == 1:
+        return _line_figure(result, unit)
+    x, y = result.coordinates[0][0], result.coordinates[1][0]
+    figure, axes = canvas(
+        5.6, 5.6, nrows=2, ncols=2, gridspec_kw={"width_ratios": (4, 1), "height_ratios": (1, 4)}, sharex="col"
+    )
+    top, corner, main, side = axes[0, 0], axes[0, 1], axes[1, 0], axes[1, 1]
+    corner.set_axis_off()
+    take = np.random.default_rng(0).permutation(len(x))[:SHOWN_SAMPLES]
+    main.plot(x[take], y[take], ".", color="#8a97a6", ms=2.2, alpha=0.5, rasterized=True, zorder=1)
+    boxes = [_range(v) for v in (x, y)]
+    grids = [np.linspace(*box, 160) for box in boxes]
+    mesh = np.stack([g.ravel() for g in np.meshgrid(*grids)])
+    density = np.exp(log_density(_pair(result), mesh)).reshape(160, 160)
+    levels = _enclosing(density, (0.95, 0.8, 0.5, 0.2))
+    if len(levels) > 1:
+        main.contour(*grids, density, levels=levels, colors=PALETTE[1], linewidths=1.1, zorder=2)
+    main.set_xlim(*boxes[0])
+    main.set_ylim(*boxes[1])
+    main.set_xlabel(f"{result.names[0]} ({unit})")
+    main.set_ylabel(f"{result.names[1]} ({unit})")
+    for axis, values, grid, dim, upright in ((top, x, grids[0], 0, False), (side, y, grids[1], 1, True)):
+        edges = np.linspace(grid[0], grid[-1], 41)
+        axis.hist(values, edges, density=True, color="#d5dbe2", orientation="horizontal" if upright else "vertical")
+        line = np.exp(log_density(marginal(_pair(result), (dim,)), grid[None]))
+        axis.plot(*((line, grid) if upright else (grid, line)), color=PALETTE[1], lw=1.2)
+        axis.set_xticks([]) if upright else axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    side.set_ylim(*boxes[1])
+    side.set_yticks([])
+    top.tick_params(bottom=False, labelbottom=False)
+    figure.suptitle(f"{result}   ({result.components} components)", fontsize=11)
+    return figure
+
+
+def _line_figure(result: MutualInformation, unit: str) -> Figure:
+    figure, axis = canvas(5.6, 3.2)
+    x = result.coordinates[0][0]
+    grid = np.linspace(*_range(x), 300)
+    axis.hist(x, np.linspace(grid[0], grid[-1], 61), density=True, color="#d5dbe2", label="samples")
+    assert result.mixture is not None
+    whole = Mixture(*(np.asarray(a) for a in result.mixture))
+    axis.plot(
+        grid, np.exp(log_density(marginal(whole, (0,)), grid[None])), color=PALETTE[1], label="all classes, fitted"
+    )
+    axis.set_xlabel(f"{result.names[0]} ({unit})")
+    axis.set_yticks([])
+    axis.legend(frameon=False)
+    axis.set_title(str(result))
+    return figure
+
+
+def _pair(result: MutualInformation) -> Mixture:
+    assert result.mixture is not None
+    first = len(result.coordinates[0])
+    return marginal(Mixture(*(np.asarray(a) for a in result.mixture)), (0, first))
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.002, 0.998])
+    margin = 0.12 * (high - low)
+    return float(low - margin), float(high + margin)
+
+
+def _enclosing(density: np.ndarray, shares: tuple[float, ...]) -> list[float]:
+    ordered = np.sort(density.ravel())[::-1]
+    cumulative = np.cumsum(ordered) / ordered.sum()
+    levels = [float(ordered[np.searchsorted(cumulative, share)]) for share in shares]
+    return sorted(set(levels))
+
+
+def diagnostics_figure(result: MutualInformation) -> Figure:
+    """Held-out score against the number of components, and the bootstraps beside estimate, null and check."""
+    figure, (left, right) = canvas(8.2, 3.0, ncols=2)
+    if result.history:
+        orders = sorted(result.history)
+        left.plot(orders, [result.history[k] for k in orders], "o-", color=PALETTE[1], ms=4)
+        left.axvline(result.order, color=PALETTE[0], lw=1, ls="--")
+        left.set_xlabel("components")
+        left.set_ylabel("held-out log-likelihood")
+    else:
+        left.set_axis_off()
+    if len(result.samples):
+        right.hist(
+            result.samples, bins=min(20, max(5, len(result.samples) // 4)), color="#d5dbe2", label="bootstraps"
+        )
+    lines = [("estimate", result.mean, PALETTE[0]), ("shuffled", result.null_mean, PALETTE[7])]
+    lines += [("bias-corrected", result.corrected, PALETTE[3]), ("nearest neighbours", result.ksg, PALETTE[2])]
+    for name, value, colour in lines:
+        if np.isfinite(value):
+            right.axvline(value, color=colour, lw=1.4, label=name)
+    right.set_xlabel(f"{result.label} ({result.units})")
+    right.set_yticks([])
+    right.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    return figure
+
+
+def heat_map(matrix: InformationMatrix, title: str = "") -> Figure:
+    """Mutual information of every pair with its error; grey where it cannot be told from shuffled samples."""
+    mean = matrix.mean
+    rows, columns = mean.shape
+    figure, axis = canvas(max(3.6, 1.05 * columns + 2.2), max(2.4, 0.52 * rows + 1.3))
+    finite = np.where(np.isfinite(mean), mean, np.nan)
+    high = float(np.nanmax(finite)) if np.any(np.isfinite(finite)) else 1.0
+    image = axis.imshow(finite, cmap="Blues", vmin=0.0, vmax=max(high, 0.05), aspect="auto")
+    for i in range(rows):
+        for j in range(columns):
+            if np.isnan(mean[i, j]):
+                continue
+            std, null = matrix.std[i, j], matrix.null_mean[i, j]
+            quiet = np.isfinite(null) and mean[i, j] < null + 2 * std
+            colour = "#9aa3ad" if quiet else ("white" if mean[i, j] > 0.6 * high else "#1c2430")
+            text = "∞" if np.isinf(mean[i, j]) else f"{mean[i, j]:.3f}\n±{std:.3f}"
+            axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour, linespacing=1.05)
+    axis.set_xticks(
+        range(columns), matrix.columns, rotation=30 if columns > 5 else 0, ha="right" if columns > 5 else "center"
+    )
+    axis.set_yticks(range(rows), matrix.rows)
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    figure.colorbar(image, ax=axis, label=f"mutual information ({matrix.units})", shrink=0.9, pad=0.02)
+    axis.set_title(title or ("between latents" if matrix.symmetric else "latents against factors"))
+    return figure
+
+
+def disentanglement_figure(summary: Disentanglement) -> Figure:
+    """For every factor, what the best latent and the runner-up know of it; the gap is the disentanglement."""
+    factors = summary.association.columns
+    figure, axis = canvas(max(4.4, 1.5 * len(factors) + 1.6), 3.4)
+    at = np.arange(len(factors))
+    runner = summary.top - summary.gap
+    rows = list(summary.association.rows)
+    runner_std = [summary.association.std[rows.index(r), j] for j, r in enumerate(summary.second)]
+    axis.bar(at - 0.2, summary.top, 0.38, yerr=summary.top_std, color=PALETTE[1], capsize=3, label="best latent")
+    axis.bar(at + 0.2, runner, 0.38, yerr=runner_std, color="#c3ccd6", capsize=3, label="runner-up")
+    high = float(np.nanmax(summary.top + np.nan_to_num(summary.top_std)))
+    for j in at:
+        axis.text(
+            j - 0.2,
+            summary.top[j] + np.nan_to_num(summary.top_std[j]) + 0.02 * high,
+            summary.best[j],
+            ha="center",
+            fontsize=9,
+        )
+        axis.text(
+            j + 0.2,
+            runner[j] + np.nan_to_num(runner_std[j]) + 0.02 * high,
+            summary.second[j],
+            ha="center",
+            fontsize=9,
+            color="#5b6675",
+        )
+    labels = [f"{f}\nMIG {m:.2f} ± {s:.2f}" for f, m, s in zip(factors, summary.mig, summary.mig_std)]
+    axis.set_xticks(at, labels)
+    axis.set_ylim(0, 1.18 * high)
+    axis.set_ylabel(f"information ({summary.association.units})")
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def information_report(
+    tables: InformationMatrix,
+    path: str | Path,
+    *,
+    between: InformationMatrix | None = None,
+    summary: Disentanglement | None = None,
+    title: str = "Mutual information",
+    command: str = "",
+    densities: int = 6,
+) -> Path:
+    """One self-contained HTML page: heat maps, disentanglement, the strongest pairs' densities, all numbers.
+
+    Args:
+        tables: latents against factors, or latents among themselves.
+        path: of the file; between: information between latents; summary: the disentanglement.
+        densities: how many of the strongest pairs to draw.
+    """
+    lines = tables.to_pandas()
+    n = int(lines["n"].max())
+    page = Page(title, f"{len(tables.rows)} × {len(tables.columns)} variables, {n} samples, in {tables.units}")
+    if command:
+        page.raw(f"<p><code>{command.replace('&', '&amp;').replace('<', '&lt;')}</code></p>")
+    page.section("Information")
+    page.text(
+        "Each cell is the mutual information of a pair, estimated from a Gaussian mixture fitted to its joint "
+        "density, with the standard deviation over bootstrap resamplings. Zero means independent. Grey numbers "
+        "cannot be told from what shuffled samples give."
+    )
+    page.figure(heat_map(tables), "Mutual information with errors")
+    if summary is not None:
+        page.section("Disentanglement")
+        page.text(
+            "For each factor: the latent that knows most of it, the runner-up, and the gap between them. MIG is the "
+            "gap over the factor's entropy for labels, over the best latent's information for continuous factors. "
+            "1 means that one latent alone carries the factor."
+        )
+        page.figure(disentanglement_figure(summary), "Best latent and runner-up of every factor")
+        page.table(summary.to_pandas(), f"Information in {tables.units}; errors from shared bootstrap resamplings")
+    if between is not None:
+        page.section("Between latents")
+        if summary is not None:
+            page.text(f"Two latents share {summary.shared:.4f} ± {summary.shared_std:.4f} {tables.units} on average.")
+        page.figure(heat_map(between), "Mutual information between latents")
+    page.section("Fitted densities")
+    strongest = _strongest(tables, densities)
+    for result in strongest:
+        page.figure(density_figure(result), f"{result.label}: samples and fitted density", kind="png", dpi=120)
+        page.figure(diagnostics_figure(result), f"{result.label}: choice of components, and bootstraps")
+    page.section("All pairs")
+    page.text(
+        "mean: the estimate; corrected: less the bootstrap bias; null: with shuffled samples; ksg: a "
+        "nearest-neighbour estimate as an independent check; map: raw columns or normal scores, chosen on held-out "
+        "samples."
+    )
+    page.table(lines.drop(columns=["units", "n", "notes"]))
+    noted = [(r["x"], r["y"], note) for _, r in lines.iterrows() for note in str(r["notes"]).split("; ") if note]
+    if noted:
+        page.section("Notes")
+        page.table(pd.DataFrame(noted, columns=["x", "y", "note"]))
+    return page.save(path)
+
+
+def _strongest(tables: InformationMatrix, count: int) -> list[MutualInformation]:
+    found = [
+        r
+        for i, line in enumerate(tables.results)
+        for j, r in enumerate(line)
+        if r is not None and r.mixture is not None and (not tables.symmetric or i < j)
+    ]
+    return sorted(found, key=lambda r: -r.mean)[:count]
