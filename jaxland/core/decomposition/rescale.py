@@ -21,6 +21,7 @@ from jax import lax
 
 from jaxland.core.decomposition.graph import Op, is_inexact
 from jaxland.core.decomposition.interpret import Apply, run, total_of
+from jaxland.errors import DataError
 
 NODES = 8
 
@@ -144,15 +145,20 @@ def rescaled(f: Callable[[Any], Any], x: Any, reference: Any) -> Any:
     """f(x), whose reverse-mode gradient with respect to x is DeepLIFT's multipliers.
 
     Args:
-        f: pure function of one array, returning an array.
+        f: pure function of one pytree, returning an array.
         x: input; differentiate with respect to it.
-        reference: baseline of the same shape.
+        reference: baseline of the same structure and shapes.
 
     Raises:
         UnsupportedPrimitive: f uses an operation that cannot be decomposed, by name.
     """
-    closed = jax.make_jaxpr(f)(x)
+    leaves, tree = jax.tree.flatten(x)
+    ends = jax.tree.leaves(reference)
+    if [jnp.shape(a) for a in leaves] != [jnp.shape(a) for a in ends]:
+        raise DataError("reference must have the structure and shapes of the input")
+    closed = jax.make_jaxpr(lambda *a: f(jax.tree.unflatten(tree, a)))(*leaves)
     rules = Rescale()
-    out = run(rules, closed, [Pair(x, lax.stop_gradient(jnp.asarray(reference, x.dtype)))])
+    args = [Pair(a, lax.stop_gradient(jnp.asarray(r, jnp.asarray(a).dtype))) for a, r in zip(leaves, ends)]
+    out = run(rules, closed, args)
     values = [v.value if isinstance(v, Pair) else total_of(rules, v) for v in out]
     return values[0] if len(values) == 1 else values

@@ -1,0 +1,246 @@
+"""What may be attributed: any model as ``apply(params, x)``, and which of its outputs.
+
+The function handed to jit compares equal for the same model, so that a second call does not compile again, and
+everything large it refers to travels as an argument.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.models import Model
+
+Select = Callable[[jax.Array], jax.Array]
+
+
+class Adapted(NamedTuple):
+    """A model as the methods take it.
+
+    Attributes:
+        apply: ``apply(params, x[n, ...]) -> outputs``; hashable. Not traceable for a black box.
+        params: pytree of arrays.
+        traceable: whether JAX can trace it.
+        name: for reports.
+    """
+
+    apply: Callable[[Any, Any], Any]
+    params: Any
+    traceable: bool
+    name: str
+
+
+@dataclass(frozen=True)
+class _Hoisted:
+    """A plain function; the arrays it closes over become its parameters."""
+
+    f: Callable[[Any], Any]
+
+    def constants(self, x: Any) -> list[Any]:
+        return list(jax.make_jaxpr(self.f)(x).consts)
+
+    def __call__(self, params: list[Any], x: Any) -> Any:
+        closed, shape = jax.make_jaxpr(self.f, return_shape=True)(x)
+        if [jnp.shape(c) for c in closed.consts] != [jnp.shape(p) for p in params]:
+            return self.f(x)
+        jaxpr: Any = getattr(closed, "jaxpr", closed)
+        return jax.tree.unflatten(jax.tree.structure(shape), jax.core.eval_jaxpr(jaxpr, params, x))
+
+
+@dataclass(frozen=True)
+class _Nnx:
+    graph: Any
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        from flax import nnx
+
+        return nnx.merge(self.graph, jax.tree.map(lambda leaf: leaf, params))(x)
+
+
+@dataclass(frozen=True)
+class _Linen:
+    module: Any
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        return self.module.apply(params, x)
+
+
+@dataclass(frozen=True)
+class _Equinox:
+    structure: Any
+    fixed: tuple[Any, ...]
+
+    def __call__(self, params: Any, x: Any) -> Any:
+        given = iter(params)
+        leaves = [next(given) if leaf is None else leaf[0] for leaf in self.fixed]
+        return jax.vmap(jax.tree.unflatten(self.structure, leaves))(x)
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """A function JAX must not trace: ``f(x: numpy array [n, ...]) -> outputs``, called on the host."""
+
+    f: Callable[[np.ndarray], Any]
+
+    def __call__(self, params: Any, x: Any) -> np.ndarray:
+        """Outputs as numpy."""
+        return np.asarray(self.f(np.asarray(x)))
+
+
+def black_box(f: Callable[[np.ndarray], Any]) -> BlackBox:
+    """Mark a Python function (a scikit-learn ``predict_proba``, a simulator) as one JAX must not trace."""
+    return BlackBox(f)
+
+
+def adapt(f: Any, params: Any, x: np.ndarray | jax.Array) -> Adapted:
+    """A jaxland Model, ``f(params, x)``, Flax nnx, bound linen or Equinox module, callable or black box.
+
+    Raises:
+        ProblemError: not callable. DataError: it fails on the first input.
+    """
+    found = _known(f, params)
+    example = x[:1]
+    if found is None and not callable(f):
+        raise ProblemError(f"f must be a model or a callable, got {type(f).__name__}")
+    if found is None:
+        try:
+            hoisted = _Hoisted(f)
+            return Adapted(hoisted, hoisted.constants(example), True, getattr(f, "__name__", type(f).__name__))
+        except Exception as error:
+            return Adapted(BlackBox(f), (), False, _untraceable(f, example, error))
+    if found.traceable:
+        try:
+            jax.eval_shape(found.apply, found.params, example)
+        except Exception as error:
+            raise DataError(f"the model {found.name} fails on an input of shape {example.shape}: {error}") from error
+    return found
+
+
+def _untraceable(f: Callable[[Any], Any], example: Any, error: Exception) -> str:
+    """The name of a function JAX cannot trace but Python can run."""
+    try:
+        f(np.asarray(example))
+    except Exception as second:
+        raise DataError(
+            f"f fails on an input of shape {example.shape}, traced ({_line(error)}) and called ({_line(second)})"
+        ) from second
+    return getattr(f, "__name__", type(f).__name__)
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200] if text else ''}"
+
+
+def _known(f: Any, params: Any) -> Adapted | None:
+    name = type(f).__name__
+    if isinstance(f, Model):
+        return Adapted(f.apply, f.params if params is None else params, True, f.name)
+    if isinstance(f, BlackBox):
+        return Adapted(f, (), False, getattr(f.f, "__name__", "black box"))
+    if params is not None:
+        if not callable(f):
+            raise ProblemError(f"with params given, f must be callable as f(params, x), got {name}")
+        return Adapted(f, params, True, getattr(f, "__name__", name))
+    if "flax" in sys.modules:
+        from flax import linen, nnx
+
+        if isinstance(f, nnx.Module):
+            graph, state = nnx.split(f)
+            return Adapted(_Nnx(graph), state, True, name)
+        if isinstance(f, linen.Module):
+            if f.scope is None:
+                raise ProblemError(f"linen module {name} is not bound: pass module.bind(variables)")
+            module, variables = f.unbind()
+            return Adapted(_Linen(module), variables, True, name)
+    if "equinox" in sys.modules:
+        import equinox as eqx
+
+        if isinstance(f, eqx.Module):
+            leaves, structure = jax.tree.flatten(eqx.nn.inference_mode(f))
+            arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+            fixed = tuple(None if eqx.is_array(leaf) else (leaf,) for leaf in leaves)
+            return Adapted(_Equinox(structure, fixed), arrays, True, name)
+    return None
+
+
+# -- which output ----------------------------------------------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """What of the outputs is attributed.
+
+    Attributes:
+        select: ``select(outputs, index) -> [n]``; hashable.
+        index: int [n], one output per example; zeros where there is only one.
+        note: a sentence for the result.
+    """
+
+    select: Callable[[Any, Any], Any]
+    index: np.ndarray  # type: ignore[assignment]
+    note: str
+
+
+def _only(outputs: Any, index: Any) -> Any:
+    return outputs.reshape(outputs.shape[0])
+
+
+def _take(outputs: Any, index: Any) -> Any:
+    return jnp.take_along_axis(outputs, index[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True)
+class _Own:
+    f: Select
+
+    def __call__(self, outputs: Any, index: Any) -> Any:
+        return self.f(outputs)
+
+
+def choose(target: Any, outputs: np.ndarray) -> Target:
+    """The output to attribute, given the model's outputs [n] or [n, c] at the inputs.
+
+    Args:
+        target: None (the only output, or the predicted class's), an index, one index per example, or a callable
+            ``outputs -> [n]``.
+        outputs: raw outputs at the explained inputs.
+
+    Raises:
+        ArgumentError: an index out of range (with the first offending row), a callable of the wrong shape.
+    """
+    n = len(outputs)
+    zeros = np.zeros(n, np.int32)
+    if callable(target):
+        value = np.asarray(target(jnp.asarray(outputs)))
+        if value.shape != (n,):
+            raise ArgumentError(f"target must map outputs {outputs.shape} to one number each, it gives {value.shape}")
+        return Target(_Own(target), zeros, "the given function of the outputs is attributed")
+    single = outputs.ndim == 1 or outputs.shape[1:] == (1,)
+    if single:
+        if target is not None and np.any(np.asarray(target) != 0):
+            raise ArgumentError(f"target {target} is out of range: the model has a single output")
+        return Target(_only, zeros, "the model's only output is attributed")
+    if outputs.ndim != 2:
+        raise ArgumentError(f"the model's outputs have shape {outputs.shape}: give target as a function of them")
+    classes = outputs.shape[1]
+    if target is None:
+        note = "the raw output (logit) of the predicted class is attributed; pass target to choose another"
+        return Target(_take, outputs.argmax(1).astype(np.int32), note)
+    index = np.asarray(target)
+    if not np.issubdtype(index.dtype, np.integer):
+        raise ArgumentError(f"target must be an index, an array of indices or a callable, got dtype {index.dtype}")
+    if index.ndim > 1 or (index.ndim == 1 and len(index) != n):
+        raise ArgumentError(f"target must be one index or one per example [{n}], got shape {index.shape}")
+    index = np.broadcast_to(index, (n,))
+    bad = np.flatnonzero((index < 0) | (index >= classes))
+    if len(bad):
+        where = "" if np.ndim(target) == 0 else f" at row {bad[0]}"
+        raise ArgumentError(f"target {index[bad[0]]}{where} is out of range: the model has outputs 0..{classes - 1}")
+    return Target(_take, index.astype(np.int32), "the model's raw outputs (logits) are attributed")
