@@ -420,6 +420,7 @@ def curvature(
     tolerance: float = 1e-6,
     max_iterations: int = 2000,
     deflation: int = 100,
+    matrix: Any = None,
     mesh: Mesh | None = None,
     seed: int = 0,
 ) -> Curvature:
@@ -436,6 +437,7 @@ def curvature(
         tolerance: relative residual of solves by products.
         max_iterations: of conjugate gradients.
         deflation: most top modes to deflate by.
+        matrix: a curvature matrix [N, N] computed elsewhere, to be used instead of the problem's own.
         mesh: spread the rows over these devices.
         seed: of the Lanczos start vector.
 
@@ -456,7 +458,7 @@ def curvature(
         raise ArgumentError(f"tolerance must be between 0 and 1, got {tolerance}")
     if damping is not None:
         damping = _checked_damping(damping)
-    method = _chosen_method(problem, products, method)
+    method = _chosen_method(problem, products, method if matrix is None else "explicit")
     gradient = products.gradient(problem.w, products.data)
     notes = list(_model_notes(problem))
     norm = float(jnp.linalg.norm(gradient))
@@ -473,6 +475,8 @@ def curvature(
         problem, kind, method, 0.0 if damping is None else damping, damping is None, 0.0, 0.0, norm, stationarity,
         tolerance, max_iterations, deflation, (), products,
     )  # fmt: skip
+    if matrix is not None:
+        made._cache["matrix"] = _checked_matrix(matrix, problem.size)
     low, high, slack = _extremes(made, seed)
     chosen = damping if damping is not None else _default_damping(low, high, slack)
     if low + chosen < 0:
@@ -489,6 +493,15 @@ def _checked_damping(damping: float) -> float:
     if not np.isfinite(damping) or damping < 0:
         raise ArgumentError(f"damping must be finite and not negative, got {damping}")
     return float(damping)
+
+
+def _checked_matrix(matrix: Any, size: int) -> np.ndarray:
+    h = np.asarray(matrix, float)
+    if h.shape != (size, size) or not np.isfinite(h).all():
+        raise DataError(f"matrix must be finite and of shape ({size}, {size}), got {h.shape}")
+    if np.max(np.abs(h - h.T)) > 1e-3 * np.max(np.abs(h)):
+        raise DataError("matrix is not symmetric")
+    return (h + h.T) / 2
 
 
 def _chosen_method(problem: Problem, products: Products, method: str) -> str:
@@ -517,6 +530,9 @@ def _default_damping(low: float, high: float, slack: float) -> float:
 
 def _extremes(made: Curvature, seed: int) -> tuple[float, float, float]:
     """Extreme Ritz values, and the residual of the lowest: the nearest eigenvalue is no farther than that."""
+    if "matrix" in made._cache:
+        values = np.linalg.eigvalsh(made._cache["matrix"])
+        return float(values[0]), float(values[-1]), 0.0
     found = made.modes(1, 1, tolerance=1e-4, max_products=int(min(made.size, 96)), seed=seed)
     slack = 0.0 if found.factorisation.exhausted else float(found.lowest.residuals[0])
     return float(found.lowest.values[0]), float(found.highest.values[0]), slack
