@@ -8,7 +8,7 @@ import pytest
 from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape import network
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.tree import default_levels, level_cut, merge_tree, monotonic_basins
+from jaxland.landscape.tree import default_levels, energy_windows, level_cut, merge_tree, monotonic_basins
 
 
 def random_landscape(seed, m=40, t=90):
@@ -125,6 +125,16 @@ def test_default_levels_are_round_and_cover_everything():
     assert len(cut.groups(1)) == land.components().max() + 1
     single = Landscape.from_points([0.5], [[1.0]])
     assert level_cut(single).groups(1)["1_1"].tolist() == [0]
+
+
+def test_energy_windows_are_the_lowest_minima():
+    land = random_landscape(4)
+    cut = energy_windows(land, (5, 10, 100))
+    assert [name for name, _, _ in cut.distinct()] == ["1_1", "2_1"]
+    assert cut.group("1_1").tolist() == list(range(10)) and cut.group("2_1").tolist() == list(range(5))
+    assert cut.energies.tolist() == land.energies[[10, 5]].tolist()
+    with pytest.raises(ArgumentError, match="40 minima"):
+        energy_windows(land, (100,))
 
 
 def test_lowest_path_is_minimax():

@@ -123,8 +123,10 @@ class DenseSymmetry:
         """
         ws, reference = np.asarray(ws), np.asarray(reference)
         depth = len(self.units)
-        if depth <= 1:
-            return self._descend(ws, reference, [])
+        if depth == 1:
+            return self._match(ws, reference, self.units[0], self.units[0])
+        if depth == 0:
+            return np.tile(np.arange(ws.shape[1]), (len(ws), 1)), np.ones(ws.shape)
         starts: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = (
             [],
             [(self._incoming[k], self.units[k]) for k in range(depth)],
@@ -154,8 +156,6 @@ class DenseSymmetry:
                 moved[active] = flip * np.take_along_axis(moved[active], step, 1)
                 index[active] = np.take_along_axis(index[active], step, 1)
                 sign[active] = flip * np.take_along_axis(sign[active], step, 1)
-            if len(self.units) <= 1:
-                break
             distance = np.sum((moved[active] - reference) ** 2, axis=1)
             known = np.where(np.isfinite(best[active]), best[active], 0.0)
             nearer = (distance < best[active] - 1e-14 * (1.0 + known)) | (turn == 0)

@@ -234,6 +234,20 @@ def level_cut(
     return LevelCut(first, delta, energies, nodes)
 
 
+def energy_windows(landscape: Landscape, counts: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500, 1000)) -> LevelCut:
+    """The k lowest minima for each k, joined or not: what do all good networks share, whatever lies between them?
+
+    Level 1 is the largest k below M; ``energies`` is the energy of the first minimum left out, ``delta`` NaN.
+    """
+    kept = sorted((k for k in counts if 0 < k < landscape.n_minima), reverse=True)
+    if not kept:
+        raise ArgumentError(
+            f"the landscape has {landscape.n_minima} minima: none of the counts {counts} is below that"
+        )
+    nodes = np.arange(landscape.n_minima)[None, :] < np.array(kept)[:, None]
+    return LevelCut(float(landscape.energies[kept[0]]), math.nan, landscape.energies[kept], nodes.astype(int))
+
+
 def monotonic_basins(landscape: Landscape) -> np.ndarray:
     """Bottom [M] of the monotonic sequence from each minimum: repeatedly over the lowest transition state that leads
     to a lower minimum, until there is none (Berry & Breitengraser-Kunz 1995)."""

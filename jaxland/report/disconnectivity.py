@@ -164,6 +164,9 @@ def _drawn(landscape: Landscape, cut: LevelCut) -> _Drawn:
     sizes = np.bincount(labels)
     large = sizes >= max(2, 0.02 * landscape.n_minima)
     large[0] = True
+    if sizes[large].sum() < 5:
+        large = sizes >= 2
+        large[0] = True
     if sizes[large].sum() < 2 or large.all():
         return _Drawn(landscape, cut, np.arange(landscape.n_minima), "")
     kept = np.flatnonzero(large[labels])

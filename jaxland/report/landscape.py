@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import pandas as pd
 
 from jaxland.datasets import Dataset, Split
 from jaxland.landscape.attribution import Attribution, Validation
-from jaxland.landscape.conserved import ConservedWeights, GroupConservation
+from jaxland.landscape.conserved import ConservedWeights, GroupConservation, conserved_weights
 from jaxland.landscape.performance import Scorer
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.tree import LevelCut
+from jaxland.landscape.tree import LevelCut, energy_windows, level_cut
 from jaxland.report.disconnectivity import disconnectivity_graph, interactive_svg, notable_groups
 from jaxland.report.figures import PALETTE, canvas, save
 from jaxland.report.html import Page
@@ -31,6 +31,7 @@ def explore_report(
     data: Split | Dataset | None = None,
     test: Dataset | None = None,
     cut: LevelCut | None = None,
+    windows: ConservedWeights | None = None,
     title: str = "",
     command: str = "",
 ) -> Path:
@@ -43,6 +44,8 @@ def explore_report(
         data: the ``Split`` the network was trained and is tested on, or the training data alone.
         test: the test data, where ``data`` is the training data alone.
         cut: to draw the graph with, where it is not that of ``conserved``.
+        windows: conserved weights of the lowest minima, joined or not (a cut by ``energy_windows``); by default found
+            here with the settings of ``conserved``.
         title: of the page; by default the name of the data.
         command: the command line that made it, repeated in the report.
 
@@ -56,10 +59,22 @@ def explore_report(
     name = title or (f"Loss landscape of {train.name}" if train is not None else "Loss landscape")
     page = Page(name, f"{landscape.describe()}.")
     page.raw("<style>.wrap th{white-space:normal;vertical-align:bottom;line-height:1.25}</style>")
-    _summary(page, landscape, conserved, scores, metric)
+    if windows is None:
+        windows = _lowest(landscape, conserved, test)
+    told = windows if conserved.headline is None and windows is not None else conserved
+    _summary(page, landscape, told, scores, metric)
     if train is not None:
         _data(page, train, test)
-    _graph(page, landscape, conserved, cut or conserved.cut, colours, scores, metric)
+    _graph(
+        page,
+        landscape,
+        conserved,
+        cut or conserved.cut,
+        colours,
+        scores,
+        metric,
+        lambda: _scores(landscape, test),
+    )
     if train is not None and train.d == 2 and graph.problem is not None and graph.problem.model is not None:
         page.section("What the best network decides")
         page.figure(
@@ -70,12 +85,14 @@ def explore_report(
             dpi=130,
         )
     _groups(page, conserved)
-    headline = conserved.headline
+    _windows(page, windows)
+    headline = told.headline
     if headline is not None:
-        _weights(page, conserved, headline, colours)
-        _inputs(page, conserved, headline, colours)
-        _validation(page, conserved, headline)
-        _comparison(page, conserved, headline)
+        _weights(page, told, headline, colours)
+        _inputs(page, told, headline, colours)
+        _validation(page, told, headline)
+        _comparison(page, told, headline)
+    if conserved.headline is not None:
         _levels(page, conserved)
     _search(page, landscape, conserved, command)
     _reading(page, conserved)
@@ -275,6 +292,10 @@ def _tested(check: Validation) -> str:
     return "conserved" if check.what == "conserved" else "most agreeing"
 
 
+def _called(conserved: ConservedWeights, group: GroupConservation) -> str:
+    return f"the {len(group.members)} lowest minima" if np.isnan(conserved.cut.delta) else f"group {group.name}"
+
+
 def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
@@ -344,12 +365,15 @@ def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
             )
         ]
     k, count = len(group.members), int(group.live_conserved.sum())
+    called = _called(conserved, group)
+    joined = f"The {k} networks of {called}, which hold the best one,"
+    within = f"In {called}" + ("" if np.isnan(conserved.cut.delta) else f" ({k} networks)")
+    whose = called.capitalize() if np.isnan(conserved.cut.delta) else joined
     n = _number(conserved.threshold)
     if count == 0:
         out.append(
             (
-                f"In group {group.name} around the best network ({k} networks) no active weight stays the same to "
-                "within "
+                f"{within} no active weight stays the same to within "
                 f"n = {n}: judged by that threshold, nothing is conserved.",
                 True,
             )
@@ -357,9 +381,9 @@ def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
     if count == 0 and group.q_spread <= conserved.alpha:
         out.append(
             (
-                f"Yet its networks do agree: their weights scatter {_number(group.spread_ratio)} times as much as "
+                f"Yet these networks do agree: their weights scatter {_number(group.spread_ratio)} times as much as "
                 "those of "
-                f"random groups of networks (q = {_p(group.q_spread)}), so group {group.name} is a family of its "
+                f"random groups of networks (q = {_p(group.q_spread)}), so they are a family of their "
                 "own.",
                 False,
             )
@@ -387,7 +411,7 @@ def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
     elif group.q_group <= conserved.alpha:
         out.append(
             (
-                f"The {k} networks of group {group.name}, which holds the best one, share {count} active weights to "
+                f"{whose} share {count} active weights to "
                 f"within {n}; random groups of networks share {_number(float(group.null_count.mean()))} on average "
                 f"(q = {_p(group.q_group)}).",
                 False,
@@ -396,7 +420,7 @@ def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
     else:
         out.append(
             (
-                f"The {k} networks of group {group.name}, which holds the best one, share {count} active weights to "
+                f"{whose} share {count} active weights to "
                 f"within {n}, but random groups share {_number(float(group.null_count.mean()))} on average "
                 f"(q = {_p(group.q_group)}): not more than chance gives.",
                 True,
@@ -472,8 +496,17 @@ def _summary(
         cards.append((f"{scores[0]:.3f}", f"test {metric} of the best"))
     headline = conserved.headline
     if headline is not None:
-        cards.append((str(int(headline.live_conserved.sum())), f"live conserved weights in group {headline.name}"))
+        cards.append(
+            (str(int(headline.live_conserved.sum())), f"live conserved weights in {_called(conserved, headline)}")
+        )
     _cards(page, cards)
+    if landscape.n_minima > 1 and joined < conserved.settings["min_members"]:
+        page.note(
+            f"Only {joined} of {landscape.n_minima:,} minima {'is' if joined == 1 else 'are'} joined to the best "
+            "so far: "
+            "the graph says little yet. The same command, given more time, goes on from here.",
+            warn=True,
+        )
     if landscape.n_minima == 1:
         page.note("Only one minimum was found: every search ended in the same network. There is nothing to compare.")
     for sentence, missing in findings(conserved):
@@ -509,6 +542,63 @@ def _data(page: Page, train: Dataset, test: Dataset | None) -> None:
     _folded(page, frame.head(200), "Features as the network gets them, in the units of the file.")
 
 
+def _lowest(landscape: Landscape, conserved: ConservedWeights, test: Dataset | None) -> ConservedWeights | None:
+    least = conserved.settings["min_members"]
+    if landscape.n_minima < 2 * least or conserved.layout.sizes is None:
+        return None
+    layout, settings = conserved.layout, conserved.settings
+    return conserved_weights(
+        landscape,
+        energy_windows(landscape, tuple(sorted({least, 10, 20, 50, 100, 200, 500, 1000}))),
+        threshold=conserved.threshold,
+        alpha=conserved.alpha,
+        min_members=least,
+        draws=settings["draws"],
+        null_members=settings["null_members"],
+        seed=settings["seed"],
+        shuffles=settings["shuffles"],
+        test=None if test is None else (test.x, test.y),
+        features=layout.features,
+        sources=layout.origins,
+        classes=layout.outputs,
+        compare=1,
+    )
+
+
+def _windows(page: Page, windows: ConservedWeights | None) -> None:
+    if windows is None or not windows.groups:
+        return
+    page.section("All good networks, joined or not")
+    rows = []
+    for g in windows.groups:
+        row: dict[str, Any] = {
+            "lowest minima": len(g.members),
+            "loss below": g.energy,
+            "spread / chance": g.spread_ratio,
+            "q, spread": g.q_spread,
+            "live conserved": int(g.live_conserved.sum()),
+            "q": g.q_group,
+        }
+        if g.validation is not None:
+            row["p, validation"] = g.validation.p_value
+            row["p, same layers"] = g.validation.p_like
+        row["inputs agreed on most"] = ", ".join(agreeing_inputs(windows, g)[:4]) or "–"
+        rows.append(row)
+    page.text(
+        "The same question without the graph: do the best networks agree more than networks drawn at random from all "
+        "that were found, and on which inputs?"
+    )
+    page.table(pd.DataFrame(rows))
+    close = [g for g in windows.groups if g.q_spread <= windows.alpha and g.spread_ratio < 1]
+    if not close:
+        page.note("They do not: the best networks differ from each other as much as any others.", warn=True)
+        return
+    common = [set(agreeing_inputs(windows, g)) for g in close]
+    shared = [name for name in agreeing_inputs(windows, close[-1]) if all(name in s for s in common)]
+    said = f"They do, up to the {max(len(g.members) for g in close)} lowest."
+    page.text(said + (f" Inputs agreed on in every set: {_listed(shared, 8)}." if shared else ""))
+
+
 def _graph(
     page: Page,
     landscape: Landscape,
@@ -517,6 +607,7 @@ def _graph(
     colours: Mapping[str, str],
     scores: np.ndarray | None,
     metric: str,
+    all_scores: Callable[[], tuple[np.ndarray | None, str]],
 ) -> None:
     page.section("The disconnectivity graph")
     page.text(
@@ -530,7 +621,11 @@ def _graph(
     columns = {} if scores is None else {f"test {metric}": scores}
     numbers = np.arange(landscape.n_minima)
     graph = conserved.landscape
-    if graph.n_minima < landscape.n_minima:
+    if graph.n_minima < landscape.n_minima and graph.n_minima < conserved.settings["min_members"]:
+        graph, cut, colours = landscape, level_cut(landscape), {}
+        scores, metric = all_scores()
+        columns = {} if scores is None else {f"test {metric}": scores}
+    elif graph.n_minima < landscape.n_minima:
         numbers = np.flatnonzero(landscape.components() == 0)
         page.text(
             f"Drawn are the {graph.n_minima:,} minima joined to the best; {landscape.n_minima - graph.n_minima:,} "
@@ -603,14 +698,20 @@ def _groups(page: Page, conserved: ConservedWeights) -> None:
 
 
 def _weights(page: Page, conserved: ConservedWeights, group: GroupConservation, colours: Mapping[str, str]) -> None:
-    page.section(f"Conserved weights of group {group.name}")
+    page.section(f"Conserved weights of {_called(conserved, group)}")
     colour = colours.get(group.name, PALETTE[0])
     count, dead = int(group.live_conserved.sum()), int((~group.live).sum())
     page.text(
-        f"Group {group.name} ({len(group.members)} minima, levels {group.levels}) is, of the groups that hold "
-        "the best "
-        "network, the one whose agreement is hardest to explain by chance. "
-        f"{count} of its {int(group.live.sum())} live weights are conserved."
+        (
+            "No group of networks joined by passes is large enough, so the lowest minima are taken together, "
+            "whatever "
+            "lies between them; of these sets, "
+            f"{_called(conserved, group)} are the one whose agreement is hardest to explain by chance. "
+            if np.isnan(conserved.cut.delta)
+            else f"Group {group.name} ({len(group.members)} minima, levels {group.levels}) is, of the groups that "
+            "hold the best network, the one whose agreement is hardest to explain by chance. "
+        )
+        + f"{count} of {int(group.live.sum())} live weights are conserved."
         + (f" {dead} weights are dead: switched off everywhere, they say nothing." if dead else "")
     )
     agreeing = group.agreeing(conserved.alpha)
@@ -620,7 +721,7 @@ def _weights(page: Page, conserved: ConservedWeights, group: GroupConservation, 
         what = "as none is conserved, the live weights that scatter less than chance gives"
     if group.layout.sizes is not None:
         page.figure(
-            network_diagram(group, marked=marked, colour=colour, title=f"group {group.name}"),
+            network_diagram(group, marked=marked, colour=colour, title=_called(conserved, group)),
             f"The network. Coloured: {what} (wide: large; dashed: negative, up to the sign of the hidden unit). "
             "Grey: "
             "the other live weights. Dead weights are left out. A coloured rim: the same for a bias.",
@@ -645,7 +746,8 @@ def _inputs(page: Page, conserved: ConservedWeights, group: GroupConservation, c
     page.section("What drives the decisions")
     if not source.mass.any():
         page.note(
-            f"No live first-layer weight of group {group.name} is conserved at n = {_number(conserved.threshold)}.",
+            f"No live first-layer weight of {_called(conserved, group)} is conserved at n = "
+            f"{_number(conserved.threshold)}.",
             warn=True,
         )
     else:
@@ -746,7 +848,8 @@ def _comparison(page: Page, conserved: ConservedWeights, group: GroupConservatio
         "Permutation importance: the loss of test performance when an input's values are exchanged between "
         "rows. Input "
         "gradient: how fast the output changes with the input. Both averaged over the "
-        f"{len(comparison.members)} lowest minima of group {group.name}. They ask what one network uses; conserved "
+        f"{len(comparison.members)} lowest minima of {_called(conserved, group)}. They ask what one network "
+        "uses; conserved "
         "weights ask what all networks of the group agree on. They need not be the same."
     )
     _folded(page, comparison.to_pandas(), "Most important by permutation first.", 20)
