@@ -231,7 +231,7 @@ def test_own_nonlinear_transform():
     trim.attribute(network(), X, transform=t, method="occlusion", window=2)
 
 
-# -- chunks, groups, baselines, models ---------------------------------------------------------------------------------
+# -- chunks, groups, baselines, models --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", sorted(trim.METHODS))

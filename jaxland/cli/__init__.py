@@ -22,9 +22,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor, explore, mi
+    from jaxland.cli import doctor, explore, mi, trim
 
-    for module in (explore, mi, doctor):
+    for module in (explore, mi, trim, doctor):
         module.register(app)
 
 

@@ -6,6 +6,7 @@ result = trim.attribute(f, x, transform=trim.rfft(100), method="integrated_gradi
 
 from jaxland.core.decomposition import UnsupportedPrimitive, decompose, decompose_parts
 from jaxland.trim.attribute import Attribution, CompletenessWarning, attribute
+from jaxland.trim.evaluate import deletion, infidelity, insertion, knock_out, randomised_parameters, sensitivity_n
 from jaxland.trim.methods import METHODS
 from jaxland.trim.model import black_box
 from jaxland.trim.transforms import (
@@ -35,13 +36,19 @@ __all__ = [
     "dct",
     "decompose",
     "decompose_parts",
+    "deletion",
     "dwt",
     "fitted",
     "ica",
     "identity",
+    "infidelity",
+    "insertion",
+    "knock_out",
     "linear",
     "nmf",
     "pair",
     "pca",
+    "randomised_parameters",
     "rfft",
+    "sensitivity_n",
 ]

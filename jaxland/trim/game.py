@@ -258,7 +258,7 @@ def rows_in_memory(model: Adapted, target: Target, x: Any, gradient: bool, asked
 def _bytes_per_row(
     apply: Any, select: Any, shape: tuple[int, ...], dtype: Any, tree: Any, kinds: tuple[Any, ...], gradient: bool
 ) -> int:
-    """Bytes of intermediate values one more input costs: what two need beyond one, so that parameters do not count."""
+    """Bytes of intermediate values one more input costs: two rows less one, so that parameters do not count."""
 
     def f(x: Any, params: Any, index: Any) -> Any:
         return values(params, x, index, apply, select)

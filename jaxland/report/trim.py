@@ -1,0 +1,168 @@
+"""Figures and the page of an attribution in a transformed space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.html import Page
+
+if TYPE_CHECKING:
+    from jaxland.trim.attribute import Attribution
+    from jaxland.trim.evaluate import Curve
+
+MANY = 24
+
+
+def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, title: str = "") -> Any:
+    """Mean |score| of every player and the quartiles of the signed score over inputs.
+
+    Args:
+        attribution: what to draw.
+        spectrum: size of every player's coefficients in the data [P], drawn beside it for comparison.
+        title: of the figure.
+    """
+    labels, scores = attribution.labels, attribution.scores
+    rows = 1 if spectrum is None else 2
+    figure, axes = canvas(8.0, 3.0 * rows, nrows=rows, squeeze=False, sharex=True)
+    axis = axes[0, 0]
+    at = np.arange(len(labels))
+    low, mid, high = np.quantile(scores, [0.25, 0.5, 0.75], axis=0)
+    if len(labels) <= MANY:
+        axis.bar(at, attribution.importance(), color="#c9d6e4", width=0.8, label="mean |score|")
+        axis.errorbar(at, mid, [mid - low, high - mid], fmt="o", ms=4, color=PALETTE[1], label="median and quartiles")
+    else:
+        axis.fill_between(at, low, high, color=PALETTE[1], alpha=0.25, lw=0, label="quartiles")
+        axis.plot(at, mid, color=PALETTE[1], lw=1, label="median")
+        axis.plot(at, attribution.importance(), color=PALETTE[0], lw=1.5, label="mean |score|")
+    axis.axhline(0, color="#888", lw=0.6)
+    axis.set_ylabel("attribution")
+    axis.set_title(title or f"{attribution.method.replace('_', ' ')} on {attribution.transform}", loc="left")
+    axis.legend(frameon=False, fontsize=9)
+    if spectrum is not None:
+        below = axes[1, 0]
+        below.plot(at, spectrum, color=PALETTE[2], lw=1.5, marker="o" if len(labels) <= MANY else None, ms=3)
+        below.set_ylabel("mean power")
+        below.set_title("what is in the data", loc="left")
+        if np.all(np.asarray(spectrum) > 0):
+            below.set_yscale("log")
+    last = axes[-1, 0]
+    step = max(1, len(labels) // 16)
+    turned = len(labels) > 8 or max(map(len, labels)) > 6
+    last.set_xticks(
+        at[::step], [labels[k] for k in at[::step]], rotation=45 if turned else 0, ha="right" if turned else "center"
+    )
+    return figure
+
+
+def heat(attribution: Attribution, *, rows: int = 40) -> Any:
+    """Signed scores of some inputs, one row each; the colour scale is symmetric about zero."""
+    shown = attribution.scores[:rows]
+    size = float(np.quantile(np.abs(shown), 0.995)) or 1.0
+    figure, axis = canvas(8.0, min(1.2 + 0.14 * len(shown), 6.5))
+    image = axis.imshow(shown, cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto", interpolation="nearest")
+    step = max(1, len(attribution.labels) // 16)
+    at = np.arange(0, len(attribution.labels), step)
+    axis.set_xticks(at, [attribution.labels[k] for k in at], rotation=45, ha="right")
+    axis.set_ylabel("input")
+    figure.colorbar(image, ax=axis, label="score", pad=0.01)
+    return figure
+
+
+def curves(deletion: Curve, insertion: Curve) -> Any:
+    """Mean f along deletion and insertion, with quartiles."""
+    figure, axis = canvas(6.5, 3.6)
+    for curve, colour in ((deletion, PALETTE[0]), (insertion, PALETTE[1])):
+        table = curve.to_pandas()
+        axis.plot(
+            table["fraction"], table["mean"], color=colour, lw=1.8, label=f"{curve.kind} (area {curve.area:.2f})"
+        )
+        axis.fill_between(table["fraction"], table["q25"], table["q75"], color=colour, alpha=0.15, lw=0)
+    axis.set_xlabel("share of players switched, largest score first")
+    axis.set_ylabel("attributed output")
+    axis.legend(frameon=False)
+    return figure
+
+
+def page(
+    attribution: Attribution,
+    *,
+    title: str = "Attribution in a transformed space",
+    spectrum: np.ndarray | None = None,
+    deletion: Curve | None = None,
+    insertion: Curve | None = None,
+    evaluation: pd.DataFrame | None = None,
+) -> Page:
+    """The report: what was attributed, the profile, inputs, completeness, and the evidence that was measured."""
+    n, players = attribution.scores.shape
+    out = Page(
+        title, f"{attribution.method.replace('_', ' ')} on {attribution.transform}: {n} inputs, {players} players"
+    )
+    best = attribution.summary()
+    total = float(best["mean |score|"].sum()) or 1.0
+    first = best.iloc[0]
+    share = first["mean |score|"] / total
+    wins = np.mean(attribution.top(1)[:, 0] == attribution.labels.index(first["player"]))
+    out.section("Finding")
+    out.text(
+        f"The model leans most on {first['player']}: it carries {share:.0%} of all attribution "
+        f"and is the largest for {wins:.0%} of the inputs."
+    )
+    for note in attribution.notes:
+        out.note(note, warn="miss f(x)" in note)
+    out.section("Profile")
+    out.figure(profile(attribution, spectrum=spectrum), "Attribution of every player over inputs.")
+    out.table(best.head(15), "Most important players.")
+    out.section("Inputs")
+    out.figure(
+        heat(attribution), "Signed scores of the first inputs: red raises the output, blue lowers it.", kind="png"
+    )
+    out.section("Completeness")
+    gap = pd.DataFrame(
+        {
+            "quantity": ["f(x)", "f(baseline)", "gap", "|gap| / |f(x) - f(baseline)|"],
+            "mean": [v.mean() for v in _completeness(attribution)],
+            "largest": [v[np.abs(v).argmax()] for v in _completeness(attribution)],
+        }
+    )
+    out.table(gap, "Gap: f(x) - f(baseline) less the sum of all scores.")
+    if attribution.method == "contextual_decomposition":
+        out.text("Contextual decomposition splits each input in two, player by player; its gap is their interaction.")
+    if deletion is not None and insertion is not None:
+        out.section("Evidence")
+        out.figure(curves(deletion, insertion), "The attributed output while players are switched off, or on.")
+    if evaluation is not None:
+        out.table(evaluation, "Asked of the model: see jaxland.trim.evaluate.")
+    out.section("Settings")
+    options = {"method": attribution.method, "transform": attribution.transform, **attribution.options}
+    out.table(pd.DataFrame({"setting": list(options), "value": [str(v) for v in options.values()]}))
+    return out
+
+
+def _completeness(attribution: Attribution) -> list[np.ndarray]:
+    return [attribution.f_x, attribution.f_base, attribution.gap, attribution.relative_gap]
+
+
+def power(attribution: Attribution) -> np.ndarray:
+    """Mean over inputs of |s|^2 summed over every player's coefficients [P]; the residual's is its squared norm."""
+    game = attribution.game
+    flat = np.abs(np.asarray(game.rows.s).reshape(game.n, -1)) ** 2
+    sums = (flat.mean(0) @ game.members.reshape(len(game.members), -1).T).astype(float)
+    if not game.residual_plays:
+        return sums
+    return np.append(sums, float((np.asarray(game.rows.rest) ** 2).reshape(game.n, -1).sum(1).mean()))
+
+
+def write(directory: str | Path, report: Page, figures: dict[str, Any]) -> list[Path]:
+    """report.html and every figure as png."""
+    from jaxland.report.figures import save
+
+    directory = Path(directory)
+    paths = [report.save(directory / "report.html")]
+    for name, figure in figures.items():
+        paths += save(figure, directory / name, kinds=("png",))
+    return paths

@@ -1,0 +1,229 @@
+"""Is an attribution right? Curves, correlations and controls in the transformed space, asked of the model.
+
+deletion, insertion     f while players are switched off or on, most important first (Petsiuk, Das & Saenko 2018)
+infidelity              squared error of the attribution as a linear model of random switchings (Yeh et al. 2019)
+sensitivity_n           correlation between summed attributions and the change of f, n players at a time (Ancona 2018)
+knock_out               accuracy of the model when the top (or bottom, or random) players are removed
+randomised_parameters   rank correlation with attributions of the model with random weights (Adebayo et al. 2018)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.trim.attribute import Attribution
+from jaxland.trim.methods import METHODS
+
+
+def _order(attribution: Attribution, by: str) -> np.ndarray:
+    """Players of each input, first to be switched first."""
+    scores = attribution.scores
+    if by not in ("score", "magnitude"):
+        raise ArgumentError(f"by must be 'score' or 'magnitude', got {by!r}")
+    return np.argsort(-(scores if by == "score" else np.abs(scores)), axis=1, kind="stable")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """f while players are switched, most important first.
+
+    Attributes:
+        kind: "deletion" or "insertion".
+        fraction: share of players switched [m].
+        values: f of every input along the curve [n, m].
+        area: mean over the curve of (f - f_base) / (f_x - f_base) averaged over inputs in the ratio's numerator and
+            denominator: low is good for deletion, high for insertion.
+    """
+
+    kind: str
+    fraction: np.ndarray
+    values: np.ndarray
+    area: float
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Mean and quartiles of f at every fraction."""
+        low, mid, high = np.quantile(self.values, [0.25, 0.5, 0.75], axis=0)
+        return pd.DataFrame(
+            {"fraction": self.fraction, "mean": self.values.mean(0), "q25": low, "median": mid, "q75": high}
+        )
+
+
+def _curve(attribution: Attribution, kind: str, steps: int, by: str) -> Curve:
+    if steps < 1:
+        raise ArgumentError(f"steps must be at least 1, got {steps}")
+    players = attribution.scores.shape[1]
+    counts = np.unique(np.linspace(0, players, min(steps, players) + 1).round().astype(int))
+    rank = np.argsort(_order(attribution, by), axis=1)
+    switched = rank[:, None] < counts[:, None]
+    masks = (~switched if kind == "deletion" else switched).astype(float)
+    values = attribution.game.outputs(masks)
+    fraction = counts / players
+    gain = values - attribution.f_base[:, None]
+    heights = gain.mean(0) * np.sign((attribution.f_x - attribution.f_base).mean())
+    whole = abs((attribution.f_x - attribution.f_base).mean())
+    area = float(np.trapezoid(heights, fraction) / whole) if whole > 0 else float("nan")
+    return Curve(kind, fraction, values, area)
+
+
+def deletion(attribution: Attribution, *, steps: int = 20, by: str = "score") -> Curve:
+    """f while the players with the largest scores go to their baseline one after another; low area is good.
+
+    Args:
+        attribution: what to judge.
+        steps: points on the curve.
+        by: "score" (signed) or "magnitude".
+    """
+    return _curve(attribution, "deletion", steps, by)
+
+
+def insertion(attribution: Attribution, *, steps: int = 20, by: str = "score") -> Curve:
+    """f while the players with the largest scores are switched on from the baseline; high area is good."""
+    return _curve(attribution, "insertion", steps, by)
+
+
+def infidelity(attribution: Attribution, *, samples: int = 200, keep: float = 0.5, seed: int = 0) -> np.ndarray:
+    """E[(sum of removed scores - drop of f)^2] / E[(drop of f)^2] per input [n], over random removals.
+
+    0 is a perfect linear account; 1 is no better than predicting no change. The published measure has no denominator.
+
+    Args:
+        attribution: what to judge.
+        samples: random removals, the same for every input.
+        keep: chance of each player to stay.
+        seed: of the removals.
+    """
+    if not 0 < keep < 1 or samples < 2:
+        raise ArgumentError(f"keep must lie between 0 and 1 and samples be at least 2, got {keep} and {samples}")
+    masks = (np.random.default_rng(seed).random((samples, attribution.scores.shape[1])) < keep).astype(float)
+    drop = attribution.f_x[:, None] - attribution.game.outputs(masks)
+    said = attribution.scores @ (1 - masks).T
+    return ((said - drop) ** 2).mean(1) / np.maximum((drop**2).mean(1), np.finfo(drop.dtype).tiny)
+
+
+def sensitivity_n(
+    attribution: Attribution, sizes: Sequence[int] | None = None, *, samples: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """Mean over inputs of the correlation of summed scores and the drop of f, n random players removed at a time.
+
+    Args:
+        attribution: what to judge.
+        sizes: the n; default five from 1 to all but one.
+        samples: random sets of each size.
+        seed: of the sets.
+
+    Returns:
+        table of n and correlation.
+    """
+    players = attribution.scores.shape[1]
+    if players < 2:
+        raise ArgumentError("sensitivity-n needs at least two players")
+    ns = np.unique(np.geomspace(1, players - 1, 5).round()).astype(int) if sizes is None else np.asarray(sizes, int)
+    if ns.min() < 1 or ns.max() >= players:
+        raise ArgumentError(f"sizes must lie between 1 and {players - 1}, got {ns.tolist()}")
+    rng = np.random.default_rng(seed)
+    rows = []
+    for size in ns:
+        removed = np.argsort(rng.random((samples, players)), axis=1) < size
+        drop = attribution.f_x[:, None] - attribution.game.outputs(1.0 - removed)
+        said = attribution.scores @ removed.T.astype(float)
+        rows.append({"n": int(size), "correlation": float(np.nanmean(_correlation(said, drop)))})
+    return pd.DataFrame(rows)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row; nan where a row is constant."""
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return np.where(size > 0, (a * b).sum(1) / np.where(size > 0, size, 1), np.nan)
+
+
+def knock_out(
+    attribution: Attribution,
+    labels: Any,
+    *,
+    counts: Sequence[int] | None = None,
+    by: str = "magnitude",
+    overall: bool = False,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Accuracy of the model when players are removed: the top ones, the bottom ones, random ones.
+
+    Args:
+        attribution: of a classifier.
+        labels: true class of every input [n].
+        counts: how many players to remove; default 0, 1, 2, 4, ... and half of them.
+        by: "magnitude" or "score".
+        overall: remove the same players from every input, ranked by mean |score|, instead of each input's own.
+        seed: of the random ones.
+
+    Returns:
+        table of removed, top, bottom, random.
+    """
+    labels = np.asarray(labels)
+    n, players = attribution.scores.shape
+    if labels.shape != (n,):
+        raise DataError(f"labels must give the class of every input [{n}], got shape {labels.shape}")
+    if counts is None:
+        doubling = [c for c in (0, 1, 2, 4, 8, 16, 32, 64) if c <= players // 2]
+        counts = sorted({*doubling, players // 2})
+    if min(counts) < 0 or max(counts) > players:
+        raise ArgumentError(f"counts must lie between 0 and {players}, got {list(counts)}")
+    own = _order(attribution, by)
+    if overall:
+        own = np.broadcast_to(np.argsort(-attribution.importance(), kind="stable"), own.shape)
+    rng = np.random.default_rng(seed)
+    orders = {"top": own, "bottom": own[:, ::-1], "random": np.argsort(rng.random((n, players)), axis=1)}
+    table: dict[str, Any] = {"removed": list(counts)}
+    for name, order in orders.items():
+        rank = np.argsort(order, axis=1)
+        masks = (rank[:, None] >= np.asarray(counts)[:, None]).astype(float)
+        outputs = attribution.game.outputs(masks, raw=True)
+        if outputs.ndim == 2 or outputs.shape[2] == 1:
+            predicted = (outputs.reshape(n, -1) > 0).astype(int)
+        else:
+            predicted = outputs.argmax(2)
+        table[name] = (predicted == labels[:, None]).mean(0)
+    return pd.DataFrame(table)
+
+
+def randomised_parameters(attribution: Attribution, *, copies: int = 3, seed: int = 0) -> np.ndarray:
+    """Rank correlation of |scores| with those of the same model with its parameters shuffled at random [copies].
+
+    Every parameter array is permuted, which keeps its distribution. A method that explains the model, and not only
+    the input, gives correlations near 0.
+
+    Raises:
+        ProblemError: the model's parameters are not known (a black box, or a function that closes over none).
+    """
+    game = attribution.game
+    leaves, tree = jax.tree.flatten(game.model.params)
+    if not game.model.traceable or not any(np.size(leaf) > 1 for leaf in leaves):
+        raise ProblemError("the parameters of this model are not known: pass a Model, a module, or f with params=")
+    if attribution.method == "expected_gradients":
+        raise ProblemError("give the attribution of a method without background, such as integrated_gradients")
+    correlations = []
+    for copy in range(copies):
+        rng = np.random.default_rng([seed, copy])
+        shuffled = [_shuffled(leaf, rng) for leaf in leaves]
+        model = game.model._replace(params=jax.tree.unflatten(tree, shuffled))
+        other = METHODS[attribution.method](dataclasses.replace(game, model=model), **attribution.options)
+        ranks = [rankdata(np.abs(s), axis=1) for s in (attribution.scores, other.players)]
+        correlations.append(float(np.nanmean(_correlation(*ranks))))
+    return np.array(correlations)
+
+
+def _shuffled(leaf: Any, rng: np.random.Generator) -> Any:
+    if not jnp.issubdtype(getattr(leaf, "dtype", np.dtype(object)), jnp.floating):
+        return leaf
+    flat = np.asarray(leaf).reshape(-1)
+    return jnp.asarray(rng.permutation(flat).reshape(np.shape(leaf)), leaf.dtype)
