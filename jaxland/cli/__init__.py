@@ -22,9 +22,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor, explore, mi, trim
+    from jaxland.cli import doctor, explore, hessian, mi, trim
 
-    for module in (explore, mi, trim, doctor):
+    for module in (explore, hessian, mi, trim, doctor):
         module.register(app)
 
 

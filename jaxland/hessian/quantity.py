@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxland.core import curvature as derivatives
@@ -118,6 +119,8 @@ def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Any, Any]:
         raise ArgumentError("this quantity needs the targets of the test points: pass test=(x, y)")
 
     def like(name: str, given: Any, known: Any) -> Any:
+        if isinstance(known, jax.Array):
+            given = np.asarray(given)
         if str(jax.tree.structure(given)) != str(jax.tree.structure(known)):
             raise DataError(f"test {name} has another structure than the training {name}")
 
