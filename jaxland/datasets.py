@@ -11,6 +11,7 @@ import difflib
 import gzip
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from jaxland.errors import ArgumentError, DataError, DependencyError
 MISSING_TOKENS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
 MISSING_RULES = ("refuse", "mean", "median", "mode")
 SCALES = ("none", "standardise", "mean-abs")
+_COMMA, _POINT = (re.compile(rf"(^|;)\s*-?\d+{mark}\d", re.MULTILINE) for mark in (",", r"\."))
+_NUMBER_LIKE = re.compile(r"[\s$€£]*-?\d[\d.,' ]*\s*[%$€£]?")
 IDENTIFIER_NAMES = frozenset({"id", "index", "row", "rownum", "rowid", "uuid", "guid", "key", "no", "nr"})
 
 
@@ -364,7 +367,8 @@ def load(
     Args:
         source: a built-in name (checkerboard, xor, breast_cancer, wine, digits), the path of a CSV file (comma,
             semicolon or tab; may be gzipped) or an npz file (arrays ``x`` and ``y``, optionally ``features``), a
-            pandas DataFrame, or a pair of arrays (x [n, d], y [n]).
+            pandas DataFrame, a pair of arrays (x [n, d], y [n]), or a Dataset. Decimal commas are understood where
+            semicolons separate.
         target: the target column (CSV, DataFrame) or the npz key of the targets.
         categorical: columns of numbers that are codes, to be one-hot coded as text columns always are. A column with
             two levels becomes one feature, one with k > 2 levels k features.
@@ -405,6 +409,8 @@ def load(
         except TypeError as error:
             raise ArgumentError(f"{source} has no such option: {error}") from error
         return (data if name is None else replace(data, name=name)).subsample(rows, seed)
+    if isinstance(source, Dataset):
+        return source.subsample(rows, seed)
     if options:
         raise ArgumentError(f"unknown arguments for load: {', '.join(options)}")
     if isinstance(source, str | Path):
@@ -509,9 +515,12 @@ def _read_csv(path: Path) -> tuple[Any, list[int]]:
             f"{path.name}: column name {twice[0]!r} occurs more than once in the header. "
             "Rename it (or does the file lack its header line?)"
         )
+    # Where the semicolon separates, 12,5 is a number if nothing in the file is written 12.5.
+    comma = delimiter == ";" and _COMMA.search(text) and not _POINT.search(text)
     frame = pd.read_csv(
         io.StringIO(text),
         sep=delimiter,
+        decimal="," if comma else ".",
         header=0,
         names=header,
         index_col=False,
@@ -728,8 +737,9 @@ def _target(
             raise DataError(
                 f"target {target!r} is text (such as {series.iloc[first]!r} in {at(first)}): no regression"
             )
-        _refuse_mixed(series, target, at)
         words = series.astype(str).str.strip().to_numpy(dtype=object)
+        if not all(_parses(word) for word in np.unique(words)):
+            _refuse_mixed(series, target, at)
         names_, y = np.unique(words, return_inverse=True)
         names = tuple(names_)
     if len(names) > max(20, rules.max_levels):
@@ -769,11 +779,18 @@ def _refuse_mixed(series: Any, column: str, at: Callable[[int], str]) -> None:
     """A column that is mostly numbers with some text in it is a mistake in the file, not a category."""
     levels, first = np.unique(series.dropna().astype(str).to_numpy(dtype=object), return_index=True)
     numeric = np.array([_parses(level) for level in levels])
+    alike = np.array([numeric[i] or bool(_NUMBER_LIKE.fullmatch(str(level))) for i, level in enumerate(levels)])
+    kept = np.flatnonzero(~series.isna().to_numpy())
+    if not numeric.any() and alike.mean() > 0.5:
+        row = int(kept[first[alike].min()])
+        raise DataError(
+            f"column {column!r} holds values like {series.iloc[row]!r} in {at(row)}, which look like numbers but are "
+            "not written as such. Write them plainly (1234.5), or name the column in categorical if they are codes"
+        )
     if numeric.mean() < 0.5 or (numeric.all() and len(levels) < 2):
         return
     if numeric.all():
         raise DataError(f"column {column!r} holds numbers stored as text; convert it, or name it in categorical")
-    kept = np.flatnonzero(~series.isna().to_numpy())
     row = int(kept[first[~numeric].min()])
     raise DataError(
         f"column {column!r} holds numbers, but also {series.iloc[row]!r} in {at(row)} ({int((~numeric).sum())} such "
@@ -787,7 +804,7 @@ def _is_identifier(series: Any, column: str) -> bool:
     if n < 10 or series.isna().any() or not series.is_unique:
         return False
     if not _is_number(series):
-        return True
+        return not any(_NUMBER_LIKE.fullmatch(str(value)) for value in series.iloc[:20])
     values = series.to_numpy(dtype=np.float64)
     if not np.array_equal(values, np.round(values)):
         return False

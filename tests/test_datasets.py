@@ -100,6 +100,17 @@ def test_csv_dialects(tmp_path):
     assert load(frame, "paid", drop=["customer", "sex"]).d == 5
 
 
+def test_decimal_commas_and_text_labels(tmp_path):
+    rows = "".join(f"{i % 7},{i % 10};{i % 3};{'ja' if i % 2 else 'nein'}\n" for i in range(30))
+    data = load(written(tmp_path, "betrag;n;y\n" + rows), target="y")
+    assert data.x[8].tolist() == [1.8, 2] and data.classes == ("ja", "nein")
+    assert load(data) is data
+    labels = load((RNG.normal(size=(10, 2)), np.resize(["1", "0"], 10)))
+    assert labels.classes == ("0", "1")
+    with pytest.raises(DataError, match="but also 'unknown' in row 3"):
+        load((RNG.normal(size=(10, 2)), np.array(["1", "0", "1", "unknown"] + ["0"] * 6)))
+
+
 def test_npz(tmp_path):
     x, y = RNG.normal(size=(20, 3)), np.resize([0, 1], 20)
     np.savez(tmp_path / "a.npz", x=x, y=y, features=["a", "b", "c"], z=RNG.normal(size=20))
@@ -222,6 +233,8 @@ def typo_frame():
     [
         (inf_frame(), {}, "'income' has 1 infinite values, the first in row 4"),
         (typo_frame(), {}, "'income' holds numbers, but also '12,5 EUR' in row 8"),
+        (table(income=[f"{i},500" for i in range(N)]), {}, "'income' holds values like '0,500' in row 0"),
+        (table(income=[f"$ {i}" for i in range(N)]), {}, "look like numbers but are not"),
         (table(code=np.zeros(N)), {}, r"'code' is constant \('0.0' in every row\).*drop=code"),
         (table(paid=["no"] * N), {}, "one class only"),
         (table(paid=[None] + ["no", "yes"] * (N // 2 - 1) + ["no"]), {}, "target 'paid' has 1 missing.* row 0"),
