@@ -183,11 +183,11 @@ def test_out_of_memory_halves_the_lanes(x64, monkeypatch):
     def fragile(*args):
         advance, refill = real(*args)
 
-        def limited(states, idle, data):
+        def limited(states, idle, passes, data):
             seen.append(len(idle))
             if len(idle) > 2:
                 raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
-            return advance(states, idle, data)
+            return advance(states, idle, passes, data)
 
         return limited, refill
 

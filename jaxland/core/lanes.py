@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,6 +27,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 PyTree = Any
+_BLOCK_SECONDS = 1.0
 
 
 class Status(IntEnum):
@@ -72,7 +74,7 @@ class Layout:
 
     Attributes:
         lanes: lanes per thread (CPU) or in all (accelerator).
-        passes: evaluations per lane between two visits to the host.
+        passes: evaluations per lane between two visits to the host at most; fewer where they take long.
         together: lanes evaluated in one batch; 1 maps over lanes, None takes all of them.
         threads: host threads, each with its own lanes (a CPU device runs them on different cores).
     """
@@ -98,12 +100,10 @@ def _select(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 @lru_cache(maxsize=256)
-def _programs(
-    solver: Any, evaluate: Callable, passes: int, together: int | None, mesh: Mesh | None
-) -> tuple[Callable, Callable]:
-    """Compiled ``advance(states, idle, data)`` and ``refill(states, items, mask)``, a pair per solver and kernel."""
+def _programs(solver: Any, evaluate: Callable, together: int | None, mesh: Mesh | None) -> tuple[Callable, Callable]:
+    """Compiled ``advance(states, idle, passes, data)`` and ``refill(states, items, mask)`` of a solver and kernel."""
 
-    def one(state: PyTree, idle: jax.Array, data: PyTree) -> PyTree:
+    def one(state: PyTree, idle: jax.Array, passes: jax.Array, data: PyTree) -> PyTree:
         def running(carry: tuple[jax.Array, PyTree]) -> jax.Array:
             k, s = carry
             return (k < passes) & (solver.status(s) == Status.RUNNING) & ~idle
@@ -117,8 +117,8 @@ def _programs(
             zero = jax.lax.pcast(zero, ("lanes",), to="varying")
         return jax.lax.while_loop(running, body, (zero, state))[1]
 
-    def block(states: PyTree, idle: jax.Array, data: PyTree) -> tuple[PyTree, jax.Array, PyTree]:
-        lane = partial(one, data=data)
+    def block(states: PyTree, idle: jax.Array, passes: jax.Array, data: PyTree) -> tuple[PyTree, jax.Array, PyTree]:
+        lane = partial(one, passes=passes, data=data)
         count = idle.shape[0]
         if together is None or together >= count:
             states = jax.vmap(lane)(states, idle)
@@ -130,7 +130,9 @@ def _programs(
 
     if mesh is not None:
         lanes, whole = PartitionSpec("lanes"), PartitionSpec()
-        block = jax.shard_map(block, mesh=mesh, in_specs=(lanes, lanes, whole), out_specs=(lanes, lanes, lanes))
+        block = jax.shard_map(
+            block, mesh=mesh, in_specs=(lanes, lanes, whole, whole), out_specs=(lanes, lanes, lanes)
+        )
 
     def refill(states: PyTree, items: PyTree, mask: jax.Array) -> PyTree:
         return jax.tree.map(partial(_select, mask), jax.vmap(solver.init)(items), states)
@@ -167,7 +169,8 @@ def _drive(
             return -1
 
     while True:
-        advance, refill = _programs(cast(Hashable, solver), evaluate, layout.passes, layout.together, mesh)
+        advance, refill = _programs(cast(Hashable, solver), evaluate, layout.together, mesh)
+        passes = layout.passes
         held = np.full(lanes, -1)
         states: PyTree = None
         try:
@@ -185,8 +188,15 @@ def _drive(
                         states = jax.jit(jax.vmap(solver.init))(batch)
                     else:
                         states = refill(states, batch, fresh)
-                states, status, result = advance(states, jnp.asarray(held < 0), data)
+                began = time.monotonic()
+                states, status, result = advance(states, jnp.asarray(held < 0), jnp.asarray(passes, jnp.int32), data)
                 codes = np.asarray(status)
+                # Blocks of about a second at most: Ctrl-C, time limits and refilling wait for no longer.
+                spent = time.monotonic() - began
+                if spent > _BLOCK_SECONDS and passes > 1:
+                    passes = max(1, passes // 2)
+                elif spent < 0.1 * _BLOCK_SECONDS and passes < layout.passes:
+                    passes = min(layout.passes, 2 * passes)
                 ended = np.flatnonzero((codes != Status.RUNNING) & (held >= 0))
                 if len(ended):
                     host = jax.tree.map(np.asarray, result)
