@@ -37,7 +37,6 @@ def register(app: typer.Typer) -> None:
 
         Writes scores.csv, profile.png, report.html; says how complete the attribution is and tests it on the model.
         """
-        import numpy as np
         from rich.console import Console
 
         from jaxland import models, trim
@@ -84,10 +83,13 @@ def register(app: typer.Typer) -> None:
         )
         for _, row in best.head(5).iterrows():
             console.print(f"  {row['player']:>12}  mean |score| {row['mean |score|']:.4g}", highlight=False)
-        console.print(
-            f"largest relative gap {np.max(result.relative_gap):.2e}; deletion area {deletion.area:.3f}, insertion area {insertion.area:.3f}",
-            highlight=False,
+        areas = f"deletion area {deletion.area:.3f}, insertion area {insertion.area:.3f}"
+        gap = (
+            ""
+            if result.method == "contextual_decomposition"
+            else f"largest relative gap {result.relative_gap.max():.2e}; "
         )
+        console.print(f"{gap}{areas}", highlight=False)
         for note in result.notes:
             console.print(f"note: {note}", highlight=False)
         console.print(f"written to {out}", highlight=False)

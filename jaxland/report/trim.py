@@ -48,8 +48,11 @@ def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, tit
         below.plot(at, spectrum, color=PALETTE[2], lw=1.5, marker="o" if len(labels) <= MANY else None, ms=3)
         below.set_ylabel("mean power")
         below.set_title("what is in the data", loc="left")
-        if np.all(np.asarray(spectrum) > 0):
+        values = np.asarray(spectrum)
+        if values.min() > 0 and values.max() > 20 * values.min():
             below.set_yscale("log")
+        else:
+            below.set_ylim(bottom=0)
     last = axes[-1, 0]
     step = max(1, len(labels) // 16)
     turned = len(labels) > 8 or max(map(len, labels)) > 6

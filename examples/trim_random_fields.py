@@ -1,0 +1,125 @@
+"""Which scales does a network read? Gaussian random fields whose target sits in one annulus of the power spectrum.
+
+Maps of 64 x 64 pixels with spectrum P(k) ~ k^-2, as of large-scale structure, whose power between wave numbers 10 and
+12 is multiplied by exp(a). A small convolutional network is trained to tell a. Attribution to rings of |k| finds the
+annulus, although most of the power is elsewhere.
+
+    python examples/trim_random_fields.py [--out runs/random_fields]
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxland import trim
+from jaxland.models import Model
+from jaxland.report import figures
+from jaxland.report import trim as report
+
+SIZE, LOW, HIGH = 64, 10, 12
+
+
+def wave_numbers():
+    """|k| in cycles per map of every rfft coefficient."""
+    return np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None]) * SIZE
+
+
+@partial(jax.jit, static_argnums=1)
+def maps(key, n):
+    """Maps [n, 64, 64, 1] of unit variance and the annulus amplitudes a [n]."""
+    k = wave_numbers()
+    noise, amplitude = jax.random.split(key)
+    a = jax.random.uniform(amplitude, (n,), minval=-1, maxval=1)
+    ring = (k >= LOW) & (k <= HIGH)
+    spectrum = np.where(k > 0, np.maximum(k, 1) ** -2.0, 0)[None] * jnp.exp(a[:, None, None] * ring)
+    white = jnp.fft.rfft2(jax.random.normal(noise, (n, SIZE, SIZE)))
+    x = jnp.fft.irfft2(white * jnp.sqrt(spectrum), s=(SIZE, SIZE))
+    return (x / 0.06)[..., None], a
+
+
+def network(key):
+    """Convolution 9 x 9 to 12 channels, ReLU, convolution 3 x 3, ReLU, mean over the map, dense."""
+    keys = jax.random.split(key, 4)
+    shapes = {"a": (9, 9, 1, 12), "b": (3, 3, 12, 16), "c": (16, 16), "d": (16, 1)}
+    params = {
+        n: jax.random.normal(k, s) * np.sqrt(2 / np.prod(s[:-1])) for k, (n, s) in zip(keys, shapes.items())
+    } | {"bias_a": jnp.zeros(12), "bias_b": jnp.zeros(16), "bias_c": jnp.zeros(16), "bias_d": jnp.zeros(1)}
+
+    def apply(p, x):
+        dims = ("NHWC", "HWIO", "NHWC")
+        for n, stride in (("a", 2), ("b", 2)):
+            x = jax.lax.conv_general_dilated(x, p[n], (stride, stride), "SAME", dimension_numbers=dims)
+            x = jax.nn.relu(x + p["bias_" + n])
+        x = jax.nn.relu(x.mean((1, 2)) @ p["c"] + p["bias_c"])
+        return x @ p["d"] + p["bias_d"]
+
+    return Model(apply, params, name="convolutional network")
+
+
+def train(model, steps=1200, batch=48):
+    """Adam on fresh maps."""
+    optimiser = optax.adam(optax.cosine_decay_schedule(4e-3, steps))
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, key):
+        x, a = maps(key, batch)
+        grads = jax.grad(lambda p: jnp.mean((model.apply(p, x)[:, 0] - a) ** 2))(params)
+        updates, state = optimiser.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = jax.tree.map(jnp.copy, model.params), optimiser.init(model.params)
+    for key in jax.random.split(jax.random.key(1), steps):
+        params, state = step(params, state, key)
+    return Model(model.apply, params, name=model.name)
+
+
+def main():
+    """Train, attribute by three methods, print where the attribution peaks, draw it beside the power spectrum."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/random_fields"))
+    parser.add_argument("--steps", type=int, default=1200)
+    args = parser.parse_args()
+    model = train(network(jax.random.key(0)), args.steps)
+    x, a = maps(jax.random.key(2), 256)
+    predicted = np.asarray(model(x))[:, 0]
+    print(f"R^2 on 256 new maps: {1 - np.var(predicted - a) / np.var(a):.3f}")
+    rings = np.minimum(wave_numbers().astype(int), SIZE // 2)[..., None]
+    labels = [str(k) for k in range(SIZE // 2 + 1)]
+    transform = trim.rfft((SIZE, SIZE, 1), axes=(0, 1))
+    ring = np.arange(len(labels))
+    share = (ring >= LOW) & (ring <= HIGH)
+    curves = {}
+    for method in ("integrated_gradients", "contextual_decomposition", "ablation"):
+        r = trim.attribute(model, x[:64], transform=transform, groups=rings, labels=labels, method=method, warn=False)
+        size = r.importance()
+        curves[method] = size / size.max()
+        inside = size[share].sum() / size.sum()
+        print(
+            f"{method:26s} peak at k = {int(size.argmax())}, {inside:.0%} of the attribution in k = {LOW}..{HIGH}, "
+            f"correlation of its score with a: {np.corrcoef(r.scores[:, share].sum(1), a[:64])[0, 1]:.2f}"
+        )
+    power = report.power(r)
+    print(f"share of the power in the annulus: {power[share].sum() / power.sum():.1%}")
+    figure, (top, below) = figures.canvas(7.5, 5.5, nrows=2, sharex=True)
+    for axis in (top, below):
+        axis.axvspan(LOW - 0.5, HIGH + 0.5, color="#f2e3c6", lw=0)
+    for colour, (method, curve) in zip(figures.PALETTE, curves.items()):
+        top.plot(curve, color=colour, lw=1.6, label=method.replace("_", " "))
+    top.set_ylabel("mean |attribution|, maximum 1")
+    top.legend(frameon=False)
+    top.set_title("what the network reads (shaded: where the target is written)", loc="left")
+    below.plot(np.arange(1, len(power)), power[1:] / power.sum(), color=figures.PALETTE[3], lw=1.6)
+    below.set_yscale("log")
+    below.set_ylabel("share of the power")
+    below.set_xlabel("wave number k (cycles per map)")
+    below.set_title("what is in the maps", loc="left")
+    print("written:", *figures.save(figure, args.out / "annulus", kinds=("png",)))
+
+
+if __name__ == "__main__":
+    main()
