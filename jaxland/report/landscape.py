@@ -176,9 +176,10 @@ def decision_surface(landscape: Landscape, data: Dataset, *, resolution: int = 2
     shape = (resolution, resolution)
     style: dict[str, Any] = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "bilinear"}
     if data.task == "regression":
-        image = axes.imshow(outputs.reshape(shape), cmap="viridis", **style)
+        ends = {"vmin": min(outputs.min(), data.y.min()), "vmax": max(outputs.max(), data.y.max())}
+        image = axes.imshow(outputs.reshape(shape), cmap="viridis", **ends, **style)
         figure.colorbar(image, ax=axes, label=data.target)
-        axes.scatter(x[:, 0], x[:, 1], c=data.y, s=9, cmap="viridis", edgecolors="white", linewidths=0.3)
+        axes.scatter(x[:, 0], x[:, 1], c=data.y, s=9, cmap="viridis", edgecolors="white", linewidths=0.3, **ends)
     else:
         odds = np.exp(outputs - outputs.max(1, keepdims=True))
         odds /= odds.sum(1, keepdims=True)
@@ -656,8 +657,7 @@ def _graph(
             rho = spearmanr(landscape.energies, scores)
             page.text(
                 f"Networks with a lower training loss do {'better' if rho.statistic < 0 else 'worse'} on the test "
-                "data "
-                f"(rank correlation of loss and {metric} {rho.statistic:.2f}, p = {rho.pvalue:.2g})."
+                f"data (rank correlation of loss and {metric} {rho.statistic:.2f}, p = {rho.pvalue:.2g})."
                 if rho.pvalue <= 0.05
                 else f"A lower training loss says nothing of the {metric} on the test data here (rank correlation "
                 f"{rho.statistic:.2f}, p = {rho.pvalue:.2g})."
@@ -673,10 +673,9 @@ def _groups(page: Page, conserved: ConservedWeights) -> None:
         f"A weight is conserved in a group if its standard deviation over the group's minima, after matching their "
         f"hidden units, is below n = {_number(conserved.threshold)}. Live: not switched off. Expected by chance: the "
         f"mean over {conserved.settings['draws']} random groups of other minima; p from them, q corrected for "
-        "testing "
-        f"{len(conserved.groups)} groups."
+        f"testing {len(conserved.groups)} groups."
     )
-    frame = conserved.to_pandas().drop(columns=["energy", "dead conserved"])
+    frame = conserved.to_pandas().drop(columns=["energy", "live weights", "dead conserved", "p"])
     # What can be told from chance first, then the groups of the best network.
     order = frame.assign(
         first=np.fmin(frame["q"], frame["q, spread"]).fillna(2.0), scatter=frame["spread / chance"].fillna(2.0)
@@ -704,8 +703,7 @@ def _weights(page: Page, conserved: ConservedWeights, group: GroupConservation, 
     page.text(
         (
             "No group of networks joined by passes is large enough, so the lowest minima are taken together, "
-            "whatever "
-            "lies between them; of these sets, "
+            "whatever lies between them; of these sets, "
             f"{_called(conserved, group)} are the one whose agreement is hardest to explain by chance. "
             if np.isnan(conserved.cut.delta)
             else f"Group {group.name} ({len(group.members)} minima, levels {group.levels}) is, of the groups that "
@@ -833,8 +831,7 @@ def _validation(page: Page, conserved: ConservedWeights, group: GroupConservatio
         like = [g.validation for g in tested if g.validation and g.validation.like_size]
         page.text(
             f"Of all {len(tested)} groups that could be tested, the conserved weights mattered more than random "
-            "others "
-            f"in {good}, and more than others of the same layers in {sum(v.supported_like for v in like)} of "
+            f"others in {good}, and more than others of the same layers in {sum(v.supported_like for v in like)} of "
             f"{len(like)}."
         )
 
