@@ -131,7 +131,7 @@ def main():
         pair, alone = np.asarray(two.beta).T, np.asarray(one.beta).T[:, 1:]
         print(f"{name}: accuracy {accuracy:.3f} on 400 new sentences, {int(negated.sum())} phrases 'not <word>'")
         print(
-            f"  beta + gamma + const - logit: at most {gap:.1e}; word + all other words + const - logit: {symmetric:.1e}"
+            f"  beta + gamma + const - logit: at most {gap:.1e}; a word + all others + const - logit: {symmetric:.1e}"
         )
         print(
             f"  sign of the meaning: phrase as one player {np.mean(np.sign(pair) == meaning, where=negated):.0%}, "
