@@ -1,6 +1,7 @@
 import re
 from xml.etree import ElementTree
 
+import jax
 import numpy as np
 import pytest
 
@@ -218,6 +219,21 @@ def test_a_part_is_drawn_where_the_rest_is_not_connected(tmp_path):
     part = land.connected()
     text = explore_report(land, conserved_weights(part, draws=5), tmp_path / "r.html").read_text()
     assert "Drawn are the 10 minima joined to the best; 50 others" in text
+
+
+def test_a_float64_landscape_is_read_in_float64_whatever_jax_is_set_to(tmp_path):
+    import warnings
+
+    split = load("checkerboard", n=120).split(0.5)
+    with jax.enable_x64(True):
+        problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-3)
+        land = family(problem, {2: 2.0, 3: 3.0})
+        inside = conserved_weights(land, test=split.test, draws=20, shuffles=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outside = conserved_weights(land, test=split.test, draws=20, shuffles=5)
+        explore_report(land, outside, tmp_path / "r.html", data=split)
+    assert inside.to_pandas().equals(outside.to_pandas())
 
 
 def test_audit_counts_what_is_wrong():

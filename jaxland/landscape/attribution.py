@@ -419,6 +419,5 @@ def _importance(
             x = scorer.x.copy()
             x[:, columns] = x[order][:, columns]
             drop[s] += (base - float(scorer(w, x)[0])) / repeats
-    slope = np.asarray(scorer.gradient(w, scorer.x)) * scorer.x.std(0)
-    gradient = np.bincount(origin, weights=slope, minlength=len(labels))
+    gradient = np.bincount(origin, weights=scorer.slopes(w), minlength=len(labels))
     return drop, gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,11 @@ def r_squared(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
     return 1 - (residual**2).sum((1, 2)) / ((y - y.mean(0)) ** 2).sum()
 
 
+def precision(wide: bool) -> AbstractContextManager[Any]:
+    """float64 for a float64 problem, without touching what the caller has set."""
+    return jax.enable_x64(True) if wide else nullcontext()
+
+
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """A model and held-out data; turns many parameter vectors into one number each, higher being better.
@@ -47,6 +53,8 @@ class Scorer:
         x, y: the data.
         predict: jitted ``(ws [S, N], x) -> outputs [S, n, ...]``.
         gradient: jitted ``(w [N], x) -> [d]``: mean over rows of the mean absolute gradient of the centred outputs.
+        losses: for a loss without a metric of its own.
+        wide: the problem is in float64, and so is everything evaluated here, whatever JAX is set to now.
     """
 
     metric: str
@@ -55,6 +63,7 @@ class Scorer:
     predict: Callable[..., Any]
     gradient: Callable[..., Any]
     losses: Callable[..., Any] | None = None
+    wide: bool = False
 
     @classmethod
     def of(cls, problem: Problem, x: Any, y: Any) -> Scorer:
@@ -67,8 +76,9 @@ class Scorer:
         x, y = np.asarray(x, problem.dtype), np.asarray(y)
         if len(x) != len(y) or not len(x):
             raise DataError(f"x and y must have the same number of rows, at least one; got {len(x)} and {len(y)}")
-        outputs_of = problem.outputs_of
-        shape = jax.eval_shape(outputs_of, problem.w, jnp.asarray(x[:1])).shape
+        outputs_of, wide = problem.outputs_of, problem.dtype == np.float64
+        with precision(wide):
+            shape = jax.eval_shape(outputs_of, problem.w, jnp.asarray(x[:1])).shape
         losses = None
         if problem.loss_name == "cross_entropy":
             metric = "AUC" if shape[-1] == 2 else "accuracy"
@@ -90,19 +100,27 @@ class Scorer:
             return jnp.mean(jnp.abs(slopes), axis=(0, 1))
 
         predict = jax.jit(lambda ws, a: jax.lax.map(lambda w: outputs_of(w, a), ws))
-        return cls(metric, x, y, predict, jax.jit(gradient), losses)
+        return cls(metric, x, y, predict, jax.jit(gradient), losses, wide)
 
     def outputs(self, ws: Any, x: Any = None) -> np.ndarray:
         """Outputs [S, n, ...] of parameter vectors [S, N], on x or the data held."""
-        x, ws = jnp.asarray(self.x if x is None else x), np.atleast_2d(ws)
-        blocks = [np.asarray(self.predict(_padded(ws[i : i + BLOCK]), x)) for i in range(0, len(ws), BLOCK)]
+        ws = np.atleast_2d(ws)
+        with precision(self.wide):
+            x = jnp.asarray(self.x if x is None else x)
+            blocks = [np.asarray(self.predict(_padded(ws[i : i + BLOCK]), x)) for i in range(0, len(ws), BLOCK)]
         return np.concatenate(blocks)[: len(ws)]
 
     def __call__(self, ws: Any, x: Any = None) -> np.ndarray:
         """The metric [S] of parameter vectors [S, N], on the data held or on changed inputs x."""
         ws = np.atleast_2d(ws)
         x = self.x if x is None else x
-        return np.concatenate([self._block(ws[i : i + BLOCK], x) for i in range(0, len(ws), BLOCK)])
+        with precision(self.wide):
+            return np.concatenate([self._block(ws[i : i + BLOCK], x) for i in range(0, len(ws), BLOCK)])
+
+    def slopes(self, w: np.ndarray) -> np.ndarray:
+        """``gradient`` at w on the data held, times the standard deviation of each input [d]."""
+        with precision(self.wide):
+            return np.asarray(self.gradient(w, self.x)) * self.x.std(0)
 
     def _block(self, ws: np.ndarray, x: np.ndarray) -> np.ndarray:
         padded = _padded(ws)

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxland.datasets import Dataset, Split
 from jaxland.landscape.attribution import Attribution, Validation
 from jaxland.landscape.conserved import ConservedWeights, GroupConservation, conserved_weights
-from jaxland.landscape.performance import Scorer
+from jaxland.landscape.performance import Scorer, precision
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, energy_windows, level_cut
 from jaxland.report.disconnectivity import disconnectivity_graph, interactive_svg, notable_groups
@@ -170,7 +170,8 @@ def decision_surface(landscape: Landscape, data: Dataset, *, resolution: int = 2
     grid = np.stack(np.meshgrid(*axis), axis=-1).reshape(-1, 2)
     scaled = grid if data.scaling is None else data.scaling.apply(grid)
     problem = landscape.problem
-    outputs = np.asarray(problem.predict(landscape.best.astype(problem.dtype), scaled.astype(problem.dtype)))
+    with precision(problem.dtype == np.float64):
+        outputs = np.asarray(problem.predict(landscape.best.astype(problem.dtype), scaled.astype(problem.dtype)))
     figure, axes = canvas(5.6, 4.6)
     extent = (axis[0][0], axis[0][-1], axis[1][0], axis[1][-1])
     shape = (resolution, resolution)
