@@ -47,7 +47,9 @@ def main() -> None:
     try:
         app()
     except JaxlandError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print("error:", style="bold red", end=" ")
+        console.print(str(error), markup=False)
         sys.exit(2)
 
 
