@@ -22,6 +22,7 @@ from jaxland.core import eigen
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.quantity import quantity, query_points
+from jaxland.problem import L2
 
 ORDERS = ("signed", "magnitude")
 
@@ -110,7 +111,7 @@ def extrapolation(
         of, target: see ``quantity``; default the logit of the predicted class, or the output (regression).
         m: number of top modes to drop.
         threshold: or drop the modes with eigenvalue (modulus, for order "magnitude") above this; default 1e-3 times
-            the largest.
+            the largest, plus what an l2 regulariser adds to every eigenvalue (2 l2).
         order: "signed": by eigenvalue, negative modes stay in U (Dawid et al. 2022); "magnitude": by modulus (Madras
             et al. 2020).
         softness: e of the soft score; default the threshold, or the modulus of the last dropped eigenvalue.
@@ -135,7 +136,8 @@ def extrapolation(
     f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
     x, y = query_points(problem, test, f.needs_y)
     if m is None and threshold is None:
-        threshold = 1e-3 * curvature.highest
+        reg = problem.regulariser
+        threshold = 1e-3 * curvature.highest + (2 * reg.lam if isinstance(reg, L2) else 0.0)
     if curvature.method == "explicit":
         values, vectors, residuals = _dense_modes(curvature, order)
         chosen = int(np.sum(_key(values, order) > threshold)) if m is None else m

@@ -54,7 +54,7 @@ class Uncertainty:
     warnings: tuple[str, ...] = ()
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """Central interval [T], [T]: quantiles of the resamples, else normal."""
+        """Central interval [T], [T]: quantiles of the resamples, else normal (within [0, 1] for a probability)."""
         if not 0 < level < 1:
             raise ArgumentError(f"level must be between 0 and 1, got {level}")
         if self.samples is not None:
@@ -63,7 +63,8 @@ class Uncertainty:
         from scipy.stats import norm
 
         half = float(norm.ppf((1 + level) / 2)) * self.std
-        return self.value - half, self.value + half
+        low, high = self.value - half, self.value + half
+        return (np.clip(low, 0, 1), np.clip(high, 0, 1)) if self.of.startswith("probability") else (low, high)
 
     def to_pandas(self) -> Any:
         """One row per test point."""
