@@ -125,7 +125,7 @@ def picture(profile: np.ndarray, model: VAE, factors: pd.DataFrame, table: infor
     for axis in (axes[0], axes[2]):
         axis.set_xscale("log")
         axis.set_xlabel("radius / virial radius")
-        axis.set_ylabel("log10 density")
+        axis.set_ylabel("log density, standardised")
     return figure
 
 

@@ -56,16 +56,16 @@ class Status(IntEnum):
 class State(NamedTuple):
     """One fit under way: where it is evaluated next, what SQUAREM remembers (all ``encode``d), and the tally."""
 
-    point: Array
-    base: Array
-    second: Array
-    loglik: Array
-    held_out: Array
-    reference: Array
-    phase: Array
-    steps: Array
-    dropped: Array
-    status: Array
+    point: Any
+    base: Any
+    second: Any
+    loglik: Any
+    held_out: Any
+    reference: Any
+    phase: Any
+    steps: Any
+    dropped: Any
+    status: Any
 
 
 class Settings(NamedTuple):
@@ -459,10 +459,13 @@ def _stream(columns, weights, where, start, settings, size, width, accelerate, b
 
     def pad(a):
         a = np.asarray(a)
-        return jnp.asarray(np.concatenate([a, np.repeat(a[:1], size - lanes, axis=0)]))
+        return np.concatenate([a, np.repeat(a[:1], size - lanes, axis=0)])
 
     where = tuple(pad(a) for a in where)
-    state = _initial(Mixture(*(pad(a).astype(dtype) for a in start)), jnp.asarray(lanes, jnp.int32))
+    point = encode(Mixture(*(pad(a).astype(dtype) for a in start)))
+    low, zero = np.full(size, -np.inf, dtype), np.zeros(size, np.int32)
+    status = np.where(np.arange(size) < lanes, Status.RUNNING, Status.CONVERGED).astype(np.int32)
+    state = State(point, point, point, low, low, low, zero, zero, zero, status)
     limits = [np.asarray(a, d) for a, d in zip(settings, (dtype, dtype, np.int32))]
     active = np.arange(lanes)
     while len(active):
@@ -485,13 +488,6 @@ def _stream(columns, weights, where, start, settings, size, width, accelerate, b
         )
         active = np.flatnonzero(np.asarray(state.status) == Status.RUNNING)
     return jax.tree.map(lambda a: np.asarray(a)[:lanes], state)
-
-
-@jax.jit
-def _initial(start, lanes):
-    state = jax.vmap(init)(start)
-    idle = jnp.arange(start.log_weight.shape[0]) >= lanes
-    return state._replace(status=jnp.where(idle, Status.CONVERGED, Status.RUNNING).astype(jnp.int32))
 
 
 # Starts

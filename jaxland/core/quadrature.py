@@ -9,6 +9,7 @@ operations a point, so every job can own its scrambling. The spread over indepen
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,17 +70,20 @@ def sobol(n: int, dimensions: int) -> UInt32[np.ndarray, "d n"]:
     return points.astype(np.uint32)
 
 
-def _reverse_bits(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+def _reverse_bits(x: Any) -> Any:
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF)):
-        x = ((x >> shift) & jnp.uint32(mask)) | ((x & jnp.uint32(mask)) << shift)
-    return (x >> 16) | (x << 16)
+        x = ((x >> np.uint32(shift)) & np.uint32(mask)) | ((x & np.uint32(mask)) << np.uint32(shift))
+    return (x >> np.uint32(16)) | (x << np.uint32(16))
 
 
-def scramble(points: UInt32[Array, "d n"], seeds: UInt32[Array, " d"]) -> UInt32[Array, "d n"]:
-    """Nested uniform scrambling, one seed a dimension (Burley 2020, listing 2: hashes of the reversed bits)."""
+def scramble(points: Any, seeds: Any) -> Any:
+    """Nested uniform scrambling of points [d, n], one seed a dimension (Burley 2020: hashes of the reversed bits).
+
+    Both uint32 and both NumPy or both JAX; the result is of their kind.
+    """
     x = _reverse_bits(points) + seeds[:, None]
     for multiplier in (0x6C50B47C, 0xB82F1E52, 0xC7AFE638, 0x8D22F6E6):
-        x = x ^ (x * jnp.uint32(multiplier))
+        x = x ^ (x * np.uint32(multiplier))
     return _reverse_bits(x)
 
 
@@ -96,3 +100,11 @@ def uniforms(key: Array, points: UInt32[Array, "d n"], dtype=jnp.float32) -> Flo
 def normals(key: Array, points: UInt32[Array, "d n"], dtype=jnp.float32) -> Float[Array, "d n"]:
     """Standard normal points from one scrambling, by the inverse distribution function."""
     return jax.scipy.special.ndtri(uniforms(key, points, dtype))
+
+
+def host_normals(seed: int, points: UInt32[np.ndarray, "d n"]) -> Float[np.ndarray, "d n"]:
+    """The same on the host, float64, scrambled from an integer seed: for tables made once and used many times."""
+    from scipy.special import ndtri
+
+    seeds = np.random.default_rng(seed).integers(0, 2**BITS, size=len(points), dtype=np.uint32)
+    return ndtri((scramble(points, seeds).astype(np.float64) + 0.5) * 2.0**-BITS)

@@ -17,7 +17,7 @@ from jaxland.information.fitting import Options, Table, Target
 EVIDENCE_SAMPLES = 5_000
 SHIFTS = 16
 SCRAMBLINGS = 8  # independent integrals of the mixture that gives the estimate
-CONTESTS = {4: 0.1, 8: 0.0}  # after these orders a map that trails the best by more than this share is given up
+CONTESTS = {4: 0.1, 8: 0.05, 16: 0.0}  # after these orders a map that trails the best by more than this share is given up
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def shared_out(values: Float[np.ndarray, " v"], options: Options) -> dict[str, A
 
 
 def trailing(order: int, evidence: Sequence[float]) -> list[int]:
-    """Maps to give up after this order: far behind after the first contest, all but the best after the last."""
+    """Maps to give up after this order: far behind after the first contests, all but the best after the last."""
     margin = CONTESTS[order]
     return [m for m, v in enumerate(evidence) if v < (1.0 - margin) * max(evidence) - margin / 5]
 

@@ -20,7 +20,7 @@ from jaxland.core import mixture as gm
 from jaxland.errors import ArgumentError
 
 ORDERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-SIZES = (4, 8, 16, 32, 48, 64)  # numbers of components that programs are compiled for
+SIZES = (8, 16, 32, 48, 64)  # numbers of components that programs are compiled for
 ROWS = 64  # rows of weights on the device at once
 
 

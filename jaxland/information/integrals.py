@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxland.core import mixture as gm
 from jaxland.core import quadrature
@@ -52,13 +52,13 @@ def divergence(d: int, *, reverse: bool = False) -> tuple[Term, ...]:
 
 
 @partial(jax.jit, static_argnames=("terms",))
-def _integrate(mixtures, seeds, points, *, terms):
+def _integrate(mixtures, which, table, *, terms):
     """Integrals [B]."""
     dtype = mixtures.mean.dtype
 
     def lane(args):
-        mixture, seed = args
-        normal = quadrature.normals(jax.random.key(seed), points, dtype)
+        mixture, row = args
+        normal = table[row]
         thetas = [gm.natural(gm.encode(gm.marginal(mixture, t.of))) for t in terms]
 
         def component(k, total):
@@ -76,7 +76,7 @@ def _integrate(mixtures, seeds, points, *, terms):
 
         return jax.lax.fori_loop(0, mixture.mean.shape[0], component, jnp.zeros((), dtype))
 
-    return jax.lax.map(lane, (mixtures, seeds))
+    return jax.lax.map(lane, (mixtures, which))
 
 
 def integrate(
@@ -98,25 +98,30 @@ def integrate(
         values[b] = _gaussian(mixtures, int(b), int(np.argmax(alive[b])), terms)
     many = np.flatnonzero(~single)
     if len(many):
-        base = jnp.asarray(quadrature.sobol(_power(points), mixtures.mean.shape[-1]))
-        size = -(-len(many) // 64) * 64 if len(many) > 8 else 8
+        known, which = np.unique(seeds, return_inverse=True)
+        table = _table(known, points, mixtures.mean.shape[-1], dtype)
+        size = -(-len(many) // 64) * 64
         take = np.concatenate([many, np.repeat(many[:1], size - len(many))])
         part = gm.Mixture(*(jnp.asarray(np.asarray(a)[take], dtype) for a in mixtures))
         # Surplus lanes are dead mixtures: they cost nothing.
         part = part._replace(
             log_weight=jnp.where(jnp.arange(size)[:, None] < len(many), part.log_weight, gm.DEAD).astype(dtype)
         )
-        own = jnp.asarray(np.asarray(seeds)[take].astype(np.uint32))
+        own = jnp.asarray(which[take].astype(np.int32))
         for first in range(0, size, 64):
             some = slice(first, min(first + 64, size))
-            got = _integrate(gm.Mixture(*(a[some] for a in part)), own[some], base, terms=terms)
+            got = _integrate(gm.Mixture(*(a[some] for a in part)), own[some], table, terms=terms)
             mine = many[first : first + 64]
             values[mine] = np.asarray(got)[: len(mine)]
     return values
 
 
-def _power(points: int) -> int:
-    return 1 << max(4, int(np.ceil(np.log2(points))))
+def _table(seeds: np.ndarray, points: int, d: int, dtype) -> Array:
+    """Normal points [S, D, n], one scrambling a seed, S rounded up so that few shapes are compiled."""
+    base = quadrature.sobol(1 << max(4, int(np.ceil(np.log2(points)))), d)
+    rows = [quadrature.host_normals(int(seed), base) for seed in seeds]
+    rows += rows[:1] * (-len(rows) % 64)
+    return jnp.asarray(np.stack(rows), dtype)
 
 
 def _gaussian(mixtures: gm.Mixture, lane: int, k: int, terms: tuple[Term, ...]) -> float:
@@ -136,14 +141,14 @@ def _gaussian(mixtures: gm.Mixture, lane: int, k: int, terms: tuple[Term, ...]) 
 
 
 @jax.jit
-def _integrate_classes(mixtures, log_share, seeds, points):
+def _integrate_classes(mixtures, log_share, which, table):
     """Integrals [B], sum_c share_c E_{p(x|c)}[log p(x|c) - log sum_j share_j p(x|j)]."""
     dtype = mixtures.mean.dtype
 
     def lane(args):
-        mixture, share, seed = args
+        mixture, share, row = args
         classes, order, _ = mixture.mean.shape
-        normal = quadrature.normals(jax.random.key(seed), points, dtype)
+        normal = table[row]
         theta = gm.natural(gm.encode(mixture))
 
         def component(i, total):
@@ -161,21 +166,21 @@ def _integrate_classes(mixtures, log_share, seeds, points):
 
         return jax.lax.fori_loop(0, classes * order, component, jnp.zeros((), dtype))
 
-    return jax.lax.map(lane, (mixtures, log_share, seeds))
+    return jax.lax.map(lane, (mixtures, log_share, which))
 
 
 def integrate_classes(
     mixtures: gm.Mixture, shares: Float[np.ndarray, "b c"], seeds: np.ndarray, *, points: int = 2048, dtype=np.float64
 ) -> Float[np.ndarray, " b"]:
     """I(X; C) of class-conditional mixtures [B, C, K, ...] and class shares, in nats."""
-    base = jnp.asarray(quadrature.sobol(_power(points), mixtures.mean.shape[-1]))
+    known, which = np.unique(seeds, return_inverse=True)
     with np.errstate(divide="ignore"):
         log_share = np.where(shares > 0, np.log(np.maximum(shares, 1e-300)), gm.DEAD)
     table = _integrate_classes(
         gm.Mixture(*(jnp.asarray(a, dtype) for a in mixtures)),
         jnp.asarray(log_share, dtype),
-        jnp.asarray(np.asarray(seeds).astype(np.uint32)),
-        base,
+        jnp.asarray(which.astype(np.int32)),
+        _table(known, points, mixtures.mean.shape[-1], dtype),
     )
     return np.asarray(table)
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxland.errors import ArgumentError, DataError
 from jaxland.information import integrals
 from jaxland.information.categorical import estimate_classes
-from jaxland.information.columns import Variable, as_samples, copies, same_length, variable
+from jaxland.information.columns import Variable, as_samples, copies, normal_scores, same_length, variable
 from jaxland.information.estimate import estimate
 from jaxland.information.fitting import Options
 from jaxland.information.ksg import ksg_of
@@ -76,12 +76,13 @@ def pairs(
 
 
 def _check(x: Variable, y: Variable) -> float:
-    """KSG on at most KSG_SAMPLES distinct samples: copies would look like dependence to it."""
+    """KSG in normal scores, on at most KSG_SAMPLES distinct samples: copies would look like dependence to it."""
     group = copies(x, y)
     take = np.unique(group, return_index=True)[1]
     if len(take) > KSG_SAMPLES:
         take = np.random.default_rng([len(take), 0x1C56]).permutation(take)[:KSG_SAMPLES]
-    return ksg_of(replace(x, columns=x.columns[:, take]), replace(y, columns=y.columns[:, take]))
+    left, right = (replace(v, columns=normal_scores(v.columns[:, take])) for v in (x, y))
+    return ksg_of(left, right)
 
 
 def determined(x: Variable, y: Variable) -> str:
