@@ -153,7 +153,7 @@ def report(name, seconds, first, note=""):
     print(f"{name:58s} {seconds:8.2f} {first}  {note}", flush=True)
 
 
-def side_by_side():
+def side_by_side(parts):
     problem, test = digits_problem()
     exact_matrix = np.asarray(problem.hessian())
     values = np.linalg.eigvalsh(exact_matrix)
@@ -162,18 +162,13 @@ def side_by_side():
     g = jax.vmap(lambda a, b: jax.grad(lambda w: problem.losses_of(w, a[None], b[None])[0])(problem.w))
     gradients, queries = np.asarray(g(*problem.data)), np.asarray(g(test[0][:50], test[1][:50]))
     exact = queries @ np.linalg.solve(exact_matrix + DAMPING * np.eye(problem.size), gradients.T) / problem.n
-    for count in (20, 50):
+    for count in (20, 50) if "influence" in parts else ():
         for method in ("products", "explicit"):
             first, _ = clocked(lambda c=count, m=method: ours_influence(problem, test, c, m))
             seconds, found = clocked(lambda c=count, m=method: ours_influence(problem, test, c, m))
             error = relative_error(found, exact[:count])
             report(f"influence of {count}: jaxland, {method}", seconds, first, f"relative error {error:.1e}")
-    try:
-        import pydvl  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError:
-        print("pyDVL is not installed")
-    else:
+    if "pydvl" in parts:
         for count, together in ((20, True), (50, True), (2, False)):
             try:
                 seconds, found = clocked(lambda c=count, t=together: pydvl_influence(problem, test, c, t))
@@ -184,7 +179,7 @@ def side_by_side():
             name = "CG simultaneous" if together else "CG, default (one by one)"
             each = "" if together else f", {seconds / count:.1f} a point"
             report(f"influence of {count}: pyDVL {name}", seconds, None, f"relative error {error:.1e}{each}")
-    for low, high in ((0, 10), (10, 0)):
+    for low, high in ((0, 10), (10, 0)) if "modes" in parts else ():
         end = "lowest" if low else "highest"
         first, _ = clocked(lambda a=low, b=high: ours_modes(problem, a, b))
         seconds, modes = clocked(lambda a=low, b=high: ours_modes(problem, a, b))
@@ -213,7 +208,8 @@ def side_by_side():
             part = slice(0, 10) if low else slice(-10, None)
             residual = residual_of(problem, found[part], vectors[part])
             report(f"10 {end}: matfree, {steps} steps", seconds, first, f"residual {residual:.0e}")
-    spectra_of_many()
+    if "spectra" in parts:
+        spectra_of_many()
 
 
 def spectra_of_many():
@@ -329,10 +325,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="only the table over sizes")
     parser.add_argument("--hidden", type=int, nargs="*", default=[32, 90, 280, 960])
+    parser.add_argument("--only", nargs="*", default=["influence", "pydvl", "modes", "spectra"])
     given = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
     if given.table:
-        jax.config.update("jax_enable_x64", True)
         size_table(given.hidden)
     else:
-        jax.config.update("jax_enable_x64", True)
-        side_by_side()
+        side_by_side(given.only)

@@ -203,7 +203,9 @@ def test_a_set_of_minima(x64):
     each = np.array([hessian.influence(c, (xt, yt)).values for c in single])
     np.testing.assert_allclose(influence.values, each, atol=1e-10)
     np.testing.assert_allclose(influence.mean, 0.75 * each[0] + 0.25 * each[1], atol=1e-10)
-    assert influence.same_sign.min() >= 0.5 and influence.agreement[0] > 0.8
+    same = 0.75 * (np.sign(each[0]) == np.sign(influence.mean)) + 0.25 * (np.sign(each[1]) == np.sign(influence.mean))
+    np.testing.assert_allclose(influence.same_sign, same)
+    assert influence.agreement[0] > 0.8
     assert (influence.robust(1.0)[influence.same_sign < 1] == 0).all()
     spread = group.uncertainty(xt, target=1)
     u = [hessian.uncertainty(c, xt, target=1) for c in single]
@@ -250,12 +252,11 @@ mesh = jax.make_mesh((int(sys.argv[1]),), ("data",)) if int(sys.argv[1]) > 1 els
 assert len(jax.devices()) == int(sys.argv[1])
 xt, yt = rng.normal(size=(4, 3)), np.array([0, 1, 1, 0])
 out = {}
-for method in ("explicit", "products"):
-    for kind in ("hessian", "gauss-newton"):
-        c = hessian.curvature(problem, kind=kind, damping=0.3, method=method, mesh=mesh, tolerance=1e-12)
-        f = hessian.influence(c, (xt, yt), relative=True)
-        out[method + kind] = [f.values.tolist(), f.relatif().tolist(), hessian.uncertainty(c, xt).std.tolist(),
-            np.asarray(hessian.resampled_steps(c, 3)).tolist(), hessian.extrapolation(c, xt, m=3).scores.tolist()]
+for method, kind in (("explicit", "hessian"), ("products", "gauss-newton")):
+    c = hessian.curvature(problem, kind=kind, damping=0.3, method=method, mesh=mesh, tolerance=1e-12)
+    f = hessian.influence(c, (xt, yt))
+    out[method + kind] = [f.values.tolist(), hessian.uncertainty(c, xt).std.tolist(),
+        np.asarray(hessian.resampled_steps(c, 3)).tolist(), hessian.extrapolation(c, xt, m=3).scores.tolist()]
 print(json.dumps(out))
 """
 

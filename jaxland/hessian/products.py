@@ -42,6 +42,8 @@ class Products:
             )
         if self.plain and mesh is not None:
             raise ProblemError("a plain energy has no rows to spread over a mesh")
+        if mesh is not None:  # axes of whatever type become automatic: only the sums here are spread
+            mesh = Mesh(mesh.devices, mesh.axis_names)
         self.problem, self.kind, self.mesh, self.n = problem, kind, mesh, problem.n
         self.axes = () if mesh is None else tuple(mesh.axis_names)
         self.shards = 1 if mesh is None else int(mesh.size)
