@@ -7,6 +7,7 @@ Both sides explain the same weights: the dense network 100-100-100-2 on the 51 f
 them for the perturbation methods), and a small convolutional network on 28x28 pixels in 49 patches.
 """
 
+# ruff: noqa: E402
 import os
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -14,6 +15,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 import argparse
+import resource
 import time
 
 import jax
@@ -164,11 +166,24 @@ def test_bench(benchmark, name):
     benchmark(ours()[name])
 
 
+def memory(chunk):
+    """Peak resident memory of integrated gradients, 50 nodes, 4,096 images, whatever chunk is asked for."""
+    conv, images = conv_problem()
+    many = np.tile(images, (16, 1, 1, 1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    result = trim.attribute(conv, many, method="ig", target=3, chunk=chunk, warn=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(f"chunk {chunk} asked, {result.game.chunk} used: peak {peak:.0f} MiB, of which {before:.0f} before")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="")
+    parser.add_argument("--memory", type=int, metavar="CHUNK", help="peak memory of IG-50 on 4,096 images instead")
     args = parser.parse_args()
+    if args.memory:
+        return memory(args.memory)
     mine = {k: cpu_ms(v, args.repeats) for k, v in ours().items() if args.only in k}
     try:
         peer = {k: cpu_ms(v, args.repeats) for k, v in theirs().items() if args.only in k}

@@ -22,7 +22,7 @@ from jaxland.trim.transforms import Transform
 
 # Bytes of intermediate values one call of the model may need; on a CPU, what its caches like.
 MEMORY = 256 * 2**20
-CPU_MEMORY = 16 * 2**20
+CPU_MEMORY = 64 * 2**20
 # Up to so many numbers per input, every player's own share of x is stored, and coalitions are one matrix product.
 MAX_SHARES = 2**16
 

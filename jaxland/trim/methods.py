@@ -11,16 +11,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxland.core.decomposition import decompose_parts, rescaled
+from jaxland.core.decomposition import decompose_parts, rescaled, split_affine
 from jaxland.errors import ArgumentError, ProblemError
-from jaxland.trim.game import Game, Rows, compose, ends, host_values, padded, points_of, shares, values
+from jaxland.trim.game import MAX_SHARES, Game, Rows, compose, ends, host_values, padded, points_of, shares, values
 from jaxland.trim.transforms import Transform
 
 STATIC = ("apply", "select", "plays")
@@ -109,18 +109,36 @@ def _path_step(
 ) -> Any:
     """Adds weights @ gradients at some nodes of the path."""
 
+    count = len(nodes)
+
     def points(a: jax.Array, b: jax.Array) -> jax.Array:
         t = nodes.astype(a.real.dtype).reshape(-1, *[1] * a.ndim)
         return (a + t * (b - a)).reshape(-1, *a.shape[1:])
 
-    gradient = _gradient(
-        params, transform, jax.tree.map(points, first, last), jnp.tile(index, len(nodes)), apply, select
+    def mean(like: jax.Array, g: jax.Array) -> jax.Array:
+        return jnp.tensordot(weights.astype(g.dtype), g.reshape(count, *like.shape), 1)
+
+    many = jnp.tile(index, count)
+    parts = _split(params, first, index, many, apply, select) if transform.is_affine else None
+    if parts is None:
+        gradient = _gradient(params, transform, jax.tree.map(points, first, last), many, apply, select)
+        return jax.tree.map(lambda acc, g: acc + mean(acc, g), total, gradient)
+    affine, rest = parts
+    z, transpose = jax.vjp(affine, first)
+    gradient = jax.grad(lambda p: jnp.sum(rest(p).real))(points(z, affine(last)))
+    return total + transpose(mean(z, gradient))[0]
+
+
+def _split(params: Any, x: Any, index: Any, many: Any, apply: Any, select: Any) -> Any:
+    """The affine beginning of the model on the rows x, and what follows on as many rows as ``many``; or None."""
+    few = split_affine(lambda a: values(params, a, index, apply, select), x)
+    size = len(many)
+    if few is None:
+        return None
+    all_rows = split_affine(
+        lambda a: values(params, a, many, apply, select), jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
     )
-
-    def add(acc: jax.Array, g: jax.Array) -> jax.Array:
-        return acc + jnp.tensordot(weights.astype(g.dtype), g.reshape(len(weights), *acc.shape), 1)
-
-    return jax.tree.map(add, total, gradient)
+    return None if all_rows is None else (few[0], all_rows[1])
 
 
 @partial(jax.jit, static_argnames=("plays",))
@@ -187,6 +205,7 @@ def integrated_gradients(game: Game, *, nodes: int = 50, rule: str = "gauss") ->
     return _along_path(game, *quadrature(nodes, rule))
 
 
+@lru_cache(maxsize=64)
 def quadrature(nodes: int, rule: str) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on [0, 1], in float64 on the host."""
     if nodes < 1:
@@ -298,7 +317,7 @@ def smoothgrad(game: Game, *, samples: int = 50, noise: float = 0.1, seed: int =
     return Scores(np.concatenate(coefficients), np.concatenate(players), None)
 
 
-@partial(jax.jit, static_argnames=STATIC, donate_argnames="total")
+@partial(jax.jit, static_argnames=(*STATIC, "whole"), donate_argnames="total")
 def _expected_step(
     params: Any,
     transform: Transform,
@@ -312,8 +331,12 @@ def _expected_step(
     apply: Any,
     select: Any,
     plays: bool,
+    whole: bool,
 ) -> Any:
     """Adds (s - s_b) grad at base + t (input - base) for samples [b, m] of baselines and t."""
+    fast = _fast_expected(params, transform, rows, bases, which, nodes, apply, select, plays) if whole else None
+    if fast is not None:
+        return total[0] + fast[0], total[1] + fast[1]
     b, m = which.shape
     many = Rows(*(jnp.repeat(a, m, axis=0) for a in rows))._replace(base=bases[which.ravel()])
     first, last = _start(transform, many, members, plays)
@@ -327,6 +350,53 @@ def _expected_step(
     coefficients = jnp.real((many.s - many.base) * by_s).reshape(b, m, *rows.s.shape[1:]).sum(1)
     residual = jnp.sum(_flat(many.rest * by_rest), 1).reshape(b, m).sum(1)
     return total[0] + coefficients, total[1] + residual
+
+
+def _fast_expected(
+    params: Any,
+    transform: Transform,
+    rows: Rows,
+    bases: jax.Array,
+    which: jax.Array,
+    nodes: jax.Array,
+    apply: Any,
+    select: Any,
+    plays: bool,
+) -> tuple[jax.Array, jax.Array] | None:
+    """The same behind the model's affine beginning, from where gradients return to s by one matrix; or None."""
+
+    def split(x: Any) -> Any:
+        return split_affine(lambda a: values(params, a, jnp.zeros(a.shape[0], jnp.int32), apply, select), x)
+
+    b, m = which.shape
+    parts = (
+        _split(params, rows.x, rows.index, jnp.repeat(rows.index, m), apply, select) if transform.is_affine else None
+    )
+    background = transform.inverse(bases)
+    ahead = split(background) if parts is not None else None
+    if parts is None or ahead is None:
+        return None
+    z = ahead[0](background)
+    width, size = math.prod(z.shape[1:]), math.prod(rows.s.shape[1:])
+    unit = split(jax.ShapeDtypeStruct((width, *rows.x.shape[1:]), rows.x.dtype))
+    if width * size > MAX_SHARES or unit is None or jnp.iscomplexobj(z):
+        return None
+    affine, rest = parts
+    end, transpose = jax.vjp(affine, rows.x)
+    kept = jnp.zeros_like(end) if plays else affine(rows.rest) - affine(jnp.zeros_like(rows.rest))
+    first = z[which] + kept[:, None]
+    t = nodes.astype(z.dtype).reshape(b, m, *[1] * (z.ndim - 1))
+    points = (first + t * (end[:, None] - first)).reshape(b * m, *z.shape[1:])
+    g = jax.grad(lambda p: jnp.sum(rest(p).real))(points)
+    # Every row's map back to s is the same: found once, from the unit gradients.
+    zeros = jnp.zeros((width, *rows.x.shape[1:]), rows.x.dtype)
+    units = jnp.eye(width, dtype=z.dtype).reshape(width, *z.shape[1:])
+    like = Rows(zeros, jnp.zeros((width, *rows.s.shape[1:]), rows.s.dtype), None, None, None)
+    matrix = _flat(_pulled(transform, like, jax.vjp(unit[0], zeros)[1](units)[0])[0])
+    by_s = (g.reshape(b * m, width) @ matrix).reshape(b, m, *rows.s.shape[1:])
+    coefficients = jnp.sum(jnp.real((rows.s[:, None] - bases[which]) * by_s), axis=1)
+    by_x = transpose(g.reshape(b, m, *z.shape[1:]).sum(1))[0]
+    return coefficients, jnp.sum(_flat(rows.rest * by_x), 1)
 
 
 def expected_gradients(game: Game, background: jax.Array, *, samples: int = 50, seed: int = 0) -> Scores:
@@ -366,6 +436,7 @@ def expected_gradients(game: Game, background: jax.Array, *, samples: int = 50, 
                 background,
                 own[:, some],
                 at[:, some],
+                whole=bool(game.members.any(0).all()),
                 **game.rules,
             )
             game.report(k * calls + j + 1, len(starts) * calls)
@@ -500,11 +571,45 @@ def _coalition_step(
     plays: bool,
     disjoint: bool,
 ) -> jax.Array:
-    points = points_of(transform, rows, members, masks, plays, disjoint)
-    b, m = points.shape[:2]
-    x = points.reshape(b * m, *points.shape[2:])
-    out = values(params, x, jnp.repeat(rows.index, m), apply, select).reshape(b, m)
+    out = _fast_coalitions(params, transform, rows, members, masks, apply, select, plays) if disjoint else None
+    if out is None:
+        points = points_of(transform, rows, members, masks, plays, disjoint)
+        b, m = points.shape[:2]
+        x = points.reshape(b * m, *points.shape[2:])
+        out = values(params, x, jnp.repeat(rows.index, m), apply, select).reshape(b, m)
     return jnp.matmul(out, weights.astype(out.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def _fast_coalitions(
+    params: Any,
+    transform: Transform,
+    rows: Rows,
+    members: Any,
+    masks: jax.Array,
+    apply: Any,
+    select: Any,
+    plays: bool,
+) -> jax.Array | None:
+    """f at coalitions, combined behind the model's affine beginning; None where that does not pay."""
+    b, m = rows.x.shape[0], masks.shape[0]
+    players = members.shape[0] + plays
+    if not transform.is_affine or players * math.prod(rows.x.shape[1:]) > MAX_SHARES or m < members.shape[0]:
+        return None
+    index = jnp.repeat(rows.index, m)
+    parts = _split(params, rows.x, rows.index, index, apply, select)
+    many = jax.ShapeDtypeStruct((b * players, *rows.x.shape[1:]), rows.x.dtype)
+    shared = _split(params, many, jnp.repeat(rows.index, players), index, apply, select)
+    if parts is None or shared is None:
+        return None
+    affine, rest = parts
+    off, _ = ends(transform, rows, members, plays)
+    own = shares(transform, rows, members, plays).reshape(b * players, *rows.x.shape[1:])
+    z, zero = affine(off), affine(jnp.zeros_like(off))
+    if players * math.prod(z.shape[1:]) > MAX_SHARES:
+        return None
+    steps = shared[0](own).reshape(b, players, -1) - zero.reshape(b, 1, -1)
+    points = z.reshape(b, 1, -1) + jnp.einsum("mp,bpd->bmd", masks.astype(steps.dtype), steps)
+    return rest(points.reshape(b * m, *z.shape[1:])).reshape(b, m)
 
 
 def coalitions(game: Game, design: Design) -> np.ndarray:

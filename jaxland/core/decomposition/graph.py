@@ -92,7 +92,9 @@ class Op:
 
     def bind(self, *values: Any) -> list[Any]:
         """Evaluate on arrays; always a list."""
-        out = self.primitive.bind(*values, **self.params)
+        bound = self.primitive.get_bind_params(self.params)
+        functions, params = bound if isinstance(bound, tuple) else ((), bound)
+        out = self.primitive.bind(*functions, *values, **params)
         return list(out) if self.primitive.multiple_results else [out]
 
 
@@ -170,8 +172,8 @@ def _inner(op: Any) -> Any | None:
     )
 
 
-def trace(closed: Any) -> Graph:
-    """Flatten a closed jaxpr: calls are inlined, every value gets a number.
+def trace(closed: Any, inline: bool = True) -> Graph:
+    """Flatten a closed jaxpr: calls are inlined (unless ``inline`` is false), every value gets a number.
 
     Raises:
         UnsupportedPrimitive: a higher-order primitive other than a call, scan, while or cond; a stateful primitive.
@@ -189,7 +191,7 @@ def trace(closed: Any) -> Graph:
         constants[i] = value
         return i
 
-    def inline(jaxpr: Any, consts: Sequence[Any], args: Sequence[int]) -> list[int]:
+    def flatten(jaxpr: Any, consts: Sequence[Any], args: Sequence[int]) -> list[int]:
         env: dict[Any, int] = dict(zip(jaxpr.invars, args))
         env.update((v, constant(c, v.aval)) for v, c in zip(jaxpr.constvars, consts))
 
@@ -198,11 +200,12 @@ def trace(closed: Any) -> Graph:
 
         for eqn in jaxpr.eqns:
             inputs = tuple(read(a) for a in eqn.invars)
-            inner = _inner(eqn)
+            inner = _inner(eqn) if inline else None
             if inner is not None:
-                outputs = inline(*opened(inner), inputs)
+                outputs = flatten(*opened(inner), inputs)
             else:
-                _check_supported(eqn)
+                if inline:
+                    _check_supported(eqn)
                 outputs = [number(v.aval) for v in eqn.outvars]
                 ops.append(Op(eqn.primitive, eqn.params, inputs, tuple(outputs)))
             env.update(zip(eqn.outvars, outputs))
@@ -210,7 +213,7 @@ def trace(closed: Any) -> Graph:
 
     jaxpr, consts = opened(closed)
     inputs = [number(v.aval) for v in jaxpr.invars]
-    outputs = inline(jaxpr, consts, inputs)
+    outputs = flatten(jaxpr, consts, inputs)
     return Graph(tuple(ops), tuple(inputs), tuple(outputs), constants, avals)
 
 
