@@ -120,7 +120,7 @@ def transition_states(problem: Problem, count: int) -> tuple[int, float]:
     guesses = []
     for k in range(count):
         x = minima[k % len(minima)].x
-        size = np.exp(rng.uniform(np.log(0.03), np.log(0.3))) * np.sqrt(np.mean(x * x))
+        size = np.exp(rng.uniform(np.log(0.05), np.log(0.5))) * np.sqrt(np.mean(x * x))
         guesses.append(Guess(x + size * rng.normal(size=x.size), np.zeros_like(x)))
     engine.transition_states(guesses[:2])
     found, seconds = cpu(lambda: engine.transition_states(guesses))

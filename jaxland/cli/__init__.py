@@ -30,7 +30,7 @@ def _register() -> None:
 
 def main() -> None:
     """Entry point: sets float64 and a compilation cache for this process, turns our errors into one line each."""
-    # XLA warns of tuning flags (prefer-no-gather) as if they were missing processor features, once per cached program.
+    # XLA takes its own tuning flags (prefer-no-gather) for missing processor features, once per cached program.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
 

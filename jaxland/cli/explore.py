@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         """
         from jaxland import datasets, mlp
         from jaxland.errors import ArgumentError
-        from jaxland.landscape import Store, conserved_weights, level_cut
+        from jaxland.landscape import Store, conserved_weights
         from jaxland.landscape.search import Search, Settings
         from jaxland.models import save
         from jaxland.problem import Problem
@@ -101,12 +101,9 @@ def register(app: typer.Typer) -> None:
             centre=None if train.scaling is None else train.scaling.centre.tolist(),
             scale=None if train.scaling is None else train.scaling.scale.tolist(),
         )
-        connected = found.connected()
-        cut = level_cut(connected)
         with _spinner(quiet, "conserved weights, null groups, validation"):
             conserved = conserved_weights(
-                connected,
-                cut,
+                found.connected(),
                 threshold=threshold,
                 seed=seed,
                 test=None if test is None else (test.x, test.y),
@@ -115,14 +112,19 @@ def register(app: typer.Typer) -> None:
                 classes=train.classes or None,
             )
         with _spinner(quiet, "report"):
-            path = _report(found, cut, conserved, train, test, out)
+            path = _report(found, conserved, train, test, out)
         typer.echo(f"report: {path}")
 
 
-def _report(found: Any, cut: Any, conserved: Any, train: Any, test: Any, out: Path) -> Path:
-    from jaxland.report.landscape import explore_report
+def _report(found: Any, conserved: Any, train: Any, test: Any, out: Path) -> Path:
+    import shlex
+    import sys
 
-    return explore_report(found, conserved, out / "report.html", cut=cut, data=train, test=test)
+    from jaxland.report.landscape import explore_report, save_figures
+
+    save_figures(conserved, out, data=train, test=test)
+    command = shlex.join(["jaxland", *sys.argv[1:]])
+    return explore_report(found, conserved, out / "report.html", data=train, test=test, command=command)
 
 
 def _say(quiet: bool, text: str) -> None:

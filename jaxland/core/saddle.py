@@ -55,6 +55,7 @@ class _ExactState(NamedTuple):
     predicted: jax.Array
     radius: jax.Array
     eigenvalue: jax.Array
+    convex: jax.Array
     evaluations: jax.Array
     status: jax.Array
 
@@ -65,7 +66,8 @@ class EigenvectorFollowing:
 
     Steps s_i = +-2 g_i / [|l_i| (1 + sqrt(1 + 4 (g_i/l_i)^2))], + for the followed mode and - for the others, capped
     at an adaptive radius. A start vector is followed by overlap until its mode is the lowest, then the lowest is.
-    Ends converged only at rms <= ``tol`` with exactly one eigenvalue below ``-zero``.
+    Ends converged only at rms <= ``tol`` with exactly one eigenvalue below ``-zero``; gives up (``STALLED``) after
+    ``patience`` evaluations in a row without a negative eigenvalue: L2 makes walls that can be climbed forever.
     """
 
     tol: float = 1e-9
@@ -73,6 +75,7 @@ class EigenvectorFollowing:
     radius: float = 0.3
     max_radius: float = 1.0
     zero: float = 1e-8
+    patience: int = 30
 
     def init(self, item: Guess) -> _ExactState:
         """Start at item.x along item.v."""
@@ -91,6 +94,7 @@ class EigenvectorFollowing:
             jnp.ones((), dtype),
             jnp.asarray(self.radius, dtype),
             jnp.zeros((), dtype),
+            zero,
             zero,
             zero,
         )
@@ -135,7 +139,9 @@ class EigenvectorFollowing:
         evaluations = s.evaluations + 1
         index = jnp.sum(modes < -self.zero)
         at_rest = rms(gradient) <= self.tol
+        convex = jnp.where(modes[0] < 0, 0, s.convex + 1)
         status = jnp.where(evaluations >= self.max_evaluations, Status.MAX_STEPS, Status.RUNNING)
+        status = jnp.where(convex >= self.patience, Status.STALLED, status)
         wrong = jnp.where(index == 0, ~still[0] & (evaluations > 20), index > 1)
         status = jnp.where(at_rest & wrong, Status.WRONG_INDEX, status)
         status = jnp.where(at_rest & (index == 1), Status.CONVERGED, status)
@@ -151,6 +157,7 @@ class EigenvectorFollowing:
             predicted,
             radius,
             modes[0],
+            convex,
             evaluations,
             status,
         )

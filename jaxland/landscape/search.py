@@ -147,9 +147,9 @@ class Search:
         return self.settings.start_scale * rng.normal(size=self.problem.size)
 
     def _displaced(self, minimum: int, search: int) -> np.ndarray:
-        """A copy of a minimum, displaced by 3 to 30 % of its rms coordinate: far enough for a negative curvature."""
+        """A copy of a minimum, displaced by 5 to 50 % of its rms coordinate: far enough for a negative curvature."""
         x, rng = self.store.minima.coordinates[minimum], self._rng("expand", minimum, search)
-        size = np.exp(rng.uniform(np.log(0.03), np.log(0.3))) * max(float(np.sqrt(np.mean(x * x))), 1e-2)
+        size = np.exp(rng.uniform(np.log(0.05), np.log(0.5))) * max(float(np.sqrt(np.mean(x * x))), 1e-2)
         return x + size * rng.normal(size=x.size)
 
     def _quench_jobs(self, r: Round, jobs: list[Any]) -> list[list[Point]]:
