@@ -7,7 +7,6 @@ Both sides explain the same weights: the dense network 100-100-100-2 on the 51 f
 them for the perturbation methods), and a small convolutional network on 28x28 pixels in 49 patches.
 """
 
-# ruff: noqa: E402
 import os
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

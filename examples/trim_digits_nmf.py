@@ -1,8 +1,9 @@
 """Digits in parts: which parts of an NMF does a classifier need? Knock-out accuracy per attribution method.
 
 scikit-learn's 8 x 8 digits, 24 non-negative parts, a dense ReLU network. Every method attributes the logit of the
-true class to the parts (the residual of the reconstruction held fixed); then the parts with the largest scores are set
-to zero in each image, and the network is asked again. The lower the accuracy, the better the method found what matters.
+true class to the parts, the residual of the reconstruction held fixed. Then the parts with the largest scores are
+set to zero in each image, and the network is asked again. The lower the accuracy, the better the method found what
+matters.
 
     python examples/trim_digits_nmf.py
 """

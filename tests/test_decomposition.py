@@ -8,7 +8,7 @@ from flax import linen, nnx
 from jax import lax
 
 from jaxland import from_nnx
-from jaxland.core.decomposition import UnsupportedPrimitive, decompose, decompose_parts, rescaled
+from jaxland.core.decomposition import UnsupportedPrimitive, decompose, decompose_parts, rescaled, split_affine
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -473,3 +473,28 @@ def test_rescale_of_dense_layers_by_hand():
     z, z0 = x @ w + b, r @ w + b
     want = w @ (u * (jnp.maximum(z, 0) - jnp.maximum(z0, 0)) / (z - z0))
     np.testing.assert_allclose(jax.grad(lambda a: rescaled(f, a, r))(x), want, atol=1e-13)
+
+
+# -- affine beginning ----------------------------------------------------------------------------------------------
+
+
+def test_affine_beginning_of_a_network():
+    w, b = normal(3, 5, 7), normal(4, 7)
+    f = lambda x: jax.nn.relu((x @ w + b).reshape(-1, 7)) @ normal(5, 7)  # noqa: E731
+    x = jnp.asarray(V)
+    affine, rest = split_affine(f, x)
+    np.testing.assert_allclose(affine(x), x @ w + b, atol=1e-14)
+    np.testing.assert_allclose(rest(affine(x)), f(x), atol=1e-14)
+    np.testing.assert_allclose(
+        jax.grad(lambda a: rest(affine(a)).sum())(x), jax.grad(lambda a: f(a).sum())(x), atol=1e-14
+    )
+    for g in (
+        lambda x: jnp.tanh(x),
+        lambda x: x @ w + jnp.tanh(x @ w),
+        lambda x: x * jax.nn.relu(x @ normal(6, 5, 5)),
+    ):
+        if (parts := split_affine(g, x)) is not None:
+            np.testing.assert_allclose(parts[1](parts[0](x)), g(x), atol=1e-14)
+    assert split_affine(lambda x: jnp.tanh(x), x) is None
+    assert split_affine(lambda x: jnp.tanh(x) + x @ normal(6, 5, 5), x) is None
+    assert split_affine(lambda x: jax.nn.relu(x @ normal(7, 5, 500)), x) is None
