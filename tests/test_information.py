@@ -159,6 +159,18 @@ def test_the_same_seed_gives_the_same_number_whatever_the_batch(pair):
     assert information.mutual_information(x, y, seed=1, **QUICK).mean != reference.mean
 
 
+def test_memory_is_bounded_by_the_argument():
+    from jaxland.information.fitting import Table
+
+    columns, weights = np.zeros((8, 40_000)), np.ones((9, 40_000))
+    for gib in (0.02, 0.04, 2.0):
+        table = Table(columns, weights, Options(memory=gib))
+        assert table.columns.nbytes + table.weights.nbytes <= gib * 2**30
+    batches = list(Table(columns, weights, Options(memory=0.02)).passing(lambda b: np.ones(40_000), 50))
+    assert sum(len(index) for index, _ in batches) == 50
+    assert len(batches) > 1
+
+
 def test_what_a_result_says(pair):
     _, _, result = pair
     assert result.corrected == pytest.approx(2 * result.mean - result.samples.mean())

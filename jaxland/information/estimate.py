@@ -17,7 +17,11 @@ from jaxland.information.fitting import Options, Table, Target
 EVIDENCE_SAMPLES = 5_000
 SHIFTS = 16
 SCRAMBLINGS = 8  # independent integrals of the mixture that gives the estimate
-CONTESTS = {4: 0.1, 8: 0.05, 16: 0.0}  # after these orders a map that trails the best by more than this share is given up
+CONTESTS = {
+    4: 0.1,
+    8: 0.05,
+    16: 0.0,
+}  # after these orders a map that trails the best by more than this share is given up
 
 
 @dataclass(frozen=True)
