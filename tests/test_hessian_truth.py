@@ -67,13 +67,13 @@ def trained(problem, lam):
     return problem.at(w.ravel()), x, y, w, classes
 
 
-# Pearson correlations reached on the largest and on random removals; slopes are checked loosely: influence is a
-# first-order prediction and underestimates large effects.
+# Pearson correlation on each test point's largest removals and Spearman correlation on random ones (medians over test
+# points). Slopes only loosely: influence is a first-order prediction and underestimates large effects.
 LEAVE_ONE_OUT = [
     ("breast_cancer", 0.1, 0.99, 0.999),
     ("breast_cancer", 0.01, 0.97, 0.999),
-    ("wine", 0.01, 0.85, 0.999),
-    ("digits", 0.01, 0.9, 0.99),
+    ("wine", 0.01, 0.88, 0.995),
+    ("digits", 0.01, 0.94, 0.995),
 ]
 
 
@@ -84,35 +84,33 @@ def test_influence_against_leave_one_out_retraining(x64, name, lam, largest, ran
     problem, x, y, w, classes = trained(problem, lam)
     curvature = hessian.curvature(problem, damping=0.0)
     assert curvature.gradient_norm < 1e-10
-    found = hessian.influence(curvature, (xt, yt), relative=False)
-    hardest = np.abs(found.values).argmax(axis=0)  # the test point each training row bears on most
-    rows = np.argsort(-np.abs(found.values).max(axis=0))[:count]
-    picked = np.random.default_rng(0).choice(len(x), count, replace=False)
     before = loss_of(w, xt, yt)
+    points = np.append(np.random.default_rng(1).choice(len(xt), 3, replace=False), before.argmax())
+    predicted = hessian.influence(curvature, (xt[points], yt[points]), relative=False).values
+    picked = np.random.default_rng(0).choice(len(x), 2 * count, replace=False)
+    removals = {}
 
     def removal(i):
-        weight = np.ones(len(x))
-        weight[i] = 0.0
-        return loss_of(fit(x, y, weight, lam, w, classes), xt, yt) - before
+        if i not in removals:
+            weight = np.ones(len(x))
+            weight[i] = 0.0
+            removals[i] = (loss_of(fit(x, y, weight, lam, w, classes), xt, yt) - before)[points]
+        return removals[i]
 
-    actual = np.array([removal(i)[hardest[i]] for i in rows])
-    r, slope = (
-        pearsonr(actual, found.values[hardest[rows], rows]).statistic,
-        slope_of(actual, found.values[hardest[rows], rows]),
-    )
-    everywhere = np.array([removal(i) for i in picked])
-    predicted = found.values[:, picked].T
-    r_random = pearsonr(everywhere.ravel(), predicted.ravel()).statistic
-    rank = np.median([spearmanr(a, b).statistic for a, b in zip(everywhere, predicted)])
-    print(
-        f"{name} lam {lam}: Pearson {r:.4f} / {r_random:.4f}, slope {slope:.2f}, median rank correlation {rank:.4f}"
-    )
-    assert r > largest and r_random > random and rank > 0.98
-    assert 0.9 < slope < 3.5
-
-
-def slope_of(actual, predicted):
-    return np.polyfit(predicted, actual, 1)[0]
+    r_largest, r_random, ranks, slopes = [], [], [], []
+    for t, values in enumerate(predicted):
+        rows = np.argsort(-np.abs(values))[:count]
+        actual = np.array([removal(i)[t] for i in rows])
+        r_largest.append(pearsonr(actual, values[rows]).statistic)
+        slopes.append(np.polyfit(values[rows], actual, 1)[0])
+        actual = np.array([removal(i)[t] for i in picked])
+        r_random.append(pearsonr(actual, values[picked]).statistic)
+        ranks.append(spearmanr(actual, values[picked]).statistic)
+    print(f"{name} lam {lam}: Pearson {np.median(r_largest):.4f} largest, {np.median(r_random):.4f} random; "
+          f"Spearman {np.median(ranks):.4f} random; slope {np.median(slopes):.2f}")  # fmt: skip
+    assert np.median(r_largest) > largest
+    assert np.median(ranks) > random and np.median(r_random) > 0.9
+    assert 0.9 < np.median(slopes) < 3.5
 
 
 @pytest.mark.parametrize("name, lam, least", [("breast_cancer", 0.1, 0.98), ("wine", 0.01, 0.95)])
