@@ -9,8 +9,6 @@ gmm-mi 0.8.2 needs scikit-learn < 1.7: give it an environment of its own, with t
 runs on one thread.
 """
 
-# ruff: noqa: E402  (the thread limits come before NumPy)
-
 from __future__ import annotations
 
 import os
