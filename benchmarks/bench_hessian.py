@@ -333,8 +333,8 @@ if __name__ == "__main__":
     parser.add_argument("--hidden", type=int, nargs="*", default=[32, 90, 280, 960])
     parser.add_argument("--only", nargs="*", default=["influence", "pydvl", "modes", "spectra"])
     given = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
     if given.table:
         size_table(given.hidden)
     else:
+        jax.config.update("jax_enable_x64", True)
         side_by_side(given.only)
