@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -36,7 +37,8 @@ def main() -> None:
 
     # This process is the command's own: float64 and a cache of compiled programs are its choice to make.
     jax.config.update("jax_enable_x64", True)
-    if jax.config.jax_compilation_cache_dir is None:
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(_cache_home(), "jaxland", "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     from rich.console import Console

@@ -45,6 +45,8 @@ def register(app: typer.Typer) -> None:
         Finds minima and the transition states between them, draws the disconnectivity graph, finds the weights that
         are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
         """
+        import jax.numpy as jnp
+
         from jaxland import datasets, mlp
         from jaxland.errors import ArgumentError
         from jaxland.landscape import Store, conserved_weights
@@ -92,7 +94,7 @@ def register(app: typer.Typer) -> None:
         save(
             out / "model.npz",
             model,
-            problem.unravel(found.best),
+            problem.unravel(jnp.asarray(found.best)),
             features=list(train.features),
             classes=list(train.classes),
             target=train.target,
