@@ -220,9 +220,9 @@ def train(problem: Problem, steps: int) -> Problem:
     w, state = problem.w, rule.init(problem.w)
     for _ in range(steps // 50):
         w, state = advance(w, state, problem.data)
-    for _ in range(40):
+    for _ in range(15):
         value, gradient = f(w, problem.data)
-        if float(jnp.linalg.norm(gradient)) < 1e-9:
+        if float(jnp.linalg.norm(gradient)) < 1e-8:
             break
         values, vectors = np.linalg.eigh(hessian.curvature(problem, w, damping=1.0).matrix())
         along = vectors.T @ np.asarray(gradient)
@@ -327,7 +327,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/fermion_chain"))
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/fermion_chain_cnn.npz")
-    parser.add_argument("--steps", type=int, default=600, help="Adam steps of our own network")
+    parser.add_argument("--steps", type=int, default=400, help="Adam steps of our own network")
     given = parser.parse_args()
     warnings.simplefilter("ignore", hessian.CurvatureWarning)  # the report says what they say
     start = time.process_time()
