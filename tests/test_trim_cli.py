@@ -63,7 +63,7 @@ def test_other_transforms_and_inputs(files):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        (["signals.csv"], DataError, "expects inputs|fails on an input"),
+        (["signals.csv"], DataError, "fails on inputs of shape"),
         (["nope.csv"], DataError, "does not exist"),
         (["signals.csv", "--labels", "z"], DataError, "no column 'z'"),
         (["bare.csv", "--transform", "laplace"], ArgumentError, "unknown; choose"),

@@ -255,7 +255,12 @@ def _outputs(model: Any, x: jax.Array, chunk: int | None) -> np.ndarray:
     parts = []
     for i in range(0, len(x), size):
         block = padded(x[i : i + size], size)
-        out = raw_outputs(model.params, block, model.apply) if model.traceable else model.apply((), block)
+        try:
+            out = raw_outputs(model.params, block, model.apply) if model.traceable else model.apply((), block)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"the model {model.name} fails on inputs of shape {tuple(block.shape)}: {error}"
+            ) from error
         parts.append(np.asarray(out)[: len(x) - i])
     outputs = np.concatenate(parts)
     if outputs.ndim == 0 or len(outputs) != len(x):

@@ -103,7 +103,7 @@ def adapt(f: Any, params: Any, x: np.ndarray | jax.Array) -> Adapted:
     """A jaxland Model, ``f(params, x)``, Flax nnx, bound linen or Equinox module, callable or black box.
 
     Raises:
-        ProblemError: not callable. DataError: it fails on the first input.
+        ProblemError: not callable. DataError: a plain function fails, traced and called.
     """
     found = _known(f, params)
     example = x[:1]
@@ -115,11 +115,6 @@ def adapt(f: Any, params: Any, x: np.ndarray | jax.Array) -> Adapted:
             return Adapted(hoisted, hoisted.constants(example), True, getattr(f, "__name__", type(f).__name__))
         except Exception as error:
             return Adapted(BlackBox(f), (), False, _untraceable(f, example, error))
-    if found.traceable:
-        try:
-            jax.eval_shape(found.apply, found.params, example)
-        except Exception as error:
-            raise DataError(f"the model {found.name} fails on an input of shape {example.shape}: {error}") from error
     return found
 
 
