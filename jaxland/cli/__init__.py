@@ -32,7 +32,7 @@ def _register() -> None:
 def main() -> None:
     """Entry point: sets float64 and a compilation cache for this process, turns our errors into one line each."""
     # XLA takes its own tuning flags (prefer-no-gather) for missing processor features, once per cached program.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import jax
 
     # This process is the command's own: float64 and a cache of compiled programs are its choice to make.
