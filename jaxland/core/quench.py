@@ -66,6 +66,66 @@ def _status(
     return jnp.where(ok, status, Status.NONFINITE).astype(jnp.int32)
 
 
+class _Trial(NamedTuple):
+    """A judged trial point: what is kept, the secant pair, and the length scale of the next step."""
+
+    start: jax.Array
+    finite: jax.Array
+    accept: jax.Array
+    x: jax.Array
+    energy: jax.Array
+    gradient: jax.Array
+    change: jax.Array
+    sy: jax.Array
+    yy: jax.Array
+    curved: jax.Array
+    scale: jax.Array
+    lost: jax.Array
+
+
+def _judge(s: Any, values: Values) -> _Trial:
+    """Accept a trial whose energy rises by no more than rounding noise; ten times shorter after a rejection.
+
+    ``lost`` after ten rejections in a row: the quadratic model is wrong, forget it. ``curved``: the pair may mend it.
+    """
+    start = s.evaluations == 0
+    finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
+    accept = finite & (start | (values.energy <= s.energy + allowed_rise(s.energy)))
+    change = jnp.where(finite, values.gradient - s.gradient, 0.0)
+    sy, yy, ss = s.step @ change, change @ change, s.step @ s.step
+    curved = finite & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
+    shorter = 0.1 * jnp.minimum(s.scale, jnp.sqrt(ss) / s.max_step)
+    scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), shorter)
+    return _Trial(
+        start,
+        finite,
+        accept,
+        jnp.where(accept, s.x + s.step, s.x),
+        jnp.where(accept, values.energy, s.energy),
+        jnp.where(accept, values.gradient, s.gradient),
+        change,
+        sy,
+        yy,
+        curved,
+        scale,
+        scale < 1e-10,
+    )
+
+
+def _first_direction(gradient: jax.Array) -> jax.Array:
+    """Downhill, of length min(|g|, 1)."""
+    norm = jnp.sqrt(gradient @ gradient)
+    return -gradient * jnp.minimum(1.0, 1.0 / jnp.where(norm > 0, norm, 1.0))
+
+
+def _capped(direction: jax.Array, trial: _Trial, max_step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The next step (reversed if uphill, capped) and its length scale."""
+    direction = jnp.where(direction @ trial.gradient > 0, -direction, direction)
+    reach = jnp.sqrt(direction @ direction)
+    scale = jnp.where(trial.lost, 1e-3, trial.scale).astype(direction.dtype)
+    return direction * jnp.minimum(1.0, max_step * scale / jnp.where(reach > 0, reach, 1.0)), scale
+
+
 @dataclass(frozen=True)
 class BFGS:
     """Quasi-Newton with the full inverse Hessian estimate [N, N]: fewest gradients while N^2 is cheap.
@@ -101,50 +161,25 @@ class BFGS:
     def step(self, s: _BFGSState, values: Values) -> _BFGSState:
         """Accept or reject the trial, update the inverse Hessian, propose the next."""
         n = s.x.shape[0]
-        start = s.evaluations == 0
-        finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
-        accept = finite & (start | (values.energy <= s.energy + allowed_rise(s.energy)))
-
-        change = jnp.where(finite, values.gradient - s.gradient, 0.0)
-        sy, yy, ss = s.step @ change, change @ change, s.step @ s.step
-        update = finite & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
-        safe_sy, safe_yy = jnp.where(update, sy, 1.0), jnp.where(update, yy, 1.0)
-        base = jnp.where(s.fresh & update, jnp.eye(n, dtype=s.x.dtype) * (safe_sy / safe_yy), s.inverse)
-        by = base @ change
+        t = _judge(s, values)
+        safe_sy, safe_yy = jnp.where(t.curved, t.sy, 1.0), jnp.where(t.curved, t.yy, 1.0)
+        base = jnp.where(s.fresh & t.curved, jnp.eye(n, dtype=s.x.dtype) * (safe_sy / safe_yy), s.inverse)
+        by = base @ t.change
         ratio = s.step / safe_sy
         grown = (
             base
-            + (1.0 + change @ by / safe_sy) * jnp.outer(s.step, ratio)
+            + (1.0 + t.change @ by / safe_sy) * jnp.outer(s.step, ratio)
             - jnp.outer(by, ratio)
             - jnp.outer(ratio, by)
         )
-        inverse = jnp.where(update, grown, s.inverse)
-        fresh = s.fresh & ~update
-
-        x = jnp.where(accept, s.x + s.step, s.x)
-        energy = jnp.where(accept, values.energy, s.energy)
-        gradient = jnp.where(accept, values.gradient, s.gradient)
-        length = jnp.sqrt(ss)
-        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / s.max_step))
-        # Ten rejections in a row: the quadratic model is wrong, forget it.
-        lost = scale < 1e-10
-        inverse = jnp.where(lost, jnp.eye(n, dtype=x.dtype), inverse)
-        fresh = fresh | lost
-
-        norm = jnp.sqrt(gradient @ gradient)
-        direction = jnp.where(
-            fresh, -gradient * jnp.minimum(1.0, 1.0 / (norm + 1e-300 * (norm == 0))), -(inverse @ gradient)
-        )
-        uphill = direction @ gradient > 0
-        direction = jnp.where(uphill, -direction, direction)
-        reach = jnp.sqrt(direction @ direction)
-        cap = s.max_step * jnp.where(lost, 1e-3, scale)
-        step = direction * jnp.minimum(1.0, cap / jnp.where(reach > 0, reach, 1.0))
+        inverse = jnp.where(t.lost, jnp.eye(n, dtype=s.x.dtype), jnp.where(t.curved, grown, s.inverse))
+        fresh = (s.fresh & ~t.curved) | t.lost
+        direction = jnp.where(fresh, _first_direction(t.gradient), -(inverse @ t.gradient))
+        step, scale = _capped(direction, t, s.max_step)
         evaluations = s.evaluations + 1
-        stalled = lost & s.fresh & ~start
-        status = _status(finite | ~start, rms(gradient), self.tol, evaluations, self.max_evaluations, stalled)
-        scale = jnp.where(lost, 1e-3, scale).astype(x.dtype)
-        return _BFGSState(x, s.max_step, energy, gradient, inverse, step, scale, fresh, evaluations, status)
+        stalled = t.lost & s.fresh & ~t.start
+        status = _status(t.finite | ~t.start, rms(t.gradient), self.tol, evaluations, self.max_evaluations, stalled)
+        return _BFGSState(t.x, s.max_step, t.energy, t.gradient, inverse, step, scale, fresh, evaluations, status)
 
     def status(self, state: _BFGSState) -> jax.Array:
         """See ``lanes.Status``."""
@@ -163,7 +198,6 @@ class _LBFGSState(NamedTuple):
     steps: jax.Array
     changes: jax.Array
     weights: jax.Array
-    held: jax.Array
     step: jax.Array
     scale: jax.Array
     evaluations: jax.Array
@@ -220,7 +254,6 @@ class LBFGS:
             rows,
             rows,
             jnp.zeros(self.history, dtype),
-            zero,
             jnp.zeros(n, dtype),
             jnp.ones((), dtype),
             zero,
@@ -233,39 +266,21 @@ class LBFGS:
 
     def step(self, s: _LBFGSState, values: Values) -> _LBFGSState:
         """Accept or reject the trial, push the pair onto the history, propose the next."""
-        start = s.evaluations == 0
-        finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
-        accept = finite & (start | (values.energy <= s.energy + allowed_rise(s.energy)))
-        change = jnp.where(finite, values.gradient - s.gradient, 0.0)
-        sy, yy, ss = s.step @ change, change @ change, s.step @ s.step
-        update = accept & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
+        t = _judge(s, values)
+        update = t.accept & t.curved
 
         def push(rows: jax.Array, row: jax.Array) -> jax.Array:
             return jnp.where(update, jnp.concatenate([row[None], rows[:-1]]), rows)
 
-        steps, changes = push(s.steps, s.step), push(s.changes, change)
-        weights = push(s.weights, 1.0 / jnp.where(update, sy, 1.0))
-        x = jnp.where(accept, s.x + s.step, s.x)
-        energy = jnp.where(accept, values.energy, s.energy)
-        gradient = jnp.where(accept, values.gradient, s.gradient)
-        length = jnp.sqrt(ss)
-        scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), 0.1 * jnp.minimum(s.scale, length / s.max_step))
-        lost = scale < 1e-10
-        weights = jnp.where(lost, 0.0, weights)
-        empty = weights[0] == 0
-        norm = jnp.sqrt(gradient @ gradient)
-        first = -gradient * jnp.minimum(1.0, 1.0 / jnp.where(norm > 0, norm, 1.0))
-        direction = jnp.where(empty, first, -two_loop(gradient, steps, changes, weights))
-        direction = jnp.where(direction @ gradient > 0, -direction, direction)
-        reach = jnp.sqrt(direction @ direction)
-        cap = s.max_step * jnp.where(lost, 1e-3, scale)
-        step = direction * jnp.minimum(1.0, cap / jnp.where(reach > 0, reach, 1.0))
+        steps, changes = push(s.steps, s.step), push(s.changes, t.change)
+        weights = jnp.where(t.lost, 0.0, push(s.weights, 1.0 / jnp.where(update, t.sy, 1.0)))
+        newton = -two_loop(t.gradient, steps, changes, weights)
+        step, scale = _capped(jnp.where(weights[0] == 0, _first_direction(t.gradient), newton), t, s.max_step)
         evaluations = s.evaluations + 1
-        stalled = lost & (s.weights[0] == 0) & ~start
-        status = _status(finite | ~start, rms(gradient), self.tol, evaluations, self.max_evaluations, stalled)
-        scale = jnp.where(lost, 1e-3, scale).astype(x.dtype)
+        stalled = t.lost & (s.weights[0] == 0) & ~t.start
+        status = _status(t.finite | ~t.start, rms(t.gradient), self.tol, evaluations, self.max_evaluations, stalled)
         return _LBFGSState(
-            x, s.max_step, energy, gradient, steps, changes, weights, s.held, step, scale, evaluations, status
+            t.x, s.max_step, t.energy, t.gradient, steps, changes, weights, step, scale, evaluations, status
         )
 
     def status(self, state: _LBFGSState) -> jax.Array:
