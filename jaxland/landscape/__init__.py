@@ -5,7 +5,7 @@ from jaxland.landscape.result import Landscape
 from jaxland.landscape.search import Progress, Settings, explore
 from jaxland.landscape.stationary import Tolerances
 from jaxland.landscape.store import Store
-from jaxland.landscape.tree import LevelCut, MergeTree, level_cut, merge_tree, monotonic_basins
+from jaxland.landscape.tree import LevelCut, MergeTree, energy_windows, level_cut, merge_tree, monotonic_basins
 
 __all__ = [
     "ConservedWeights",
@@ -18,6 +18,7 @@ __all__ = [
     "Store",
     "Tolerances",
     "conserved_weights",
+    "energy_windows",
     "explore",
     "level_cut",
     "merge_tree",

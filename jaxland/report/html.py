@@ -69,7 +69,8 @@ class Page:
     def figure(self, figure: Any, caption: str = "", *, kind: str = "svg", dpi: int = 110) -> None:
         """A matplotlib figure, embedded as svg or, for many points, as png."""
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight")
+        plain = {"Creator": None, "Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight", metadata=plain)
         if kind == "svg":
             text = buffer.getvalue().decode()
             markup = text[text.index("<svg") :]
