@@ -67,7 +67,7 @@ def _init_mlp(sizes: Sequence[int], dtype: Any) -> Callable[[jax.Array], PyTree]
     def init(key: jax.Array) -> PyTree:
         layers = []
         for k, (fan_in, fan_out) in zip(jax.random.split(key, len(sizes) - 1), itertools.pairwise(sizes)):
-            scale = 1.0 / np.sqrt(fan_in)
+            scale = float(1.0 / np.sqrt(fan_in))
             layers.append(
                 {
                     "w": scale * jax.random.normal(k, (fan_in, fan_out), dtype),
