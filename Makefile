@@ -18,8 +18,9 @@ $(VENV)/.test: $(VENV)/.base
 demo: $(VENV)/.base
 	$(BIN)/jaxland explore checkerboard --out $(OUT)
 
+# Two workers, whole files each: module-wide landscapes are built once.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "slow and not peers"
