@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from jaxland.core.symmetry import Symmetry
-from jaxland.landscape.network import components
 from jaxland.landscape.store import Store
 
 
@@ -46,7 +45,7 @@ def missing_connections(
     m = len(store.minima)
     if m < 2:
         return []
-    label = components(m, np.array(store.ends, int).reshape(-1, 2))
+    label = store.components()
     by_energy = np.argsort(store.minima.energies, kind="stable")
     lowest = int(by_energy[0])
     if (label == label[lowest]).all():
@@ -91,7 +90,7 @@ def unexpanded(store: Store, expanded: set[int], count: int) -> list[int]:
     m = len(store.minima)
     if not m:
         return []
-    label = components(m, np.array(store.ends, int).reshape(-1, 2))
+    label = store.components()
     by_energy = [int(i) for i in np.argsort(store.minima.energies, kind="stable")]
     main = label[by_energy[0]]
     open_ones = [i for i in by_energy if i not in expanded]

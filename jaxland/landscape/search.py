@@ -18,7 +18,6 @@ from jaxland.core.lanes import Layout
 from jaxland.core.saddle import Guess
 from jaxland.errors import ArgumentError, ConvergenceError
 from jaxland.landscape.connect import Distances, missing_connections, unexpanded
-from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.stationary import Engine, Point, Tolerances, TransitionState
 from jaxland.landscape.store import Round, Store
@@ -224,7 +223,7 @@ class Search:
         if self.progress is None:
             return
         store = self.store
-        label = components(len(store.minima), np.array(store.ends, int).reshape(-1, 2))
+        label = store.components()
         lowest = int(np.argmin(store.minima.energies)) if len(store.minima) else 0
         self.progress(
             Progress(
@@ -282,7 +281,7 @@ class Search:
             return store.start_round("climb", list(range(first, first + s.climbs)))
         if kinds.count("expand") + kinds.count("band") >= s.rounds:
             return None
-        label = components(len(store.minima), np.array(store.ends, int).reshape(-1, 2))
+        label = store.components()
         lowest = int(np.argmin(store.minima.energies))
         if s.minima is not None and int(np.sum(label == label[lowest])) >= s.minima:
             return None

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxland.errors import StoreError
+from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.stationary import Point, Tolerances, require_float64
 from jaxland.problem import Problem
@@ -346,6 +347,10 @@ class Store:
         names = ("id", "kind", "done", "total", "found", "new_minima", "new_saddles", "seconds")
         query = "SELECT id, kind, next_job, total, found, new_minima, new_saddles, seconds FROM rounds ORDER BY id"
         return [dict(zip(names, row)) for row in self._db.execute(query)]
+
+    def components(self) -> np.ndarray:
+        """Connected component [M] of each minimum, in the order they were stored."""
+        return components(len(self.minima), np.array(self.ends, int).reshape(-1, 2))
 
     # -- reading -----------------------------------------------------------------------------------------------
 
