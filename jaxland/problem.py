@@ -38,6 +38,7 @@ def squared_error(outputs: Float[Array, "n ..."], targets: Any) -> Float[Array, 
     return jnp.sum((outputs - targets) ** 2, axis=tuple(range(1, outputs.ndim)))
 
 
+KERNEL_CHOICES = ("auto", "xla", "fused")
 LOSSES: dict[str, Callable] = {"cross_entropy": cross_entropy, "squared_error": squared_error}
 
 
@@ -67,6 +68,9 @@ class Problem:
         symmetry: parameter transformations that leave the loss unchanged.
         chunk: rows evaluated at once (None: all); bounds memory of every sum over the data.
         output_loss: ``output_loss(outputs, y) -> [n]``, the loss behind the model (Gauss-Newton products need it).
+        second: for ``from_energy``: ``second(w) -> (energy, gradient, Hessian)`` in closed form, where known.
+        kernel_choice: what evaluates the loss for solvers: "xla", "fused" (one Pallas kernel per network; interpreted,
+            so slow, on a CPU), or "auto": fused where a timed trial on the device finds it faster.
     """
 
     params: PyTree
@@ -80,6 +84,8 @@ class Problem:
     symmetry: Symmetry = field(default_factory=NoSymmetry)
     chunk: int | None = None
     output_loss: Callable[[Any, Any], jax.Array] | None = None
+    second: Callable[[jax.Array], Any] | None = None
+    kernel_choice: str = "auto"
 
     @classmethod
     def from_model(
@@ -93,6 +99,7 @@ class Problem:
         regulariser: Callable[[PyTree], jax.Array] | None = None,
         params: PyTree | None = None,
         chunk: int | None = None,
+        kernel_choice: str = "auto",
     ) -> Problem:
         """Mean of a per-example loss of a model's outputs, plus l2 * sum(theta^2) or a regulariser of your own.
 
@@ -104,6 +111,7 @@ class Problem:
             regulariser: instead of ``l2``.
             params: where the model stands; default ``model.params``.
             chunk: rows evaluated at once.
+            kernel_choice: "auto", "xla" or "fused"; see the attribute.
 
         Raises:
             DataError: lengths differ, data empty or not finite, labels outside the model's outputs.
@@ -133,11 +141,29 @@ class Problem:
         if model.sizes is not None and (regulariser is None):
             symmetry = DenseSymmetry(model.sizes, odd=model.activation in ODD_ACTIVATIONS)
         reg = regulariser if regulariser is not None else (L2(float(l2)) if l2 else None)
-        return cls(params, per_example, x, y, reg, None, model, loss_name, symmetry, chunk, per_output)
+        return cls(
+            params,
+            per_example,
+            x,
+            y,
+            reg,
+            None,
+            model,
+            loss_name,
+            symmetry,
+            chunk,
+            per_output,
+            kernel_choice=kernel_choice,
+        )
 
     @classmethod
     def from_energy(
-        cls, energy: Callable[[jax.Array], jax.Array], n: int, *, symmetry: Symmetry | None = None
+        cls,
+        energy: Callable[[jax.Array], jax.Array],
+        n: int,
+        *,
+        symmetry: Symmetry | None = None,
+        second: Callable[[jax.Array], Any] | None = None,
     ) -> Problem:
         """Any function of n variables: Mueller-Brown, Lennard-Jones, your own.
 
@@ -145,10 +171,11 @@ class Problem:
             energy: ``energy(w[n]) -> scalar``, twice differentiable by JAX.
             n: number of variables.
             symmetry: transformations that leave the energy unchanged, where known.
+            second: ``second(w) -> (energy, gradient [n], Hessian [n, n])``; default by automatic differentiation.
         """
         if int(n) < 1:
             raise ArgumentError(f"n must be at least 1, got {n}")
-        return cls(jnp.zeros((int(n),)), plain=energy, symmetry=symmetry or NoSymmetry())
+        return cls(jnp.zeros((int(n),)), plain=energy, symmetry=symmetry or NoSymmetry(), second=second)
 
     # -- flat view ---------------------------------------------------------------------------------------------
 
@@ -240,7 +267,44 @@ class Problem:
 
     @cached_property
     def kernel(self) -> kernels.Kernel:
-        """Energy, gradient and Hessian for solvers: in closed form where the problem allows it, else by autodiff."""
+        """Energy, gradient and Hessian for solvers, as ``kernel_choice`` has it."""
+        if self.kernel_choice not in KERNEL_CHOICES:
+            raise ArgumentError(
+                f"kernel_choice {self.kernel_choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}"
+            )
+        base = self._xla_kernel
+        # Interpreted on a CPU, it can only be slower there.
+        if self.kernel_choice == "xla" or (self.kernel_choice == "auto" and jax.default_backend() == "cpu"):
+            return base
+        from jaxland.core import fused
+
+        why, model, reg = self._not_fusible(), self.model, self.regulariser
+        if model is None or model.sizes is None or model.activation is None or self.loss_name is None or why:
+            if self.kernel_choice == "fused":
+                raise ArgumentError(f"no fused kernel for this problem: {why}; use kernel_choice='xla'")
+            return base
+        lam = reg.lam if isinstance(reg, L2) else 0.0
+        shape = fused.shape_for(model.sizes, model.activation, self.loss_name, lam, self.n)
+        made = fused.kernel(shape, base, jnp.asarray(self.x, self.dtype), self.y)
+        if self.kernel_choice == "auto" and not fused.is_faster(made, base, self.size, self.dtype, (shape, self.n)):
+            return base
+        return made
+
+    def _not_fusible(self) -> str | None:
+        """Why no fused kernel serves the problem; None where one does."""
+        from jaxland.core import fused
+
+        if self.model is None or self.model.sizes is None or self.loss_name is None:
+            return "it serves dense networks (jaxland.mlp) with a built-in loss"
+        if self.chunk is not None or jnp.ndim(self.x) != 2:
+            return "it serves data [n, d] without chunks"
+        if not (self.regulariser is None or isinstance(self.regulariser, L2)):
+            return "it serves no regulariser but L2"
+        return fused.supports(self.model.sizes, self.model.activation, self.loss_name)
+
+    @cached_property
+    def _xla_kernel(self) -> kernels.Kernel:
+        """In closed form where the problem allows it, else by autodiff."""
         model, reg = self.model, self.regulariser
         if (
             model is not None
@@ -260,7 +324,12 @@ class Problem:
                 self.y,
                 is_tanh=model.activation == "tanh",
             )
-        return kernels.autodiff(self.energy_of, self.data, self.size, 2.0 * max(self.n, 1) * self.size)
+        if self.second is not None:
+            kernel = kernels.closed_form(self.second, self.data, self.size)
+        else:
+            kernel = kernels.autodiff(self.energy_of, self.data, self.size, 2.0 * max(self.n, 1) * self.size)
+        zero_space = getattr(self.symmetry, "zero_space", None)
+        return kernel if zero_space is None else kernels.lifted(kernel, zero_space)
 
     # -- conveniences (jitted once per problem) -------------------------------------------------------------------
 

@@ -152,7 +152,11 @@ class _Display:
         "hop": "basin hopping",
         "climb": "climbing from random points",
         "expand": "climbing out of minima",
-        "band": "elastic bands",
+        "join": "joining components by bands",
+        "nearest": "bands between near minima",
+        "untrap": "bands out of traps",
+        "lowest": "bands to the lowest minimum",
+        "chance": "bands between random pairs",
     }
 
     def __init__(self, quiet: bool, minima: int) -> None:

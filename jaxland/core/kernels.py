@@ -63,6 +63,53 @@ def autodiff(energy: Callable[[jax.Array, Any], jax.Array], data: Any, n: int, g
     return Kernel(first, second, product, data, "autodiff", 3.0 * n * gradient_cost)
 
 
+def closed_form(second: Callable[[jax.Array], Any], data: Any, n: int) -> Kernel:
+    """Kernel of an energy whose Hessian is known in closed form, ``second(w) -> (energy, gradient, Hessian)``."""
+    return Kernel(*_closed_functions(second), data, "closed form", 10.0 * n * n)
+
+
+@lru_cache(maxsize=64)
+def _closed_functions(second: Callable) -> tuple[Callable, Callable, Callable]:
+    def values(w: jax.Array, data: Any) -> Values:
+        return Values(*second(w)[:2])  # XLA drops the Hessian that nobody reads
+
+    def product(w: jax.Array, v: jax.Array, data: Any) -> jax.Array:
+        return jax.jvp(lambda u: second(u)[1], (w,), (v,))[1]
+
+    return values, lambda w, data: Curved(*second(w)), product
+
+
+LIFTED = 1e4
+
+
+def lifted(kernel: Kernel, zero_space: Callable[[jax.Array], jax.Array]) -> Kernel:
+    """The kernel with the zero modes of a continuous symmetry lifted to the eigenvalue ``LIFTED`` in its Hessians.
+
+    H' = (I - Z Z^T) H (I - Z Z^T) + LIFTED Z Z^T: nobody follows, counts or divides by a rigid motion then.
+    """
+    return kernel._replace(
+        **dict(zip(("second", "product"), _lifted_functions(kernel.second, kernel.product, zero_space)))
+    )
+
+
+@lru_cache(maxsize=64)
+def _lifted_functions(second: Callable, product: Callable, zero_space: Callable) -> tuple[Callable, Callable]:
+    def lifted_second(w: jax.Array, data: Any) -> Curved:
+        energy, gradient, hessian = second(w, data)
+        z = zero_space(w)
+        hessian = hessian - z @ (z.T @ hessian)
+        hessian = hessian - (hessian @ z) @ z.T + LIFTED * (z @ z.T)
+        return Curved(energy, gradient, 0.5 * (hessian + hessian.T))
+
+    def lifted_product(w: jax.Array, v: jax.Array, data: Any) -> jax.Array:
+        z = zero_space(w)
+        along = z.T @ v
+        r = product(w, v - z @ along, data)
+        return r - z @ (z.T @ r) + LIFTED * (z @ along)
+
+    return lifted_second, lifted_product
+
+
 def _tanh_derivatives(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     t = jnp.tanh(a)
     slope = 1.0 - t * t
@@ -154,7 +201,8 @@ def _one_hidden_functions(
 
     def binary_terms(z: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The same in terms of the difference of the two logits, z[n]; p is the probability of class 1."""
-        e = jnp.exp(-jnp.abs(z))
+        # Not abs: its derivative at 0 is 0, and Hessian-vector products need that of p there (w = 0 is stationary).
+        e = jnp.exp(-jnp.where(z >= 0, z, -z))
         p = jnp.where(z >= 0, 1.0, e) / (1.0 + e)
         value = jnp.sum(jnp.log1p(e) + jnp.maximum(z, 0.0) - target * z)
         return value, p - target, p

@@ -17,13 +17,14 @@ Vector = np.ndarray
 
 
 class Symmetry(Protocol):
-    """What landscapes need to know of a symmetry group acting on flat parameter vectors [N].
+    """What landscapes need to know of a symmetry group acting on flat parameter vectors [N]; derive from it.
 
     ``zero_modes`` is the dimension of its continuous part: so many Hessian eigenvalues vanish at every stationary
-    point in general position.
+    point in general position. A group with a continuous part also has ``zero_space(w) -> [N, zero_modes]``, an
+    orthonormal basis of its infinitesimal motions at w, as a pure JAX function.
     """
 
-    zero_modes: int
+    zero_modes: int = 0
 
     def align(self, w: Vector, reference: Vector) -> Vector:
         """The image of w nearest to the reference (Euclidean)."""
@@ -43,11 +44,17 @@ class Symmetry(Protocol):
     def describe(self) -> str:
         """A few words for reports; part of a problem's fingerprint."""
 
+    def matches(self, w: Vector, reference: Vector, tolerance: float) -> bool:
+        """Whether two points are images of one another to within a Euclidean distance."""
+        return bool(np.linalg.norm(self.align(w, reference) - reference) < tolerance)
 
-class NoSymmetry:
+    def distance(self, w: Vector, reference: Vector) -> float:
+        """Distance of the nearest image, or a cheaper number that ranks pairs as it does."""
+        return float(np.linalg.norm(self.align(w, reference) - reference))
+
+
+class NoSymmetry(Symmetry):
     """The trivial group."""
-
-    zero_modes = 0
 
     def align(self, w: Vector, reference: Vector) -> Vector:
         """w itself."""
@@ -74,14 +81,12 @@ class NoSymmetry:
         return "none"
 
 
-class DenseSymmetry:
+class DenseSymmetry(Symmetry):
     """Permutations (and sign flips, ``odd=True``) of the hidden units of a dense network made by ``jaxland.mlp``.
 
     Alignment is exact for one hidden layer (linear assignment with the better sign per unit) and coordinate descent
     over layers, from three starts, for deeper networks.
     """
-
-    zero_modes = 0
 
     def __init__(self, sizes: Sequence[int], odd: bool) -> None:
         self.sizes = tuple(int(s) for s in sizes)

@@ -128,12 +128,18 @@ def barriers(landscape: Landscape, start: int = 0) -> np.ndarray:
 
     The minimum's own energy at ``start``; infinite where there is no path.
     """
-    neighbours: list[list[tuple[int, float]]] = [[] for _ in range(landscape.n_minima)]
-    for (i, j), e in zip(landscape.ts_ends.tolist(), landscape.ts_energies.tolist()):
+    return barrier_heights(landscape.energies, landscape.ts_ends, landscape.ts_energies, start)
+
+
+def barrier_heights(energies: Any, ends: Any, ts_energies: Any, start: int) -> np.ndarray:
+    """``barriers`` of plain arrays: energies [M] of minima, ends [T, 2] and energies [T] of transition states."""
+    m = len(energies)
+    neighbours: list[list[tuple[int, float]]] = [[] for _ in range(m)]
+    for (i, j), e in zip(np.asarray(ends, int).reshape(-1, 2).tolist(), np.asarray(ts_energies, float).tolist()):
         neighbours[i].append((j, e))
         neighbours[j].append((i, e))
-    out = np.full(landscape.n_minima, np.inf)
-    heap = [(float(landscape.energies[start]), start)]
+    out = np.full(m, np.inf)
+    heap = [(float(energies[start]), start)]
     while heap:
         height, i = heapq.heappop(heap)
         if height >= out[i]:

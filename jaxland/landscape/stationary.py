@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.core import band, lanes, quench, saddle
+from jaxland.core.kernels import LIFTED
 from jaxland.core.lanes import Layout, Status
 from jaxland.errors import PrecisionError
 from jaxland.problem import Problem
@@ -26,6 +27,7 @@ EXACT_SADDLE = 120
 EXACT_FINISH = 450
 EXACT_AUDIT = 2500
 DENSE_BFGS = 1500
+_LANCZOS = 12
 
 
 class Point(NamedTuple):
@@ -78,10 +80,11 @@ def _exact_audit(second: Callable, zero: float) -> Callable:
     def audit(x: jax.Array, data: Any) -> tuple:
         values = second(x, data)
         modes, basis = jnp.linalg.eigh(values.hessian)
-        log_product = jnp.sum(jnp.where(modes > zero, jnp.log(jnp.where(modes > zero, modes, 1.0)), 0.0))
-        solid = jnp.where(jnp.abs(modes) > zero, modes, jnp.inf)
+        solid = (modes > zero) & (jnp.abs(modes - LIFTED) > 1e-6 * LIFTED)
+        log_product = jnp.sum(jnp.log(jnp.where(solid, modes, 1.0)))
+        lowest = jnp.min(jnp.where(jnp.abs(modes) > zero, modes, jnp.inf))
         index, flat = jnp.sum(modes < -zero), jnp.sum(jnp.abs(modes) <= zero)
-        return values.energy, quench.rms(values.gradient), index, flat, jnp.min(solid), log_product, basis[:, 0]
+        return values.energy, quench.rms(values.gradient), index, flat, lowest, log_product, basis[:, 0]
 
     return audit
 
@@ -125,6 +128,9 @@ class Engine:
         layout: of the lanes; default by device.
         should_stop: asked between blocks of passes.
 
+    Attributes:
+        work: what has been spent, in gradients (a count, not a time: the same on every machine).
+
     Raises:
         PrecisionError: the problem is not in float64.
     """
@@ -144,20 +150,22 @@ class Engine:
         self.tolerances = tolerances or Tolerances()
         self.layout, self.should_stop = layout or Layout.default(), should_stop
         self.images, self.max_step = images, max_step
-        self.evaluations = 0
+        self.work = 0
+        # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
+        self._curved = max(1, problem.size // 3)
         kernel, tol = self.kernel, self.tolerances
         if problem.size <= EXACT_AUDIT:
             self._audit = _exact_audit(kernel.second, tol.zero)
         else:
             self._audit = _lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
 
-    def _run(self, solver: Any, evaluate: Callable, items: Sequence[Any]) -> list[Any]:
+    def _run(self, solver: Any, evaluate: Callable, items: Sequence[Any], weight: int = 1) -> list[Any]:
         """Results in the order of the items; None where the lane did not end usably."""
         out: list[Any] = [None] * len(items)
         for outcome in lanes.stream(
             solver, evaluate, items, self.kernel.data, layout=self.layout, should_stop=self.should_stop
         ):
-            self.evaluations += int(outcome.result.evaluations)
+            self.work += weight * int(outcome.result.evaluations)
             if outcome.status in (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED):
                 out[outcome.job] = (outcome.status, outcome.result)
         return out
@@ -165,7 +173,7 @@ class Engine:
     def audit(self, xs: Sequence[np.ndarray]) -> list[Point]:
         """Energy, gradient, Hessian spectrum at each of the points [N]."""
         rows = lanes.map_rows(self._audit, list(xs), self.kernel.data, batch=8)
-        self.evaluations += len(rows)
+        self.work += self._curved * len(rows)
         return [
             Point(np.asarray(x), float(e), float(r), int(i), int(f), float(low), float(lp), np.asarray(v))
             for x, (e, r, i, f, low, lp, v) in zip(xs, rows)
@@ -191,27 +199,33 @@ class Engine:
         if unfinished and size <= EXACT_FINISH:
             newton = quench.Newton(tol.rms, 500, zero=tol.zero)
             rest = [quench.Start(found[i][1].x, np.float64(step)) for i in unfinished]
-            for i, got in zip(unfinished, self._run(newton, second, rest)):
+            for i, got in zip(unfinished, self._run(newton, second, rest, self._curved)):
                 found[i] = got
         ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
         out: list[Point | None] = [None] * len(starts)
         for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
-            if point.negative == 0 and point.rms <= tol.rms and np.isfinite(point.energy):
+            if self._is(point, 0):
                 out[i] = point
         return out
+
+    def _is(self, point: Point, index: int) -> bool:
+        """Whether an audited point is stationary, of this index, and (with rigid motions lifted) in one piece."""
+        whole = point.flat == 0 or not self.problem.symmetry.zero_modes
+        return point.negative == index and point.rms <= self.tolerances.rms and np.isfinite(point.energy) and whole
 
     def saddles(self, guesses: Sequence[saddle.Guess]) -> list[Point | None]:
         """The saddle of index 1 reached from each guess; None where none was reached and verified."""
         tol = self.tolerances
         if self.problem.size <= EXACT_SADDLE:
             following = saddle.EigenvectorFollowing(tol.rms, 300, zero=tol.zero)
-            found = self._run(following, self.kernel.second, guesses)
+            found = self._run(following, self.kernel.second, guesses, self._curved)
         else:
-            found = self._run(saddle.HybridFollowing(tol.rms, 3000), saddle.softest_of(self.kernel), guesses)
+            hybrid = saddle.HybridFollowing(tol.rms, 3000)
+            found = self._run(hybrid, saddle.softest_of(self.kernel, _LANCZOS), guesses, 1 + 2 * _LANCZOS)
         ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
         out: list[Point | None] = [None] * len(guesses)
         for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
-            if point.negative == 1 and point.rms <= tol.rms and np.isfinite(point.energy):
+            if self._is(point, 1):
                 out[i] = point
         return out
 
@@ -244,7 +258,7 @@ class Engine:
         solver = band.ElasticBand(self.images, max_step=0.2 * self.max_step)
         items = [np.stack([a, b]) for a, b in pairs]
         out: list[list[saddle.Guess]] = []
-        for got in self._run(solver, band.along_band(self.kernel.first), items):
+        for got in self._run(solver, band.along_band(self.kernel.first), items, self.images):
             if got is None:
                 out.append([])
                 continue

@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxland.errors import StoreError
+from jaxland.landscape.completeness import Completeness
 from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.stationary import Point, Tolerances, require_float64
 from jaxland.problem import Problem
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION = 0x4A4C4E44  # "JLND"
 
 _SCHEMA = """
@@ -42,8 +43,8 @@ CREATE TABLE saddles (
 CREATE TABLE pairs (first INTEGER, second INTEGER, tries INTEGER NOT NULL, PRIMARY KEY (first, second));
 CREATE TABLE rounds (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, jobs TEXT NOT NULL, next_job INTEGER NOT NULL, total INTEGER NOT NULL,
-    found INTEGER NOT NULL, new_minima INTEGER NOT NULL, new_saddles INTEGER NOT NULL, seconds REAL NOT NULL,
-    checksum INTEGER NOT NULL);
+    found INTEGER NOT NULL, new_minima INTEGER NOT NULL, new_saddles INTEGER NOT NULL, work INTEGER NOT NULL,
+    seconds REAL NOT NULL, checksum INTEGER NOT NULL);
 """
 
 
@@ -91,8 +92,7 @@ class Catalogue:
         high = bisect_right(self._sorted, (energy + width, len(self.energies)))
         near = sorted(self._sorted[low:high], key=lambda row: (abs(row[0] - energy), row[1]))
         for _, i in near:
-            other = self.coordinates[i]
-            if np.linalg.norm(self.symmetry.align(x, other) - other) < self.tolerances.distance:
+            if self.symmetry.matches(x, self.coordinates[i], self.tolerances.distance):
                 return i
         return None
 
@@ -317,7 +317,7 @@ class Store:
         (last,) = self._db.execute("SELECT COALESCE(MAX(id), -1) FROM rounds").fetchone()
         text = json.dumps(jobs)
         self._db.execute(
-            "INSERT INTO rounds VALUES (?, ?, ?, 0, ?, 0, 0, 0, 0, ?)",
+            "INSERT INTO rounds VALUES (?, ?, ?, 0, ?, 0, 0, 0, 0, 0, ?)",
             (last + 1, kind, text, len(jobs), _checksum(text.encode(), last + 1, kind)),
         )
         return Round(last + 1, kind, jobs, 0)
@@ -333,19 +333,21 @@ class Store:
             raise StoreError(f"{self._name} is damaged: round {row[0]} fails its checksum")
         return Round(row[0], row[1], json.loads(row[2]), row[3])
 
-    def advance(self, r: Round, next_job: int, found: int, new: tuple[int, int], seconds: float) -> Round:
-        """Note that jobs before ``next_job`` are merged."""
+    def advance(self, r: Round, next_job: int, found: int, new: tuple[int, int], work: int, seconds: float) -> Round:
+        """Note that jobs before ``next_job`` are merged: what they found, what of it was new, and what it cost."""
         self._db.execute(
             "UPDATE rounds SET next_job = ?, found = found + ?, new_minima = new_minima + ?, "
-            "new_saddles = new_saddles + ?, seconds = seconds + ? WHERE id = ?",
-            (next_job, found, *new, seconds, r.id),
+            "new_saddles = new_saddles + ?, work = work + ?, seconds = seconds + ? WHERE id = ?",
+            (next_job, found, *new, work, seconds, r.id),
         )
         return r._replace(next_job=next_job)
 
     def rounds(self) -> list[dict[str, Any]]:
-        """What each round did: kind, jobs, found, new minima and transition states, seconds."""
-        names = ("id", "kind", "done", "total", "found", "new_minima", "new_saddles", "seconds")
-        query = "SELECT id, kind, next_job, total, found, new_minima, new_saddles, seconds FROM rounds ORDER BY id"
+        """What each round did: kind, jobs, found, new minima and transition states, work in gradients, seconds."""
+        names = ("id", "kind", "done", "total", "found", "new_minima", "new_saddles", "work", "seconds")
+        query = (
+            "SELECT id, kind, next_job, total, found, new_minima, new_saddles, work, seconds FROM rounds ORDER BY id"
+        )
         return [dict(zip(names, row)) for row in self._db.execute(query)]
 
     def components(self) -> np.ndarray:
@@ -368,7 +370,14 @@ class Store:
             np.array(self.ends, int).reshape(-1, 2),
             problem=self.problem,
             settings=settings if settings is not None else self.get("settings", {}),
-            statistics={"rounds": self.rounds(), "saddle_hits": list(self.saddles.hits)},
+            statistics={
+                "rounds": self.rounds(),
+                "saddle_hits": list(self.saddles.hits),
+                "completeness": {
+                    "minima": Completeness.of(self.minima.hits).to_dict(),
+                    "transition_states": Completeness.of(self.saddles.hits).to_dict(),
+                },
+            },
             gradients=numbers(self._minimum_rows, "rms"),
             log_products=numbers(self._minimum_rows, "log_product"),
             orbit_sizes=numbers(self._minimum_rows, "orbit"),
