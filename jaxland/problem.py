@@ -69,8 +69,8 @@ class Problem:
         chunk: rows evaluated at once (None: all); bounds memory of every sum over the data.
         output_loss: ``output_loss(outputs, y) -> [n]``, the loss behind the model (Gauss-Newton products need it).
         second: for ``from_energy``: ``second(w) -> (energy, gradient, Hessian)`` in closed form, where known.
-        kernel_choice: what evaluates the loss for solvers: "xla", "fused" (one Pallas kernel per network; interpreted,
-            so slow, on a CPU), or "auto": fused where a timed trial on the device finds it faster.
+        kernel_choice: what evaluates the loss for solvers: "xla", "fused" (one Pallas kernel per network; on a CPU
+            interpreted, so slow), or "auto": fused where a timed trial on the device finds it faster.
     """
 
     params: PyTree
