@@ -1,0 +1,113 @@
+"""What long runs share: stopping on Ctrl-C or a time limit between steps, and checkpoint files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxland.errors import StoreError
+
+
+class Stop:
+    """Whether a run should end at its next safe place, and why ("interrupted", "time limit")."""
+
+    def __init__(self, time_limit: float | None = None) -> None:
+        self.began = time.monotonic()
+        self._limit, self._interrupted = time_limit, False
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self.began
+
+    @property
+    def reason(self) -> str | None:
+        """None while the run should go on."""
+        if self._interrupted:
+            return "interrupted"
+        return "time limit" if self._limit is not None and self.seconds >= self._limit else None
+
+    def interrupt(self, *_: Any) -> None:
+        """Ask for a stop; the second time raises KeyboardInterrupt at once."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+
+@contextmanager
+def stoppable(time_limit: float | None = None) -> Iterator[Stop]:
+    """Turns the first Ctrl-C (in the main thread) into a request that the run sees between its steps."""
+    stop = Stop(time_limit)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, stop.interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def write_checkpoint(path: str | Path, kind: str, head: dict[str, Any], arrays: dict[str, Any]) -> Path:
+    """Arrays and JSON-able facts in one npz without pickle, complete or not there: temporary file, fsync, rename.
+
+    Raises:
+        StoreError: the place cannot be written (the file that was there before is untouched).
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + f".{os.getpid()}.part")
+    plain = {name: np.asarray(a) for name, a in arrays.items()}
+    short = [name for name, a in plain.items() if a.dtype == jnp.bfloat16]
+    stored: dict[str, Any] = {name: a.view(np.uint16) if name in short else a for name, a in plain.items()}
+    text = json.dumps({"kind": kind, "bfloat16": short, "head": head})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, header=np.array(text), **stored)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}); the run goes on from memory"
+        ) from error
+    return path
+
+
+def read_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Facts and arrays that ``write_checkpoint`` wrote.
+
+    Raises:
+        StoreError: missing, damaged, or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            arrays = {name: archive[name] for name in archive.files if name != "header"}
+        found, short, head = header["kind"], header["bfloat16"], header["head"]
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} does not exist") from error
+    except Exception as error:
+        raise StoreError(
+            f"{path} is damaged or was not written by jaxland ({error}); remove it to start anew"
+        ) from error
+    if found != kind:
+        raise StoreError(f"{path} holds {found!r}, not {kind!r}")
+    return head, {n: a.view(jnp.bfloat16) if n in short else a for n, a in arrays.items()}
+
+
+def is_writer() -> bool:
+    """Whether this process writes the files of a run of several."""
+    return jax.process_index() == 0
