@@ -23,9 +23,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor, explore, hessian, mi, trim
+    from jaxland.cli import doctor, explore, hessian, interchange, mi, trim
 
-    for module in (explore, hessian, mi, trim, doctor):
+    for module in (explore, interchange, hessian, mi, trim, doctor):
         module.register(app)
 
 
