@@ -35,3 +35,15 @@ def test_extreme_logits_stay_finite(x64):
     got = problem.kernel.second(w, problem.kernel.data)
     assert all(np.isfinite(part).all() for part in got)
     np.testing.assert_allclose(got.energy, problem.energy(w), rtol=1e-13)
+
+
+@pytest.mark.parametrize("bound", [2, 10, 1000])
+@pytest.mark.parametrize("n", [1, 63, 1000])
+def test_logarithms_of_products_equal_sums_of_logarithms(bound, n):
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype == np.float64):
+            unit = np.finfo(dtype).eps
+            for factors in (RNG.uniform(1, bound, n), np.full(n, float(bound)), np.ones(n), 1 + 1e-6 * RNG.random(n)):
+                got = kernels.sum_log(jnp.asarray(factors, dtype), bound)
+                truth = np.sum(np.log(factors.astype(dtype).astype(np.longdouble)))
+                assert got.dtype == dtype and abs(float(got) - truth) <= unit * (n + 2 * abs(truth))

@@ -110,6 +110,22 @@ def _lifted_functions(second: Callable, product: Callable, zero_space: Callable)
     return lifted_second, lifted_product
 
 
+def sum_log(factors: Float[Array, " n"], bound: float) -> jax.Array:
+    """Sum of ln of factors in [1, bound], by the logarithms of products short enough not to overflow.
+
+    A product's relative rounding is the sum's absolute one: the error is that of ln(1 + e) with 1 + e rounded, while
+    dozens of points share a logarithm, which was a third of a small network's gradient on a CPU.
+    """
+    exponent = float(np.log2(float(jnp.finfo(factors.dtype).max)))
+    halvings = int(min(6, np.log2(exponent / np.log2(max(bound, 2)))))
+    n = factors.shape[0]
+    factors = jnp.pad(factors, (0, -n % 2**halvings), constant_values=1.0)
+    for _ in range(halvings):
+        half = factors.shape[0] // 2
+        factors = factors[:half] * factors[half:]
+    return jnp.sum(jnp.log(factors))
+
+
 def _tanh_derivatives(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     t = jnp.tanh(a)
     slope = 1.0 - t * t
@@ -194,7 +210,7 @@ def _one_hidden_functions(
             e = jnp.exp(z - top)
             total = jnp.sum(e, axis=0)
             p = e / total
-            value = jnp.sum(jnp.log(total) + top) - jnp.sum(target * z)
+            value = sum_log(total, c) + jnp.sum(top) - jnp.sum(target * z)
             return value, p - target, p
         delta = z - target
         return jnp.sum(delta * delta), 2.0 * delta, jnp.ones_like(z)
@@ -204,7 +220,7 @@ def _one_hidden_functions(
         # Not abs: its derivative at 0 is 0, and Hessian-vector products need that of p there (w = 0 is stationary).
         e = jnp.exp(-jnp.where(z >= 0, z, -z))
         p = jnp.where(z >= 0, 1.0, e) / (1.0 + e)
-        value = jnp.sum(jnp.log1p(e) + jnp.maximum(z, 0.0) - target * z)
+        value = sum_log(1.0 + e, 2) + jnp.sum(jnp.maximum(z, 0.0) - target * z)
         return value, p - target, p
 
     def first(w: Float[Array, " N"], data: Any) -> Values:
