@@ -1,8 +1,8 @@
-"""How well the networks at many minima do on data that they were not fitted to."""
+"""How well the networks at many minima do on data that they were not fitted to: one number each, of any kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxland.errors import DataError, ProblemError
+from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.landscape.result import Landscape
 from jaxland.problem import Problem
 
 BLOCK = 32
@@ -136,3 +137,153 @@ def _padded(ws: np.ndarray) -> np.ndarray:
     """Blocks of 1 or BLOCK rows: two shapes to compile, not one for every number of vectors."""
     wanted = 1 if len(ws) == 1 else BLOCK
     return np.concatenate([ws, np.repeat(ws[-1:], wanted - len(ws), axis=0)]) if len(ws) < wanted else ws
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Numbers of every minimum.
+
+    Attributes:
+        names: [k].
+        table: [M, k].
+    """
+
+    names: tuple[str, ...]
+    table: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One column [M]."""
+        if name not in self.names:
+            raise ArgumentError(f"there is no value {name!r}, only {', '.join(self.names)}")
+        return self.table[:, self.names.index(name)]
+
+    def to_pandas(self) -> Any:
+        """One row per minimum."""
+        import pandas as pd
+
+        return pd.DataFrame(self.table, columns=list(self.names)).rename_axis("minimum")
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(border=0, float_format=lambda v: f"{v:.5g}", max_rows=12)
+
+
+def _mean_auc(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """AUC [S] of outputs [S, n, c]; for more than two classes the mean over classes, each against the rest."""
+    if outputs.shape[-1] == 2:
+        return auc(outputs[..., 1] - outputs[..., 0], y == 1)
+    present = [c for c in range(outputs.shape[-1]) if 0 < (y == c).sum() < len(y)]
+    scores = probabilities(outputs)
+    return np.mean([auc(scores[..., c], y == c) for c in present], axis=0)
+
+
+def probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis."""
+    odds = np.exp(outputs - outputs.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)
+
+
+def predictor(problem: Problem) -> Callable[[Any, Any], np.ndarray]:
+    """``(parameter vectors [S, N], inputs [n, ...]) -> outputs [S, n, ...]`` of a problem's model, compiled once.
+
+    Raises:
+        ProblemError: the problem has no model.
+    """
+    outputs_of, wide = problem.outputs_of, problem.dtype == np.float64
+    predict = jax.jit(lambda block, a: jax.lax.map(lambda w: outputs_of(w, a), block))
+
+    def outputs(ws: Any, x: Any) -> np.ndarray:
+        ws = np.atleast_2d(ws).astype(problem.dtype)
+        with precision(wide):
+            x = jnp.asarray(x, problem.dtype)
+            blocks = [np.asarray(predict(_padded(ws[i : i + BLOCK]), x)) for i in range(0, len(ws), BLOCK)]
+        return np.concatenate(blocks)[: len(ws)]
+
+    return outputs
+
+
+_METRICS: dict[str, tuple[str, ...]] = {"cross_entropy": ("loss", "accuracy", "AUC"), "squared_error": ("loss", "R2")}
+
+
+def values(
+    landscape: Landscape,
+    data: Any = None,
+    metrics: Sequence[str] | None = None,
+    *,
+    of_outputs: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+    of_params: Mapping[str, Callable[[Any], float]] | None = None,
+) -> Values:
+    """Numbers of every minimum: performance on data, and any function of the outputs or of the parameters.
+
+    Args:
+        landscape: with its problem.
+        data: (x, y) or a ``Dataset``; needed for metrics and for functions of the outputs.
+        metrics: of ``loss`` (mean, without the regulariser), ``accuracy``, ``AUC`` (more than two classes: mean over
+            classes, each against the rest) and ``R2``; default those that fit the problem's loss, none without data.
+        of_outputs: functions of (outputs [n, ...], y [n, ...]) by name.
+        of_params: functions of the parameters (as the model takes them: a pytree; a plain energy's are a vector).
+
+    Raises:
+        ProblemError: the landscape has no problem, or the problem no model where one is needed.
+        DataError: x and y do not fit each other, or hold one class only where the AUC is asked for.
+        ArgumentError: an unknown metric, no data where they are needed, nothing asked for, or a function whose result
+            is no number.
+    """
+    problem = landscape.problem
+    if problem is None:
+        raise ProblemError("the landscape has no problem: its minima are not known to be networks")
+    known = _METRICS.get(problem.loss_name or "", ("loss",) if problem.loss is not None else ())
+    metrics = (known if data is not None else ()) if metrics is None else tuple(metrics)
+    for name in metrics:
+        if name not in known:
+            raise ArgumentError(
+                f"metric {name!r} does not fit this problem; choose from {', '.join(known) or 'none'}"
+            )
+    of_outputs, of_params = dict(of_outputs or {}), dict(of_params or {})
+    if not (metrics or of_outputs or of_params):
+        raise ArgumentError("nothing to evaluate: give data, of_outputs or of_params")
+    columns: dict[str, np.ndarray] = {}
+    if metrics or of_outputs:
+        if data is None:
+            raise ArgumentError("metrics and functions of the outputs need data=(x, y)")
+        x, y = (data.x, data.y) if hasattr(data, "x") else data
+        x, y = np.asarray(x, problem.dtype), np.asarray(y)
+        if len(x) != len(y) or not len(x):
+            raise DataError(f"x and y must have the same number of rows, at least one; got {len(x)} and {len(y)}")
+        columns = _of_data(problem, landscape.coordinates, x, y, metrics, of_outputs)
+    for name, function in of_params.items():
+        with precision(problem.dtype == np.float64):
+            each = [function(problem.unravel(jnp.asarray(w, problem.dtype))) for w in landscape.coordinates]
+        columns[name] = np.array([_number(v, name) for v in each])
+    table = np.stack([np.asarray(v, float) for v in columns.values()], axis=1)
+    return Values(tuple(columns), table.reshape(landscape.n_minima, len(columns)))
+
+
+def _of_data(
+    problem: Problem, ws: np.ndarray, x: np.ndarray, y: np.ndarray, metrics: Sequence[str], functions: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    if "AUC" in metrics and len(np.unique(y)) < 2:
+        raise DataError("the data hold one class only: the AUC needs both; leave it out of metrics")
+    loss = jax.jit(lambda block, a, b: jax.lax.map(lambda w: jnp.mean(problem.losses_of(w, a, b)), block))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*metrics, *functions)}
+    of_all = {"accuracy": accuracy, "AUC": _mean_auc, "R2": r_squared}
+    chosen = {name: of_all[name] for name in metrics if name in of_all}
+    predict = predictor(problem) if chosen or functions else None
+    for start in range(0, len(ws), BLOCK):
+        block = ws[start : start + BLOCK].astype(problem.dtype)
+        if "loss" in metrics:
+            with precision(problem.dtype == np.float64):
+                found["loss"].append(np.asarray(loss(_padded(block), x, y))[: len(block)])
+        if predict is not None:
+            outputs = predict(block, x)
+            for name, metric in chosen.items():
+                found[name].append(metric(outputs, y))
+            for name, function in functions.items():
+                found[name].append(np.array([_number(function(z, y), name) for z in outputs]))
+    return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in found.items()}
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        return float(np.asarray(value).reshape(()))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must give one number per minimum, got {np.shape(value)}") from error

@@ -7,7 +7,7 @@ two minima meet is that of the highest transition state on the lowest path betwe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -261,3 +261,39 @@ def monotonic_basins(landscape: Landscape) -> np.ndarray:
     for i in range(landscape.n_minima):
         bottom[i] = i if step[i] == i else bottom[step[i]]
     return bottom
+
+
+def skeleton(landscape: Landscape, minima: Any) -> Landscape:
+    """Some minima alone, joined by the transition states at which they meet over any path.
+
+    The merge tree of the result is the merge tree of the whole landscape with the other leaves taken away: the
+    disconnectivity graph of the bottoms of its monotonic sequences, say
+    (``skeleton(landscape, np.unique(monotonic_basins(landscape)))``).
+
+    Args:
+        minima: indices to keep.
+
+    Raises:
+        ArgumentError: none, or one that is no minimum.
+    """
+    kept = np.unique(np.asarray(minima, int))
+    if not len(kept) or kept[0] < 0 or kept[-1] >= landscape.n_minima:
+        raise ArgumentError(f"minima must be at least one index of 0..{landscape.n_minima - 1}")
+    tree = merge_tree(landscape.energies, landscape.ts_energies, landscape.ts_ends)
+    # The lowest kept minimum below each node of the tree, -1 where there is none.
+    below = np.full(landscape.n_minima + len(tree.energies), -1)
+    below[kept] = kept
+    states, ends = [], []
+    for k, (i, j) in enumerate(tree.children.tolist()):
+        a, b = sorted((int(below[i]), int(below[j])))
+        below[landscape.n_minima + k] = b if a < 0 else a
+        if a >= 0:
+            states.append(int(tree.states[k]))
+            ends.append((a, b))
+    chosen = np.array(states, int)
+    changes: dict[str, Any] = {}
+    for name in (f for f in landscape.__dataclass_fields__ if f.startswith("ts_")):
+        value = getattr(landscape, name)
+        changes[name] = None if value is None else np.asarray(value)[chosen]
+    changes["ts_ends"] = np.array(ends, int).reshape(-1, 2)
+    return replace(landscape, **changes).restricted(kept)
