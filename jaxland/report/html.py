@@ -66,6 +66,26 @@ class Page:
         note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         self._body.append(f'<div class="wrap">{markup}</div>{note}')
 
+    def folded(self, frame: pd.DataFrame, caption: str = "", most: int = 14) -> None:
+        """A table of which only the first rows are open."""
+        if len(frame) <= most + 4:
+            self.table(frame, caption)
+            return
+        self.table(frame.head(most), caption)
+        self.raw(f"<details><summary>The other {len(frame) - most} rows</summary>")
+        self.table(frame.iloc[most:])
+        self.raw("</details>")
+
+    def cards(self, cards: list[tuple[str, str]]) -> None:
+        """(value, label) pairs as boxes side by side."""
+        boxes = "".join(
+            '<div style="background:#fff;border:1px solid #dfe4ea;border-radius:8px;padding:.7rem 1rem;'
+            f'min-width:8.5rem"><div style="font-size:1.45rem;font-weight:600">{html.escape(value)}</div>'
+            f'<div style="color:#5b6675;font-size:.85rem">{html.escape(label)}</div></div>'
+            for value, label in cards
+        )
+        self.raw(f'<div style="display:flex;flex-wrap:wrap;gap:.7rem;margin:1rem 0">{boxes}</div>')
+
     def figure(self, figure: Any, caption: str = "", *, kind: str = "svg", dpi: int = 110) -> None:
         """A matplotlib figure, embedded as svg or, for many points, as png."""
         buffer = io.BytesIO()
