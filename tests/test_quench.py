@@ -181,7 +181,7 @@ def test_out_of_memory_halves_the_lanes(x64, monkeypatch):
     real, seen = lanes._programs, []
 
     def fragile(*args):
-        advance, refill = real(*args)
+        begin, advance, refill = real(*args)
 
         def limited(states, idle, passes, data):
             seen.append(len(idle))
@@ -189,12 +189,23 @@ def test_out_of_memory_halves_the_lanes(x64, monkeypatch):
                 raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
             return advance(states, idle, passes, data)
 
-        return limited, refill
+        return begin, limited, refill
 
     monkeypatch.setattr(lanes, "_programs", fragile)
     items = [quench.Start(x, np.float64(1.0)) for x in RNG.normal(size=(5, 3))]
     outcomes = lanes.run(quench.BFGS(1e-6), problem.kernel.first, items, None, layout=Layout(8, 50, 1, 1))
     assert len(outcomes) == 5 and seen[0] == 8 and seen[-1] == 2
+
+
+def test_a_second_run_compiles_nothing(x64):
+    problem = Problem.from_energy(rosenbrock, 3)
+    solver, first, data = quench.BFGS(1e-6), problem.kernel.first, problem.kernel.data
+    items = [quench.Start(x, np.float64(1.0)) for x in RNG.normal(size=(12, 3))]
+    lanes.run(solver, first, items, data, layout=Layout(8, 50, 1, 1))
+    seen = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, seconds, **_: seen.append(name))
+    lanes.run(solver, first, items, data, layout=Layout(8, 50, 1, 1))
+    assert not [name for name in seen if "compile" in name or "trace" in name]
 
 
 def test_evaluation_types_are_what_the_kernels_give(x64):

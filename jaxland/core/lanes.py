@@ -100,8 +100,10 @@ def _select(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 @lru_cache(maxsize=256)
-def _programs(solver: Any, evaluate: Callable, together: int | None, mesh: Mesh | None) -> tuple[Callable, Callable]:
-    """Compiled ``advance(states, idle, passes, data)`` and ``refill(states, items, mask)`` of a solver and kernel."""
+def _programs(
+    solver: Any, evaluate: Callable, together: int | None, mesh: Mesh | None
+) -> tuple[Callable, Callable, Callable]:
+    """``begin(items)``, ``advance(states, idle, passes, data)`` and ``refill(states, items, mask)``, each jitted."""
 
     def one(state: PyTree, idle: jax.Array, passes: jax.Array, data: PyTree) -> PyTree:
         def running(carry: tuple[jax.Array, PyTree]) -> jax.Array:
@@ -137,7 +139,7 @@ def _programs(solver: Any, evaluate: Callable, together: int | None, mesh: Mesh 
     def refill(states: PyTree, items: PyTree, mask: jax.Array) -> PyTree:
         return jax.tree.map(partial(_select, mask), jax.vmap(solver.init)(items), states)
 
-    return jax.jit(block, donate_argnums=0), jax.jit(refill, donate_argnums=0)
+    return jax.jit(jax.vmap(solver.init)), jax.jit(block, donate_argnums=0), jax.jit(refill, donate_argnums=0)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -169,7 +171,7 @@ def _drive(
             return -1
 
     while True:
-        advance, refill = _programs(cast(Hashable, solver), evaluate, layout.together, mesh)
+        begin, advance, refill = _programs(cast(Hashable, solver), evaluate, layout.together, mesh)
         passes = layout.passes
         held = np.full(lanes, -1)
         states: PyTree = None
@@ -185,7 +187,7 @@ def _drive(
                     chosen = [items[i] if i >= 0 else items[0] for i in held]
                     batch = jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *chosen)
                     if states is None:
-                        states = jax.jit(jax.vmap(solver.init))(batch)
+                        states = begin(batch)
                     else:
                         states = refill(states, batch, fresh)
                 began = time.monotonic()
