@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxland.core.lanes import Status
-from jaxland.core.quench import two_loop
+from jaxland.core.quench import History, two_loop
 
 
 class Band(NamedTuple):
@@ -85,9 +85,7 @@ class _BandState(NamedTuple):
     energies: jax.Array
     force: jax.Array
     spring: jax.Array
-    steps: jax.Array
-    changes: jax.Array
-    weights: jax.Array
+    history: History
     step: jax.Array
     evaluations: jax.Array
     status: jax.Array
@@ -113,16 +111,13 @@ class ElasticBand:
         if item.shape[0] == 2:
             t = jnp.linspace(0.0, 1.0, self.images, dtype=item.dtype)[:, None]
             item = item[0] + t * (item[1] - item[0])
-        flat = jnp.zeros((self.history, item.size), item.dtype)
         zero = jnp.zeros((), jnp.int32)
         return _BandState(
             item,
             jnp.zeros(item.shape[0], item.dtype),
             jnp.zeros_like(item),
             jnp.ones((), item.dtype),
-            flat,
-            flat,
-            jnp.zeros(self.history, item.dtype),
+            History.empty(self.history, item.size, item.dtype),
             jnp.zeros_like(item),
             zero,
             zero,
@@ -146,14 +141,10 @@ class ElasticBand:
         sy = taken @ change
         update = ~start & (sy > 1e-8 * jnp.sqrt((taken @ taken) * (change @ change)))
 
-        def push(rows: jax.Array, row: jax.Array) -> jax.Array:
-            return jnp.where(update, jnp.concatenate([row[None], rows[:-1]]), rows)
-
-        steps, changes = push(s.steps, taken), push(s.changes, change)
-        weights = push(s.weights, 1.0 / jnp.where(update, sy, 1.0))
+        history = s.history.push(taken, change, sy, update)
         flat = force.ravel()
         first = flat * (0.1 * self.max_step / (jnp.max(jnp.sqrt(jnp.sum(force**2, axis=1))) + 1e-30))
-        move = -jnp.where(weights[0] > 0, two_loop(flat, steps, changes, weights), first)
+        move = -jnp.where(history.known, two_loop(flat, history), first)
         move = jnp.where(move @ flat > 0, -first, move).reshape(force.shape)
         longest = jnp.max(jnp.sqrt(jnp.sum(move * move, axis=1)))
         move = move * jnp.minimum(1.0, self.max_step / jnp.where(longest > 0, longest, 1.0))
@@ -162,7 +153,7 @@ class ElasticBand:
         status = jnp.where(evaluations >= self.max_evaluations, Status.MAX_STEPS, Status.RUNNING)
         status = jnp.where(size <= self.tol, Status.CONVERGED, status)
         status = jnp.where(finite, status, Status.NONFINITE).astype(jnp.int32)
-        return _BandState(images, energies, force, spring, steps, changes, weights, move, evaluations, status)
+        return _BandState(images, energies, force, spring, history, move, evaluations, status)
 
     def status(self, state: _BandState) -> jax.Array:
         """See ``lanes.Status``; ``MAX_STEPS`` is a usable end."""

@@ -84,7 +84,8 @@ class _Trial(NamedTuple):
 
 
 def _judge(s: Any, values: Values) -> _Trial:
-    """Accept a trial whose energy rises by no more than rounding noise; ten times shorter after a rejection.
+    """Accept a trial whose energy rises by no more than rounding noise; after a rejection a shorter one, to where a
+    parabola through both energies and the slope has its minimum, within a tenth and a half of the step.
 
     ``lost`` after ten rejections in a row: the quadratic model is wrong, forget it. ``curved``: the pair may mend it.
     """
@@ -94,7 +95,9 @@ def _judge(s: Any, values: Values) -> _Trial:
     change = jnp.where(finite, values.gradient - s.gradient, 0.0)
     sy, yy, ss = s.step @ change, change @ change, s.step @ s.step
     curved = finite & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
-    shorter = 0.1 * jnp.minimum(s.scale, jnp.sqrt(ss) / s.max_step)
+    slope = s.step @ s.gradient
+    bottom = jnp.clip(-slope / (2.0 * (values.energy - s.energy - slope)), 0.1, 0.5)
+    shorter = jnp.where(finite, bottom, 0.1) * jnp.minimum(s.scale, jnp.sqrt(ss) / s.max_step)
     scale = jnp.where(accept, jnp.minimum(1.0, 2.0 * s.scale), shorter)
     return _Trial(
         start,
@@ -190,42 +193,76 @@ class BFGS:
         return Minimum(state.x, state.energy, rms(state.gradient), state.evaluations)
 
 
+class History(NamedTuple):
+    """The last m secant pairs of a quasi-Newton method, in a ring: steps and gradient changes [m, N], 1 / (s.y) [m].
+
+    ``newest`` is the place of the last pair; unused places have weight 0.
+    """
+
+    steps: jax.Array
+    changes: jax.Array
+    weights: jax.Array
+    newest: jax.Array
+
+    @classmethod
+    def empty(cls, m: int, n: int, dtype: Any) -> History:
+        """No pairs, room for m."""
+        rows = jnp.zeros((m, n), dtype)
+        return cls(rows, rows, jnp.zeros(m, dtype), jnp.zeros((), jnp.int32))
+
+    def push(self, step: jax.Array, change: jax.Array, sy: jax.Array, update: jax.Array) -> History:
+        """With one more pair in place of the oldest, where ``update`` holds."""
+        place = jnp.where(update, (self.newest + 1) % self.weights.shape[0], self.newest)
+
+        def put(rows: jax.Array, row: jax.Array) -> jax.Array:
+            return rows.at[place].set(jnp.where(update, row, rows[place]))
+
+        weights = put(self.weights, 1.0 / jnp.where(update, sy, 1.0))
+        return History(put(self.steps, step), put(self.changes, change), weights, place)
+
+    @property
+    def known(self) -> jax.Array:
+        """Whether there is any pair."""
+        return self.weights[self.newest] > 0
+
+
+def two_loop(gradient: jax.Array, history: History) -> jax.Array:
+    """Inverse Hessian estimate times gradient by the two-loop recursion (Nocedal 1980; Liu & Nocedal 1989).
+
+    H0 = s.y / y.y of the newest pair.
+    """
+    steps, changes, weights, newest = history
+    m = weights.shape[0]
+
+    def back(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        q, alphas = carry
+        i = (newest - k) % m
+        alpha = weights[i] * (steps[i] @ q)
+        return q - alpha * changes[i], alphas.at[i].set(alpha)
+
+    q, alphas = jax.lax.fori_loop(0, m, back, (gradient, jnp.zeros(m, gradient.dtype)))
+    last = changes[newest]
+    weight = weights[newest]
+    h0 = jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight * (last @ last), 1.0), 1.0)
+
+    def forth(k: jax.Array, r: jax.Array) -> jax.Array:
+        i = (newest + 1 + k) % m
+        beta = weights[i] * (changes[i] @ r)
+        return r + (alphas[i] - beta) * steps[i]
+
+    return jax.lax.fori_loop(0, m, forth, h0 * q)
+
+
 class _LBFGSState(NamedTuple):
     x: jax.Array
     max_step: jax.Array
     energy: jax.Array
     gradient: jax.Array
-    steps: jax.Array
-    changes: jax.Array
-    weights: jax.Array
+    history: History
     step: jax.Array
     scale: jax.Array
     evaluations: jax.Array
     status: jax.Array
-
-
-def two_loop(gradient: jax.Array, steps: jax.Array, changes: jax.Array, weights: jax.Array) -> jax.Array:
-    """Inverse Hessian estimate times gradient from history [m, N], newest first; unused rows have weight 0.
-
-    H0 = s.y / y.y of the newest pair (Nocedal 1980; Liu & Nocedal 1989). ``weights`` [m] are 1 / (s.y).
-    """
-    m = weights.shape[0]
-
-    def back(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        q, alphas = carry
-        alpha = weights[i] * (steps[i] @ q)
-        return q - alpha * changes[i], alphas.at[i].set(alpha)
-
-    q, alphas = jax.lax.fori_loop(0, m, back, (gradient, jnp.zeros(m, gradient.dtype)))
-    yy = changes[0] @ changes[0]
-    h0 = jnp.where(weights[0] > 0, 1.0 / jnp.where(weights[0] > 0, weights[0] * yy, 1.0), 1.0)
-
-    def forth(j: jax.Array, r: jax.Array) -> jax.Array:
-        i = m - 1 - j
-        beta = weights[i] * (changes[i] @ r)
-        return r + (alphas[i] - beta) * steps[i]
-
-    return jax.lax.fori_loop(0, m, forth, h0 * q)
 
 
 @dataclass(frozen=True)
@@ -245,15 +282,12 @@ class LBFGS:
         """Start at ``item.x`` [N]."""
         n, dtype = item.x.shape[0], item.x.dtype
         zero = jnp.zeros((), jnp.int32)
-        rows = jnp.zeros((self.history, n), dtype)
         return _LBFGSState(
             item.x,
             jnp.asarray(item.max_step, dtype),
             jnp.asarray(jnp.inf, dtype),
             jnp.zeros(n, dtype),
-            rows,
-            rows,
-            jnp.zeros(self.history, dtype),
+            History.empty(self.history, n, dtype),
             jnp.zeros(n, dtype),
             jnp.ones((), dtype),
             zero,
@@ -267,21 +301,14 @@ class LBFGS:
     def step(self, s: _LBFGSState, values: Values) -> _LBFGSState:
         """Accept or reject the trial, push the pair onto the history, propose the next."""
         t = _judge(s, values)
-        update = t.accept & t.curved
-
-        def push(rows: jax.Array, row: jax.Array) -> jax.Array:
-            return jnp.where(update, jnp.concatenate([row[None], rows[:-1]]), rows)
-
-        steps, changes = push(s.steps, s.step), push(s.changes, t.change)
-        weights = jnp.where(t.lost, 0.0, push(s.weights, 1.0 / jnp.where(update, t.sy, 1.0)))
-        newton = -two_loop(t.gradient, steps, changes, weights)
-        step, scale = _capped(jnp.where(weights[0] == 0, _first_direction(t.gradient), newton), t, s.max_step)
+        history = s.history.push(s.step, t.change, t.sy, t.accept & t.curved)
+        history = history._replace(weights=jnp.where(t.lost, 0.0, history.weights))
+        direction = jnp.where(history.known, -two_loop(t.gradient, history), _first_direction(t.gradient))
+        step, scale = _capped(direction, t, s.max_step)
         evaluations = s.evaluations + 1
-        stalled = t.lost & (s.weights[0] == 0) & ~t.start
+        stalled = t.lost & ~s.history.known & ~t.start
         status = _status(t.finite | ~t.start, rms(t.gradient), self.tol, evaluations, self.max_evaluations, stalled)
-        return _LBFGSState(
-            t.x, s.max_step, t.energy, t.gradient, steps, changes, weights, step, scale, evaluations, status
-        )
+        return _LBFGSState(t.x, s.max_step, t.energy, t.gradient, history, step, scale, evaluations, status)
 
     def status(self, state: _LBFGSState) -> jax.Array:
         """See ``lanes.Status``."""

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxland.core.kernels import Curved, Kernel
 from jaxland.core.lanes import Status
-from jaxland.core.quench import allowed_rise, rms, two_loop
+from jaxland.core.quench import History, allowed_rise, rms, two_loop
 
 
 class Saddle(NamedTuple):
@@ -234,12 +234,9 @@ class _HybridState(NamedTuple):
     gradient: jax.Array
     mode: jax.Array
     eigenvalue: jax.Array
-    steps: jax.Array
-    changes: jax.Array
-    weights: jax.Array
+    history: History
     step: jax.Array
     radius: jax.Array
-    predicted: jax.Array
     evaluations: jax.Array
     status: jax.Array
 
@@ -262,7 +259,6 @@ class HybridFollowing:
         """Start at item.x; item.v = 0 starts Lanczos from a fixed direction."""
         n, dtype = item.x.shape[0], item.x.dtype
         zero = jnp.zeros((), jnp.int32)
-        rows = jnp.zeros((self.history, n), dtype)
         fixed = jnp.cos(1.0 + jnp.arange(n, dtype=dtype) ** 2)
         length = jnp.sqrt(item.v @ item.v)
         mode = jnp.where(length > 0, item.v / jnp.where(length > 0, length, 1.0), fixed / jnp.sqrt(fixed @ fixed))
@@ -274,12 +270,9 @@ class HybridFollowing:
             nothing,
             mode,
             one,
-            rows,
-            rows,
-            jnp.zeros(self.history, dtype),
+            History.empty(self.history, n, dtype),
             nothing,
             self.radius * one,
-            one,
             zero,
             zero,
         )
@@ -307,12 +300,8 @@ class HybridFollowing:
         sy = taken @ change
         update = finite & ~start & (sy > 1e-10 * jnp.sqrt((taken @ taken) * (change @ change))) & (sy > 0)
 
-        def push(rows: jax.Array, row: jax.Array) -> jax.Array:
-            return jnp.where(update, jnp.concatenate([row[None], rows[:-1]]), rows)
-
-        steps, changes = push(s.steps, taken), push(s.changes, change)
-        weights = push(s.weights, 1.0 / jnp.where(update, sy, 1.0))
-        turn = jnp.abs(eigenvalue - s.predicted) / jnp.maximum(jnp.abs(eigenvalue), 1e-12)
+        history = s.history.push(taken, change, sy, update)
+        turn = jnp.abs(eigenvalue - s.eigenvalue) / jnp.maximum(jnp.abs(eigenvalue), 1e-12)
         radius = jnp.where(turn < 0.5, 1.2 * s.radius, jnp.where(turn > 1.0, 0.7 * s.radius, s.radius))
         radius = jnp.where(start, self.radius, jnp.clip(radius, 1e-3, self.max_radius)).astype(x.dtype)
         radius = jnp.where(finite, radius, 0.3 * s.radius)
@@ -324,7 +313,7 @@ class HybridFollowing:
         across = off(g)
         norm = jnp.sqrt(across @ across)
         first = across * jnp.minimum(1.0, 1.0 / jnp.where(norm > 0, norm, 1.0)) * 0.1
-        down = jnp.where(weights[0] > 0, off(two_loop(across, steps, changes, weights)), first)
+        down = jnp.where(history.known, off(two_loop(across, history)), first)
         down = jnp.where(down @ across < 0, first, down)
         # Where the surface still curves up along the mode, climbing comes first.
         reach = jnp.sqrt(down @ down)
@@ -344,12 +333,9 @@ class HybridFollowing:
             g,
             mode,
             eigenvalue,
-            steps,
-            changes,
-            weights,
+            history,
             step,
             radius,
-            eigenvalue,
             evaluations,
             status,
         )

@@ -72,8 +72,8 @@ class Pairs:
         return [pair for pair in pairs if pair not in direct][:count]
 
     def join(self, count: int) -> list[Pair]:
-        """Missing connections: for each minimum not yet joined to the lowest one, lowest first, the longest gap on
-        the shortest path to it.
+        """Missing connections: for each minimum not yet joined to the lowest one, lowest first, the gaps on the
+        shortest path to it, longest first.
 
         Complete graph over minima; an edge weighs 0 if connected, infinity if tried, else distance^2.
         """
@@ -103,17 +103,16 @@ class Pairs:
         _, came = dijkstra(weight, indices=place[lowest], return_predecessors=True)
         chosen: list[Pair] = []
         for target in outside:
-            best, node = (-1.0, (-1, -1)), place[target]
+            node, gaps = place[target], []
             while node != place[lowest] and came[node] >= 0:
                 before = int(came[node])
-                if not connected[node, before] and weight[node, before] > best[0]:
-                    best = (float(weight[node, before]), _pair(nodes[node], nodes[before]))
+                if not connected[node, before]:
+                    gaps.append((-float(weight[node, before]), _pair(nodes[node], nodes[before])))
                 node = before
-            if best[0] > 0 and best[1] not in chosen:
-                chosen.append(best[1])
-            if len(chosen) == count:
+            chosen += [pair for _, pair in sorted(gaps) if pair not in chosen]
+            if len(chosen) >= count:
                 break
-        return chosen
+        return chosen[:count]
 
     def untrap(self, count: int) -> list[Pair]:
         """Joined minima whose barrier to the lowest is large for their energy, each paired with the nearest minimum

@@ -7,6 +7,7 @@ ends in the same database as one that was never stopped.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -72,6 +73,19 @@ def _checksum(blob: bytes, *values: Any) -> int:
     return zlib.crc32(repr(values).encode(), zlib.crc32(blob))
 
 
+_TABLES = {
+    "meta": "key, value",
+    "minima": "id, hits, round, checksum",
+    "saddles": "id, hits, round, checksum",
+    "pairs": "first, second, tries",
+    "rounds": "id, kind, jobs, next_job, total, found, new_minima, new_saddles, work, seconds, checksum",
+}
+
+
+def _hash(table: str, row: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(repr((table, *row)).encode(), digest_size=16).digest(), "big")
+
+
 class Catalogue:
     """Points of one kind in memory, found again by energy and aligned distance."""
 
@@ -119,6 +133,7 @@ class Store:
         self.problem = problem
         self.tolerances = tolerances or Tolerances()
         self._lock: Any = None
+        self._seal, self._failed = 0, False
         self.minima = Catalogue(problem, self.tolerances)
         self.saddles = Catalogue(problem, self.tolerances)
         self.ends: list[tuple[int, int]] = []
@@ -127,9 +142,12 @@ class Store:
         self._saddle_rows: list[_Row] = []
         try:
             self._open()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self.close()
             raise StoreError(f"{self._name}: {_explain(error)}") from error
+        except UnicodeDecodeError as error:  # a damaged name in SQLite's own message
+            self.close()
+            raise StoreError(f"{self._name} is damaged ({error.reason}); restore a copy") from error
         except BaseException:
             self.close()
             raise
@@ -165,6 +183,7 @@ class Store:
                 self._db.execute(f"PRAGMA application_id={APPLICATION}")
                 self._db.execute(f"PRAGMA user_version={FORMAT}")
                 self.put("fingerprint", fingerprint(self.problem))
+        self._check_seal()
         self._check_problem()
         self._load()
 
@@ -175,9 +194,14 @@ class Store:
             raise StoreError(f"{self._name} is not a jaxland store; give another --out or move the file away")
         if version != FORMAT:
             raise StoreError(f"{self._name} has format {version}, this jaxland reads {FORMAT}")
-        (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        (state,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if state != "ok":
             raise StoreError(f"{self._name} is damaged ({state}); restore a copy, or move it away and start again")
+
+    def _check_seal(self) -> None:
+        self._seal = self._sum()
+        if self.get("seal") != f"{self._seal:032x}":
+            raise StoreError(f"{self._name} is damaged: its contents fail their checksum; restore a copy")
 
     def _check_problem(self) -> None:
         stored, mine = self.get("fingerprint"), fingerprint(self.problem)
@@ -236,20 +260,47 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; errors of the disk become ``StoreError``."""
+        if self._failed:
+            raise StoreError(f"{self._name} failed to write and must be opened again; what was stored is intact")
+        seal = self._seal
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
+            if self._seal != seal:
+                sealed = ("seal", json.dumps(f"{self._seal:032x}"))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", sealed)
             self._db.execute("COMMIT")
         except BaseException as error:
+            self._seal, self._failed = seal, True  # memory is ahead of the file now
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"{self._name}: {_explain(error)}; what was stored before is intact") from error
             raise
 
+    def _sum(self) -> int:
+        """Sum over all rows of their hashes: no row can be changed, added, lost or doubled without it changing."""
+        rows = (
+            (table, row)
+            for table, columns in _TABLES.items()
+            for row in self._db.execute(f"SELECT {columns} FROM {table}")
+            if row[0] != "seal"
+        )
+        return sum(_hash(table, row) for table, row in rows) % 2**128
+
+    def _write(self, table: str, key: str, at: tuple, statement: str, values: tuple) -> None:
+        """Run a statement that inserts or changes the one row where ``key`` is ``at``; keep the seal."""
+        query = f"SELECT {_TABLES[table]} FROM {table} WHERE {key}"
+        before = self._db.execute(query, at).fetchone()
+        self._db.execute(statement, values)
+        after = self._db.execute(query, at).fetchone()
+        change = _hash(table, after) - (_hash(table, before) if before else 0)
+        self._seal = (self._seal + change) % 2**128
+
     def put(self, key: str, value: Any) -> None:
         """Store a JSON-able value."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+        text = json.dumps(value, sort_keys=True)
+        self._write("meta", "key = ?", (key,), "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
     def get(self, key: str, default: Any = None) -> Any:
         """A stored value."""
@@ -270,7 +321,10 @@ class Store:
         row, blob = self._row(point, round_id)
         number = self.minima.append(point.energy, np.frombuffer(blob, "<f8"))
         self._minimum_rows.append(row)
-        self._db.execute(
+        self._write(
+            "minima",
+            "id = ?",
+            (number,),
             "INSERT INTO minima VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (number, *row, blob, _checksum(blob, *row[:6])),
         )
@@ -287,7 +341,10 @@ class Store:
         number = self.saddles.append(point.energy, np.frombuffer(blob, "<f8"))
         self._saddle_rows.append(row)
         self.ends.append(pair)
-        self._db.execute(
+        self._write(
+            "saddles",
+            "id = ?",
+            (number,),
             "INSERT INTO saddles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (number, *row, blob, *pair, _checksum(blob, *row[:6], *pair)),
         )
@@ -297,7 +354,8 @@ class Store:
         """Count an attempt to join two minima by a band."""
         pair = (min(a, b), max(a, b))
         self.tries[pair] = self.tries.get(pair, 0) + 1
-        self._db.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", (*pair, self.tries[pair]))
+        statement = "INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)"
+        self._write("pairs", "first = ? AND second = ?", pair, statement, (*pair, self.tries[pair]))
 
     def _row(self, point: Point, round_id: int) -> tuple[_Row, bytes]:
         x = np.ascontiguousarray(self.problem.symmetry.canonical(point.x), "<f8")
@@ -308,7 +366,8 @@ class Store:
 
     def _hit(self, table: str, catalogue: Catalogue, number: int) -> None:
         catalogue.hits[number] += 1
-        self._db.execute(f"UPDATE {table} SET hits = ? WHERE id = ?", (catalogue.hits[number], number))
+        statement = f"UPDATE {table} SET hits = ? WHERE id = ?"
+        self._write(table, "id = ?", (number,), statement, (catalogue.hits[number], number))
 
     # -- rounds ------------------------------------------------------------------------------------------------
 
@@ -316,7 +375,10 @@ class Store:
         """Plan a round; its jobs are fixed from now on."""
         (last,) = self._db.execute("SELECT COALESCE(MAX(id), -1) FROM rounds").fetchone()
         text = json.dumps(jobs)
-        self._db.execute(
+        self._write(
+            "rounds",
+            "id = ?",
+            (last + 1,),
             "INSERT INTO rounds VALUES (?, ?, ?, 0, ?, 0, 0, 0, 0, 0, ?)",
             (last + 1, kind, text, len(jobs), _checksum(text.encode(), last + 1, kind)),
         )
@@ -335,7 +397,10 @@ class Store:
 
     def advance(self, r: Round, next_job: int, found: int, new: tuple[int, int], work: int, seconds: float) -> Round:
         """Note that jobs before ``next_job`` are merged: what they found, what of it was new, and what it cost."""
-        self._db.execute(
+        self._write(
+            "rounds",
+            "id = ?",
+            (r.id,),
             "UPDATE rounds SET next_job = ?, found = found + ?, new_minima = new_minima + ?, "
             "new_saddles = new_saddles + ?, work = work + ?, seconds = seconds + ? WHERE id = ?",
             (next_job, found, *new, work, seconds, r.id),
