@@ -120,8 +120,8 @@ def thermodynamics(
         landscape: with the log products of its Hessian eigenvalues, unless ``vibrations`` is False.
         temperatures: [K] or one number, positive; default ``default_temperatures``.
         modes: kappa; default the number of parameters less the zero modes of the problem's symmetry.
-        group_order: order of the symmetry group; default the problem's, 1 where there is none. It shifts F by
-            T ln(order) and changes no occupation.
+        group_order: order of the symmetry group; default the problem's, or as kept in the settings of a landscape
+            from a file, or 1. It shifts F by T ln(order) and changes no occupation.
         vibrations: False takes all basins as equally wide (f = 0).
 
     Raises:
@@ -187,7 +187,9 @@ def log_orders(
 ) -> np.ndarray:
     """ln o: ln of the order of the symmetry group less that of the number of distinct images, one per point."""
     symmetry = getattr(landscape.problem, "symmetry", None)
-    order = group_order if group_order is not None else (1 if symmetry is None else symmetry.order())
+    order = group_order
+    if order is None:
+        order = landscape.settings.get("group_order", 1) if symmetry is None else symmetry.order()
     if not order > 0:
         raise ArgumentError(f"group_order must be positive, got {order}")
     sizes = landscape.ts_orbit_sizes if transition_states else landscape.orbit_sizes
@@ -212,7 +214,7 @@ def vibrational_modes(landscape: Landscape) -> int:
 def default_temperatures(landscape: Landscape, count: int = 120) -> np.ndarray:
     """Equal ratios, from where the lowest minimum alone is occupied to where all are about equally likely by energy.
 
-    The lowest is a tenth of the gap to the next minimum, the highest ten times the spread of energies; at most nine
+    The lowest is a tenth of the gap to the next minimum, the highest twice the spread of energies; at most nine
     decades. 1/n of the problem's rows is among them.
     """
     energies = np.asarray(landscape.energies)
@@ -221,7 +223,7 @@ def default_temperatures(landscape: Landscape, count: int = 120) -> np.ndarray:
         low, high = 1e-3, 1e1
     else:
         gaps = energies[energies > energies[0] + 1e-9 * span] - energies[0]
-        high = 10 * span
+        high = 2 * span
         low = max(0.1 * float(gaps[0]), 1e-9 * high)
     grid = np.geomspace(low, high, count)
     rows = int(getattr(landscape.problem, "n", 0) or 0)

@@ -211,12 +211,10 @@ class _Paint:
     cmap: Any = None
 
 
-def _checked(values: Any, landscape: Landscape) -> np.ndarray | None:
-    if values is None:
-        return None
+def _checked(values: Any, landscape: Landscape, name: str = "values") -> np.ndarray:
     values = np.asarray(values, float)
     if values.shape != (landscape.n_minima,):
-        raise ArgumentError(f"values must have one number per minimum ({landscape.n_minima}), got {values.shape}")
+        raise ArgumentError(f"{name} must have one number per minimum ({landscape.n_minima}), got {values.shape}")
     return values
 
 
@@ -262,18 +260,20 @@ def _paint(
     return _Paint(colours, width, labels, legend)
 
 
-def _monotonic(landscape: Landscape, tree: TreeLayout, most: int = 8) -> _Paint:
-    bottom = monotonic_basins(landscape)
-    found, sizes = np.unique(bottom, return_counts=True)
-    leading = found[np.argsort(-sizes, kind="stable")][:most]
-    colour = {int(b): PALETTE[i % len(PALETTE)] for i, b in enumerate(leading) if sizes[found == b][0] > 1}
+def _partition(
+    labels: np.ndarray, stem: str, tree: TreeLayout, chosen: Mapping[int, str] | None, most: int = 8
+) -> _Paint:
+    """Parts in colour (by default the largest), where all minima below a line belong to one."""
+    found, sizes = np.unique(labels, return_counts=True)
+    order = np.argsort(-sizes, kind="stable")
+    leading = [int(found[k]) for k in order[:most] if sizes[k] > 1]
+    colour = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(leading)} if chosen is None else dict(chosen)
     colours, width = [], np.ones(len(tree.branches))
     for k, branch in enumerate(tree.branches):
-        same = np.unique(bottom[branch.members])
+        same = np.unique(labels[branch.members])
         colours.append(colour.get(int(same[0]), MUTED) if len(same) == 1 else MUTED)
         width[k] = 1.35 if colours[-1] != MUTED else 1.0
-    legend = [(f"basin of minimum {b}", c) for b, c in colour.items()]
-    return _Paint(colours, width, [], legend)
+    return _Paint(colours, width, [], [(f"{stem} {label}", c) for label, c in colour.items()])
 
 
 def disconnectivity_graph(
@@ -284,6 +284,9 @@ def disconnectivity_graph(
     values: Any = None,
     value_label: str = "",
     monotonic: bool = False,
+    partition: Any = None,
+    partition_label: str = "funnel of minimum",
+    partition_colours: Mapping[int, str] | None = None,
     energy_label: str = "loss",
     title: str = "",
     top: float | None = None,
@@ -299,7 +302,11 @@ def disconnectivity_graph(
         values: [M] one number per minimum (test accuracy, say): colours instead of groups, with a colour bar. A
             branch has the mean of its minima.
         value_label: of the colour bar.
-        monotonic: colour by monotonic-sequence basin instead.
+        monotonic: colour by monotonic-sequence basin instead. For the graph of their bottoms alone draw
+            ``tree.skeleton(landscape, np.unique(monotonic_basins(landscape)))``.
+        partition: int [M] colour by these parts instead, such as the bottoms of ``funnels``
+            (``found.bottoms[found.of]``); the largest, or those in ``partition_colours``, are named in a legend, as
+            ``partition_label`` and their number.
         energy_label, title: texts.
         top: upper end of the energy axis; by default high lone branchings are cut off, and the figure says so.
         width, height: inches.
@@ -307,14 +314,22 @@ def disconnectivity_graph(
     from matplotlib.collections import LineCollection
 
     cut = level_cut(landscape) if cut is None else cut
-    values = _checked(values, landscape)
+    values = None if values is None else _checked(values, landscape)
     for name in groups or ():
         cut.group(name)
+    if sum((bool(groups), values is not None, monotonic, partition is not None)) > 1:
+        raise ArgumentError("colour by one of groups, values, monotonic and partition, not by several")
+    if monotonic:
+        partition, partition_label = monotonic_basins(landscape), "basin of minimum"
+    partition = None if partition is None else _checked(partition, landscape, "partition").astype(int)
     drawn = _drawn(landscape, cut)
     landscape, cut = drawn.landscape, drawn.cut
     values = None if values is None else values[drawn.minima]
     tree = layout(landscape, cut)
-    paint = _monotonic(landscape, tree) if monotonic else _paint(landscape, cut, tree, groups, values)
+    if partition is not None:
+        paint = _partition(partition[drawn.minima], partition_label, tree, partition_colours)
+    else:
+        paint = _paint(landscape, cut, tree, groups, values)
     figure, axes = canvas(width, height)
     m = landscape.n_minima
     thin = float(np.clip(2.2 - 0.55 * np.log10(max(m, 2)), 0.35, 1.6))
@@ -365,7 +380,7 @@ def disconnectivity_graph(
         bar = figure.colorbar(ScalarMappable(paint.norm, paint.cmap), ax=axes, pad=0.015, fraction=0.04)
         bar.set_label(value_label)
         bar.outline.set_visible(False)
-    elif monotonic and paint.legend:
+    elif partition is not None and paint.legend:
         from matplotlib.lines import Line2D
 
         handles = [Line2D([], [], color=c, lw=2, label=t) for t, c in paint.legend]
@@ -411,7 +426,7 @@ def interactive_svg(
     from matplotlib.ticker import MaxNLocator
 
     cut = level_cut(landscape) if cut is None else cut
-    values = _checked(values, landscape)
+    values = None if values is None else _checked(values, landscape)
     for name in groups or ():
         cut.group(name)
     numbers = np.arange(landscape.n_minima) if numbers is None else np.asarray(numbers)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from jaxland.datasets import Dataset, Split
+from jaxland.landscape.analysis import Analysis, analyse
 from jaxland.landscape.conserved import ConservedWeights
-from jaxland.landscape.performance import Scorer, precision
+from jaxland.landscape.performance import Scorer, precision, values
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, level_cut
 from jaxland.report.conserved import (
@@ -32,6 +33,13 @@ from jaxland.report.disconnectivity import disconnectivity_graph, interactive_sv
 from jaxland.report.figures import PALETTE, canvas, save
 from jaxland.report.html import Page
 from jaxland.report.network_diagram import network_diagram
+from jaxland.report.thermodynamics import (
+    averaging_sentences,
+    funnels_section,
+    kinetics_section,
+    thermodynamics_section,
+    values_section,
+)
 from jaxland.report.words import number
 
 
@@ -44,6 +52,7 @@ def explore_report(
     test: Dataset | None = None,
     cut: LevelCut | None = None,
     windows: ConservedWeights | None = None,
+    analysis: Analysis | None = None,
     title: str = "",
     command: str = "",
 ) -> Path:
@@ -58,6 +67,7 @@ def explore_report(
         cut: to draw the graph with, where it is not that of ``conserved``.
         windows: conserved weights of the lowest minima, joined or not (a cut by ``energy_windows``); by default found
             here with the settings of ``conserved``.
+        analysis: thermodynamics, funnels and kinetics (``landscape.analysis.analyse``); by default found here.
         title: of the page; by default the name of the data.
         command: the command line that made it, repeated in the report.
 
@@ -106,6 +116,8 @@ def explore_report(
         comparison_section(page, told, headline)
     if conserved.headline is not None:
         levels_section(page, conserved)
+    if landscape.n_minima > 1:
+        _noise(page, landscape, analysis or analyse(landscape), test)
     _search(page, landscape, conserved, command)
     _reading(page, conserved)
     return page.save(path)
@@ -196,6 +208,20 @@ def _scores(landscape: Landscape, test: Dataset | None) -> tuple[np.ndarray | No
         return None, ""
     scorer = Scorer.of(landscape.problem, test.x, test.y)
     return scorer(landscape.coordinates), scorer.metric
+
+
+def _noise(page: Page, landscape: Landscape, analysis: Analysis, test: Dataset | None) -> None:
+    """Thermodynamics, funnels, kinetics, and what every minimum does on the test data."""
+    found, said = None, []
+    if test is not None and landscape.problem is not None and landscape.problem.model is not None:
+        found = values(landscape, test)
+        said = averaging_sentences(landscape, test.x, test.y)
+    thermodynamics_section(page, analysis)
+    columns = {} if found is None else {f"test {name}": found[name] for name in found.names}
+    funnels_section(page, analysis, columns)
+    kinetics_section(page, analysis)
+    if found is not None:
+        values_section(page, landscape, found, said)
 
 
 def _summary(
