@@ -19,6 +19,15 @@ import numpy as np
 from jaxland.errors import StoreError
 
 
+def _most(code: int) -> int:
+    """Largest code over the processes of a run."""
+    if jax.process_count() == 1:
+        return code
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(code))))
+
+
 class Stop:
     """Whether a run should end at its next safe place, and why ("interrupted", "time limit")."""
 
@@ -33,10 +42,13 @@ class Stop:
 
     @property
     def reason(self) -> str | None:
-        """None while the run should go on."""
-        if self._interrupted:
-            return "interrupted"
-        return "time limit" if self._limit is not None and self.seconds >= self._limit else None
+        """None while the run should go on; the same in all processes of a run, which must ask together."""
+        late = self._limit is not None and self.seconds >= self._limit
+        return (None, "time limit", "interrupted")[_most(2 if self._interrupted else int(late))]
+
+    def passed(self, mark: float, seconds: float) -> bool:
+        """Whether so many seconds have passed since ``mark``; the same in all processes, which must ask together."""
+        return bool(_most(int(self.seconds - mark > seconds)))
 
     def interrupt(self, *_: Any) -> None:
         """Ask for a stop; the second time raises KeyboardInterrupt at once."""

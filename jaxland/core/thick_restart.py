@@ -313,7 +313,7 @@ def correct(
     gram = _kernels(mesh, axis).gram
     k, used = x.shape[0], 0
     for round_ in range(rounds + 1):
-        found = [_residual(v, product(v)) for v in x]
+        found = [_residual(x[i], product(x[i])) for i in range(k)]
         used += k
         values = np.array([float(f[1]) for f in found])
         residuals = np.array([float(f[2]) for f in found])
@@ -322,7 +322,7 @@ def correct(
             break
         lengths = np.array([float(jnp.sqrt(f[0] @ f[0])) for f in found])
         errors = jnp.stack([f[0] / max(length, 1e-30) for f, length in zip(found, lengths)])
-        images = jnp.stack([product(e) for e in errors])
+        images = jnp.stack([product(errors[i]) for i in range(k)])
         used += k
         xx, xe, ee = (np.asarray(gram(*pair), float) for pair in ((x, x), (x, errors), (errors, errors)))
         ea = np.asarray(gram(errors, images), float)

@@ -154,6 +154,7 @@ def extreme_modes(
         mesh, axis = problem.mesh, problem.axis
     elif mesh is not None:
         problem = shard_data(problem, mesh, axis)
+        mesh = problem.mesh
     point = to_host(problem.w)
     if not np.isfinite(point).all():
         raise DataError("w is not finite")
@@ -166,7 +167,7 @@ def extreme_modes(
     settings = [size, lowest, highest, basis, str(stored), seed, hashlib.sha256(point.tobytes()).hexdigest()]
     # A basis of another loss at the same point would be wrong without a sign of it.
     gradient = to_host(problem.gradient())
-    settings.append([float(problem.energy()), float(np.linalg.norm(gradient))])
+    settings.append(float(np.linalg.norm(gradient)))
 
     capacity = max(min(basis, size), 1)
     state = thick_restart.basis(
@@ -229,7 +230,7 @@ def _lanczos(
     written = stop.seconds
     saved = state.products
     while not thick_restart.converged(state, lowest, highest, tolerance):
-        if stop.reason or state.products >= max_products:
+        if (stop.reason and state.products) or state.products >= max_products:
             break
         if state.filled == state.rows.shape[0]:
             state = thick_restart.restart(state, lowest, highest, **over)
@@ -242,7 +243,7 @@ def _lanczos(
             low, high = values[:lowest], values[len(values) - min(highest, len(values)) :][::-1]
             worst = float(thick_restart.ends(residuals, len(low), len(high)).max() / np.abs(values).max())
             progress(ModesProgress(state.products, low, high, worst, stop.seconds))
-        if keep is not None and stop.seconds - written > keep[2]:
+        if keep is not None and stop.passed(written, keep[2]):
             _save(keep[0], keep[1], state)
             written, saved = stop.seconds, state.products
     if keep is not None and saved != state.products:

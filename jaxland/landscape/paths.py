@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,6 @@ class PathSettings:
         probe_rows: rows of the training data used between cycles (evenly spaced); None for all.
         together: images evaluated in one batch on a device; 1 needs the least memory, None takes all. Default: 1 on a
             CPU, all on an accelerator.
-        remat: keep only results of matrix products and convolutions for the backward pass.
         block: steps between two visits to the host: progress, stopping and checkpoints.
         seed: of the order of the mini-batches.
     """
@@ -84,7 +83,6 @@ class PathSettings:
     threshold: float = 0.2
     probe_rows: int | None = None
     together: int | None = -1
-    remat: bool = False
     block: int = 20
     seed: int = 0
 
@@ -362,8 +360,7 @@ class _Runner:
         together = settings.together
         if together == -1:
             together = 1 if jax.default_backend() == "cpu" else None
-        energy = _energy(problem, settings.remat)
-        self.program = auto_band.program(energy, settings.rule, self.mesh, together, self.fixed is None)
+        self.program = auto_band.program(problem.energy_of, settings.rule, self.mesh, together, self.fixed is None)
 
     def _batches(self, step: int, count: int) -> Any:
         if self.fixed is not None:
@@ -404,20 +401,6 @@ class _Runner:
             jnp.asarray(steps, integer),
             self._batches(step, steps),
         )
-
-
-def _energy(problem: Problem, remat: bool) -> Callable[[jax.Array, Any], jax.Array]:
-    if not remat or problem.loss is None:
-        return problem.energy_of
-    known = problem.__dict__.setdefault("_remat", {})
-    if "energy" not in known:
-        saved = {"dot_general", "conv_general_dilated"}
-
-        def policy(primitive: Any, *_: Any, **__: Any) -> bool:
-            return primitive.name in saved
-
-        known["energy"] = replace(problem, loss=jax.checkpoint(problem.loss, policy=policy)).energy_of
-    return known["energy"]
 
 
 def _relax(
@@ -464,7 +447,7 @@ def _relax(
                         stop.seconds,
                     )
                 )  # fmt: skip
-            if keep is not None and stop.seconds - written > keep[2]:
+            if keep is not None and stop.passed(written, keep[2]):
                 _save_path(keep, _collect(state, band, count))
                 written = stop.seconds
         state = _collect(state, band, count)
