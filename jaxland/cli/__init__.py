@@ -23,9 +23,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor, explore, hessian, interchange, mi, trim
+    from jaxland.cli import doctor, explore, hessian, interchange, mi, thermo, trim
 
-    for module in (explore, interchange, hessian, mi, trim, doctor):
+    for module in (explore, thermo, interchange, hessian, mi, trim, doctor):
         module.register(app)
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     config: Any = jax.config
     if config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(_cache_home(), "jaxland", "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     from rich.console import Console
 
     from jaxland.errors import JaxlandError

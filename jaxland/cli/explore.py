@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
         from jaxland import datasets, mlp
         from jaxland.errors import ArgumentError
         from jaxland.landscape import Store, conserved_weights
+        from jaxland.landscape.performance import values
         from jaxland.landscape.search import Search, Settings
         from jaxland.models import save
         from jaxland.problem import Problem
@@ -100,6 +101,7 @@ def register(app: typer.Typer) -> None:
             target=train.target,
             loss=loss,
             l2=lam,
+            rows=train.n,
             centre=None if train.scaling is None else train.scaling.centre.tolist(),
             scale=None if train.scaling is None else train.scaling.scale.tolist(),
         )
@@ -114,11 +116,14 @@ def register(app: typer.Typer) -> None:
                 classes=train.classes or None,
             )
         with _spinner(quiet, "report"):
-            path = _report(found, conserved, train, test, out)
+            measured = None if test is None else values(found, test)
+            if measured is not None:
+                measured.to_pandas().to_csv(out / "values.csv")
+            path = _report(found, conserved, train, test, measured, out)
         typer.echo(f"report: {path}")
 
 
-def _report(found: Any, conserved: Any, train: Any, test: Any, out: Path) -> Path:
+def _report(found: Any, conserved: Any, train: Any, test: Any, measured: Any, out: Path) -> Path:
     import shlex
     import sys
 
@@ -126,7 +131,9 @@ def _report(found: Any, conserved: Any, train: Any, test: Any, out: Path) -> Pat
 
     save_figures(conserved, out, data=train, test=test)
     command = shlex.join(["jaxland", *sys.argv[1:]])
-    return explore_report(found, conserved, out / "report.html", data=train, test=test, command=command)
+    return explore_report(
+        found, conserved, out / "report.html", data=train, test=test, measured=measured, command=command
+    )
 
 
 def _say(quiet: bool, text: str) -> None:

@@ -384,7 +384,7 @@ def disconnectivity_graph(
         from matplotlib.lines import Line2D
 
         handles = [Line2D([], [], color=c, lw=2, label=t) for t, c in paint.legend]
-        axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
+        axes.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

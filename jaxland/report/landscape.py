@@ -13,7 +13,7 @@ import pandas as pd
 from jaxland.datasets import Dataset, Split
 from jaxland.landscape.analysis import Analysis, analyse
 from jaxland.landscape.conserved import ConservedWeights
-from jaxland.landscape.performance import Scorer, precision, values
+from jaxland.landscape.performance import Scorer, Values, precision, values
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, level_cut
 from jaxland.report.conserved import (
@@ -53,6 +53,7 @@ def explore_report(
     cut: LevelCut | None = None,
     windows: ConservedWeights | None = None,
     analysis: Analysis | None = None,
+    measured: Values | None = None,
     title: str = "",
     command: str = "",
 ) -> Path:
@@ -68,6 +69,8 @@ def explore_report(
         windows: conserved weights of the lowest minima, joined or not (a cut by ``energy_windows``); by default found
             here with the settings of ``conserved``.
         analysis: thermodynamics, funnels and kinetics (``landscape.analysis.analyse``); by default found here.
+        measured: numbers of every minimum of ``landscape`` (``landscape.performance.values``); by default those of
+            the problem's loss on the test data.
         title: of the page; by default the name of the data.
         command: the command line that made it, repeated in the report.
 
@@ -117,7 +120,7 @@ def explore_report(
     if conserved.headline is not None:
         levels_section(page, conserved)
     if landscape.n_minima > 1:
-        _noise(page, landscape, analysis or analyse(landscape), test)
+        _noise(page, landscape, analysis or analyse(landscape), test, measured)
     _search(page, landscape, conserved, command)
     _reading(page, conserved)
     return page.save(path)
@@ -210,11 +213,11 @@ def _scores(landscape: Landscape, test: Dataset | None) -> tuple[np.ndarray | No
     return scorer(landscape.coordinates), scorer.metric
 
 
-def _noise(page: Page, landscape: Landscape, analysis: Analysis, test: Dataset | None) -> None:
+def _noise(page: Page, landscape: Landscape, analysis: Analysis, test: Dataset | None, found: Values | None) -> None:
     """Thermodynamics, funnels, kinetics, and what every minimum does on the test data."""
-    found, said = None, []
+    said = []
     if test is not None and landscape.problem is not None and landscape.problem.model is not None:
-        found = values(landscape, test)
+        found = values(landscape, test) if found is None else found
         said = averaging_sentences(landscape, test.x, test.y)
     thermodynamics_section(page, analysis)
     columns = {} if found is None else {f"test {name}": found[name] for name in found.names}

@@ -23,6 +23,7 @@ from jaxland.report.html import Page
 from jaxland.report.words import listed, number
 
 REST = "#c9ced6"
+APART = "#9aa3ae"
 MOST = 7
 
 
@@ -63,7 +64,7 @@ def thermodynamics_figure(
     tints = [colours[k % len(colours)] for k in range(len(groups))]
     names = list(groups)
     if rest.max() > 1e-3:
-        shares, tints, names = np.vstack([shares, rest]), [*tints, REST], [*names, "others"]
+        shares, tints, names = np.vstack([shares, rest]), [*tints, REST], [*names, "other minima"]
     lower.stackplot(t, shares, colors=tints, labels=names, linewidth=0)
     lower.set_xscale("log")
     lower.set_xlim(t[0], t[-1])
@@ -163,7 +164,11 @@ def occupation_figure(analysis: Analysis) -> Any:
         return thermodynamics_figure(analysis.thermodynamics, marks=marks)
     leading = _leading(analysis)
     groups = {f"funnel of minimum {numbers[found.bottoms[f]]}": numbers[found.members(f)] for f, _ in leading}
-    return thermodynamics_figure(analysis.thermodynamics, groups, colours=[c for _, c in leading], marks=marks)
+    colours = [c for _, c in leading]
+    apart = np.setdiff1d(np.arange(analysis.landscape.n_minima), numbers)
+    if len(apart):
+        groups, colours = {**groups, "minima not joined yet": apart}, [*colours, APART]
+    return thermodynamics_figure(analysis.thermodynamics, groups, colours=colours, marks=marks)
 
 
 def _leading(analysis: Analysis) -> list[tuple[int, str]]:
@@ -248,8 +253,13 @@ def thermodynamics_section(page: Page, analysis: Analysis) -> None:
     said = f"At T = {number(t)} the balance is spread over effectively {number(float(at.effective[0]))} minima; "
     said += f"the one of lowest free energy is number {lowest}, with {at.occupations[0, lowest]:.1%}"
     if lowest:
-        said += f", although its loss is {number(float(np.diff(analysis.landscape.energies[[0, lowest]])[0]))} higher"
-        said += " than the lowest: its basin is wider or has more images"
+        land = analysis.landscape
+        rise = float(land.energies[lowest] - land.energies[0])
+        said += f", although its loss is {number(rise)} higher than the lowest: "
+        more = float(land.orbit_sizes[lowest]) > float(land.orbit_sizes[0])
+        wider = analysis.vibrations and land.log_products[lowest] < land.log_products[0]
+        said += "its basin is wider" if wider else "it"
+        said += (" and it has" if wider else " has") + " more images under the symmetry" if more else ""
     page.text(said + ".")
     changes = analysis.thermodynamics.crossings()
     if changes:
