@@ -235,6 +235,7 @@ class _Reader(Store):
         assert self.path is not None
         self._connect(self.path)
         self._check_header()
+        self._check_seal()
         stored = self.get("fingerprint")
         if not isinstance(stored, dict) or not isinstance(stored.get("size"), int):
             raise StoreError(f"{self._name} is damaged: it does not say whose landscape it is")
