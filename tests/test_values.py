@@ -117,7 +117,7 @@ def test_averages_by_hand(x64):
     np.testing.assert_allclose(got.weights, weights[got.minima], rtol=1e-9)
     np.testing.assert_allclose(got.mean, mean, rtol=1e-9)
     np.testing.assert_allclose(got.std, np.sqrt(np.tensordot(weights, (p - mean) ** 2, 1)), rtol=1e-6)
-    assert got.effective == pytest.approx(1 / (weights**2).sum())
+    assert got.effective == pytest.approx(np.exp(-(weights * np.log(weights)).sum()))
     assert got.to_pandas()["weight"].is_monotonic_decreasing
     few = average_predictions(land, x, 1e6, minima=[4, 7], vibrations=False)
     assert few.minima.tolist() == [4, 7]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxland.errors import DataError
+from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape import network
 from jaxland.landscape.funnels import Funnels, frustration, funnels
 from jaxland.landscape.kinetics import RateConstants, RateNetwork, RatePath
@@ -217,6 +217,9 @@ def _sets(count: int, joined: np.ndarray, found: Funnels, sets: Any) -> tuple[np
                 f"minimum {lost[0]} of {name} is not joined to the lowest minimum: no rates lead there yet"
             )
         chosen.append(np.array([place[int(i)] for i in indices]))
+    both = joined[np.intersect1d(*chosen)]
+    if len(both):
+        raise ArgumentError(f"A and B must not overlap; minimum {both[0]} is in both")
     return chosen[0], chosen[1]
 
 

@@ -25,7 +25,7 @@ class AveragedPrediction:
         weights: [K], summing to 1.
         mean: [n, ...] class probabilities (cross-entropy) or outputs.
         std: [n, ...] standard deviation over the minima: what the network cannot know from its loss alone.
-        effective: number of minima that effectively count, 1 / sum of squared weights.
+        effective: number of minima that effectively count: exp of the Shannon entropy of the weights.
     """
 
     temperature: float
@@ -99,4 +99,6 @@ def average_predictions(
         second = second + np.tensordot(weights[part], (outputs - reference) ** 2, 1)
     std = np.sqrt(np.maximum(second - first**2, 0.0))
     first = first + reference
-    return AveragedPrediction(float(t[0]), chosen, weights, first, std, float(1.0 / (weights**2).sum()))
+    return AveragedPrediction(
+        float(t[0]), chosen, weights, first, std, float(np.exp(-(weights * np.log(weights)).sum()))
+    )
