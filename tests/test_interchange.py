@@ -15,8 +15,10 @@ import pytest
 from test_pathsample import landscape
 from test_search import xor
 
+from jaxland import Problem, mlp
 from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.landscape import Landscape, Store, archive, explore, export, pathsample
+from jaxland.potentials import lennard_jones
 from jaxland.report.imported import imported_report
 
 ARRAYS = archive._ARRAYS
@@ -133,6 +135,16 @@ def test_a_store_is_read_without_its_problem(run):
     assert got.problem is None and got.settings["group_order"] == xor().symmetry.order()
     assert "(2, 2, 2)" in got.settings["problem"] and got.statistics["rounds"] == found.statistics["rounds"]
     assert files == {f: (folder / f).read_bytes() for f in os.listdir(folder)}
+
+
+def test_the_group_is_known_from_its_description(x64):
+    x = np.zeros((4, 2))
+    models = [mlp((2, 5, 2)), mlp((2, 3, 4, 2)), mlp((2, 3, 2), activation="relu")]
+    problems = [Problem.from_model(model, x, [0, 1, 0, 1], l2=1e-3) for model in models]
+    for problem in [*problems, lennard_jones(5), Problem.from_energy(lambda w: w @ w, 3)]:
+        symmetry = problem.symmetry
+        assert archive._order_of(symmetry.describe(), problem.size) == symmetry.order()
+        assert archive._order_of(symmetry.describe(), problem.size + 1) in (None, 1)
 
 
 def test_a_store_is_read_while_it_is_written_and_after_a_kill(x64, tmp_path, run):

@@ -10,9 +10,10 @@ from test_quench import SADDLES, muller_brown
 
 from jaxland import Problem
 from jaxland.errors import ArgumentError, DataError, StoreError
-from jaxland.landscape import Landscape, pathsample
+from jaxland.landscape import Landscape, archive, pathsample
 from jaxland.landscape.archive import group_order
 from jaxland.landscape.pathsample import PathsampleDatabase
+from jaxland.potentials import lennard_jones
 
 KEPT = (
     "energies", "coordinates", "log_products", "orbit_sizes", "ts_energies", "ts_coordinates", "ts_ends",
@@ -110,6 +111,23 @@ def test_orders_are_exact_where_the_group_is_beyond_doubles(tmp_path):
     pathsample.write(given, tmp_path)
     np.testing.assert_array_equal(np.loadtxt(tmp_path / "min.data")[:, 2], orders)
     same(given, pathsample.read(tmp_path).landscape)
+
+
+def test_a_cluster_has_its_point_group_and_moments_of_inertia(x64, tmp_path):
+    problem = lennard_jones(3)
+    r = 2 ** (1 / 6)
+    x = r * np.array([[0, 0, 1.0], [1.0, 0, 1.0], [0.5, np.sqrt(0.75), 1.0]]).ravel()
+    given = Landscape.from_points(
+        [float(problem.energy(x))], x[None], problem=problem, log_products=[1.0],
+        orbit_sizes=[problem.symmetry.orbit_size(x)],
+    )  # fmt: skip
+    pathsample.write(given, tmp_path)
+    e, _, order, *moments = np.loadtxt(tmp_path / "min.data")
+    np.testing.assert_allclose([e, order, *moments], [-3, 12, r * r / 2, r * r / 2, r * r], rtol=1e-12)
+    # Also where only a description of the problem is left.
+    archive.save(given, tmp_path / "l.npz")
+    pathsample.write(archive.load(tmp_path / "l.npz"), tmp_path / "again")
+    assert (tmp_path / "again" / "min.data").read_text() == (tmp_path / "min.data").read_text()
 
 
 @pytest.mark.skipif(shutil.which("gfortran") is None, reason="no Fortran compiler")

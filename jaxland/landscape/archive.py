@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxland.core.cluster import ClusterSymmetry
 from jaxland.core.symmetry import DenseSymmetry, NoSymmetry
 from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.landscape.files import replacing
@@ -279,10 +280,19 @@ def _log_size(path: Path) -> int:
     return _log(path).stat().st_size if _log(path).exists() else 0
 
 
+def atoms_of(symmetry: str, size: int) -> int | None:
+    """Number of atoms, where a description of a problem is one of a cluster with so many coordinates."""
+    found = re.search(r"permutations of (\d{1,9}) atoms$", symmetry)
+    return int(found[1]) if found and 3 * int(found[1]) == size else None
+
+
 def _order_of(symmetry: str, size: int) -> int | None:
     """Order of the group a store's fingerprint describes, where its description tells."""
     if symmetry == "none":
         return 1
+    atoms = atoms_of(symmetry, size)
+    if atoms is not None:
+        return ClusterSymmetry(atoms).order()
     dense = re.fullmatch(r"hidden-unit permutations( and sign flips)? of \(([\d, ]+)\)", symmetry)
     if dense is None:
         return None

@@ -5,7 +5,8 @@
     points.min, points.ts   headerless little-endian float64, one record of N numbers per line of the data files
     min.A, min.B            how many minima, then their numbers from 1: products A and reactants B
 
-``order`` is (order of the symmetry group) / (orbit size). A network has no moments of inertia: 1.0 is written.
+``order`` is (order of the symmetry group) / (orbit size). Moments of inertia are those of a cluster of atoms of mass
+1; a network has none: 1.0 is written.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from jaxland.errors import ArgumentError, DataError, StoreError
-from jaxland.landscape.archive import common_order, describe_problem, group_order
+from jaxland.landscape.archive import atoms_of, common_order, describe_problem, group_order
 from jaxland.landscape.files import replacing
 from jaxland.landscape.result import Landscape
 
@@ -390,7 +391,8 @@ def write(
     Energies, log products and coordinates come back bit by bit. All files are written or none.
 
     Args:
-        database: a landscape alone is taken as one without A, B and with moments of inertia 1.
+        database: a landscape alone is taken as one without A and B; moments of inertia that are not given are
+            calculated for a cluster of atoms, and are 1 for anything else.
         folder: made where it does not exist.
         a, b: minima of the sets A (products) and B (reactants), as indices; default those of the database.
         log_product: to write where the landscape has none (Hessians too large to diagonalise); free energies and
@@ -415,20 +417,26 @@ def write(
     if len(both):
         raise ArgumentError(f"minimum {both[0]} is in both a and b")
     order = group_order(landscape)
+    moments, ts_moments = data.moments, data.ts_moments
+    atoms = atoms_of(describe_problem(landscape), landscape.size)
+    if atoms is not None and moments is None:
+        moments = moments_of_inertia(landscape.coordinates, atoms)
+    if atoms is not None and ts_moments is None and np.isfinite(landscape.ts_coordinates).all():
+        ts_moments = moments_of_inertia(landscape.ts_coordinates, atoms)
     content: dict[str, Any] = {
         MIN_DATA: _rows(
             landscape.energies,
             _logs(landscape.log_products, log_product, "minimum"),
             _orders(order, landscape.orbit_sizes, "minimum"),
             None,
-            data.moments,
+            moments,
         ),
         TS_DATA: _rows(
             landscape.ts_energies,
             _logs(landscape.ts_log_products, log_product, "transition state"),
             _orders(order, landscape.ts_orbit_sizes, "transition state"),
             landscape.ts_ends,
-            data.ts_moments,
+            ts_moments,
         ),
     }
     if landscape.size:
@@ -452,6 +460,14 @@ def write(
         listed = [f"{_digest(scratch / name)}  {name}" for name in content]
         (scratch / SEAL).write_text(_sealed([_TITLE, f"# {json.dumps(about, sort_keys=True)}", *listed]), "ascii")
     return [folder / name for name in (*content, SEAL)]
+
+
+def moments_of_inertia(coordinates: np.ndarray, atoms: int) -> np.ndarray:
+    """Principal moments [K, 3], ascending, of clusters of atoms of mass 1; coordinates [K, 3 * atoms]."""
+    x = np.asarray(coordinates, float).reshape(-1, atoms, 3)
+    x = x - x.mean(1, keepdims=True)
+    inertia = np.sum(x * x, axis=(1, 2))[:, None, None] * np.eye(3) - np.einsum("kai,kaj->kij", x, x)
+    return np.linalg.eigvalsh(inertia)
 
 
 def _members(name: str, members: Any, m: int) -> np.ndarray:

@@ -1,0 +1,41 @@
+"""A Lennard-Jones cluster found here, handed to the Fortran suite, and brought back: every number the same.
+
+Writes a PATHSAMPLE database (runs/lj7/database: min.data, ts.data, points.min, points.ts, min.A, min.B), a GraphML
+file and a report under runs/lj7.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxland import potentials
+from jaxland.landscape import archive, explore, export, pathsample
+from jaxland.report.imported import imported_report
+
+OUT = Path("runs/lj7")
+
+
+def main() -> None:
+    """Search, write, read, compare, draw."""
+    with jax.enable_x64(True):
+        problem = potentials.lennard_jones(7)
+        found = explore(problem, starts=40, climbs=100, rounds=4, hops=1)
+        print(found.describe())
+        # Products: the pentagonal bipyramid. Reactants: everything else.
+        pathsample.write(found, OUT / "database", a=[0], b=range(1, found.n_minima), force=True)
+        print((OUT / "database" / "min.data").read_text())
+
+        got = pathsample.read(OUT / "database", problem=problem)
+        print(f"read back, energies compared with the potential: {got.describe()}")
+        for name in ("energies", "coordinates", "log_products", "orbit_sizes", "ts_energies", "ts_ends"):
+            assert np.array_equal(getattr(found, name), getattr(got.landscape, name)), name
+
+        archive.save(found, OUT / "landscape.npz", force=True)
+        export.graphml(found, OUT, force=True)
+        report = imported_report(got.landscape, OUT, title="LJ7", energy_label="energy / epsilon")
+        print(f"{report}, {OUT / 'disconnectivity.png'}, {OUT / 'landscape.npz'}, {OUT / export.GRAPH}")
+
+
+if __name__ == "__main__":
+    main()
