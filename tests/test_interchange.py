@@ -140,7 +140,7 @@ def test_a_store_is_read_without_its_problem(run):
 def test_the_group_is_known_from_its_description(x64):
     x = np.zeros((4, 2))
     models = [mlp((2, 5, 2)), mlp((2, 3, 4, 2)), mlp((2, 3, 2), activation="relu")]
-    problems = [Problem.from_model(model, x, [0, 1, 0, 1], l2=1e-3) for model in models]
+    problems = [Problem.from_model(model, x, np.array([0, 1, 0, 1]), l2=1e-3) for model in models]
     for problem in [*problems, lennard_jones(5), Problem.from_energy(lambda w: w @ w, 3)]:
         symmetry = problem.symmetry
         assert archive._order_of(symmetry.describe(), problem.size) == symmetry.order()
