@@ -31,5 +31,9 @@ class StoreError(JaxlandError, OSError):
     """A store cannot be read or written: damaged, locked, full disk, or of another problem."""
 
 
+class StoreLockedError(StoreError):
+    """Another process writes the store."""
+
+
 class DependencyError(JaxlandError, ImportError):
     """An optional package is needed; the message says which extra brings it."""

@@ -87,9 +87,8 @@ def lifted(kernel: Kernel, zero_space: Callable[[jax.Array], jax.Array]) -> Kern
 
     H' = (I - Z Z^T) H (I - Z Z^T) + LIFTED Z Z^T: nobody follows, counts or divides by a rigid motion then.
     """
-    return kernel._replace(
-        **dict(zip(("second", "product"), _lifted_functions(kernel.second, kernel.product, zero_space)))
-    )
+    second, product = _lifted_functions(kernel.second, kernel.product, zero_space)
+    return kernel._replace(second=second, product=product)
 
 
 @lru_cache(maxsize=64)

@@ -114,10 +114,7 @@ def _programs(
             k, s = carry
             return k + 1, solver.step(s, evaluate(solver.point(s), data))
 
-        zero = jnp.zeros((), jnp.int32)
-        if mesh is not None:
-            zero = jax.lax.pcast(zero, ("lanes",), to="varying")
-        return jax.lax.while_loop(running, body, (zero, state))[1]
+        return jax.lax.while_loop(running, body, (jnp.zeros((), jnp.int32), state))[1]
 
     def block(states: PyTree, idle: jax.Array, passes: jax.Array, data: PyTree) -> tuple[PyTree, jax.Array, PyTree]:
         lane = partial(one, passes=passes, data=data)
@@ -132,8 +129,13 @@ def _programs(
 
     if mesh is not None:
         lanes, whole = PartitionSpec("lanes"), PartitionSpec()
+        # No collective inside, so nothing to check; a user's energy may loop over constants.
         block = jax.shard_map(
-            block, mesh=mesh, in_specs=(lanes, lanes, whole, whole), out_specs=(lanes, lanes, lanes)
+            block,
+            mesh=mesh,
+            in_specs=(lanes, lanes, whole, whole),
+            out_specs=(lanes, lanes, lanes),
+            check_vma=False,
         )
 
     def refill(states: PyTree, items: PyTree, mask: jax.Array) -> PyTree:
@@ -240,7 +242,8 @@ def stream(
     layout = layout or Layout.default(len(items))
     if mesh is not None:
         size = mesh.shape["lanes"]
-        layout = Layout(max(size, layout.lanes // size * size), layout.passes, layout.together, 1)
+        # Two lanes a device at least: a loop over one is compiled away, and its rounding with it.
+        layout = Layout(max(2 * size, layout.lanes // size * size), layout.passes, layout.together, 1)
     source: queue.SimpleQueue = queue.SimpleQueue()
     for index in range(len(items)):
         source.put(index)

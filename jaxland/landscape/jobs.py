@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxland.core.lanes import Layout
 from jaxland.core.saddle import Guess
@@ -64,9 +65,12 @@ class Runner:
     Args:
         problem: in float64.
         settings: ``search.Settings`` (any object with its fields).
-        tolerances, layout: see ``Engine``.
+        tolerances, layout, mesh: see ``Engine``.
         box: (low, high): random starts are uniform in it instead of normal.
         should_stop: asked between blocks of passes.
+
+    Attributes:
+        batches: run so far.
     """
 
     def __init__(
@@ -77,14 +81,18 @@ class Runner:
         *,
         box: tuple[Any, Any] | None = None,
         layout: Layout | None = None,
+        mesh: Mesh | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.problem, self.settings = problem, settings
         self.box = None if box is None else tuple(np.broadcast_to(np.asarray(b, float), problem.size) for b in box)
+        self.stopping = should_stop or (lambda: False)
+        self.batches = 0
         self.engine = Engine(
             problem,
             tolerances,
             layout=layout,
+            mesh=mesh,
             max_step=settings.max_step,
             images=settings.images,
             should_stop=should_stop,
@@ -119,6 +127,7 @@ class Runner:
             lists = [[] if p is None else [p] for p in self.engine.quench(starts)]
         else:
             lists = self._transition_states(kind, jobs, coordinates)
+        self.batches += 1
         return Finds(lists, self.engine.work - before)
 
     def _transition_states(

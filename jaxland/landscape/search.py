@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxland.core.lanes import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.campaign import next_round
 from jaxland.landscape.connect import Distances
+from jaxland.landscape.executors import Through
 from jaxland.landscape.jobs import PAIRS, Batch, Finds, Runner, generator
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.stationary import Point, Tolerances
@@ -107,7 +110,7 @@ class Search:
     Args:
         store: kept up to date, a batch of jobs per transaction.
         settings: what to do.
-        box, layout: see ``explore``.
+        box, layout, mesh: see ``explore``.
         batch: jobs per batch; does not change what is found.
         progress, time_limit: see ``explore``.
         should_stop: asked between blocks of passes.
@@ -121,6 +124,7 @@ class Search:
         *,
         box: tuple[Any, Any] | None = None,
         layout: Layout | None = None,
+        mesh: Mesh | None = None,
         batch: int = 64,
         progress: Callable[[Progress], None] | None = None,
         time_limit: float | None = None,
@@ -132,14 +136,21 @@ class Search:
         self.progress = progress
         if compute is None:
             runner = Runner(
-                store.problem, settings, store.tolerances, box=box, layout=layout, should_stop=self._stopping
+                store.problem,
+                settings,
+                store.tolerances,
+                box=box,
+                layout=layout,
+                mesh=mesh,
+                should_stop=self.stopping,
             )
             compute = partial(_in_this_process, runner, store)
         self.compute = compute
         self.distances = Distances(store.problem.symmetry, store.minima.coordinates)
         self.interrupted = False
 
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
+        """Whether time is up or the caller asked to stop."""
         late = self.limit is not None and time.monotonic() - self.began > self.limit
         return late or (self.asked is not None and self.asked())
 
@@ -152,7 +163,7 @@ class Search:
         ]
         began = time.monotonic()
         for batch, finds in zip(batches, self.compute(r, batches)):
-            if self._stopping():
+            if self.stopping():
                 raise _OutOfTime  # jobs dropped by the lanes look like failures: nothing of this batch is merged
             r = self._merge(r, batch, finds, time.monotonic() - began)
             began = time.monotonic()
@@ -227,7 +238,7 @@ class Search:
             with store.transaction():
                 store.put("settings", asdict(self.settings))
         try:
-            while not self._stopping():
+            while not self.stopping():
                 r = store.open_round()
                 if r is None:
                     r = self.plan()
@@ -256,6 +267,9 @@ def explore(
     problem: Problem,
     *,
     store: str | Path | Store | None = None,
+    executor: Executor | None = None,
+    factory: Callable[[], Problem] | None = None,
+    mesh: Mesh | None = None,
     box: tuple[Any, Any] | None = None,
     tolerances: Tolerances | None = None,
     layout: Layout | None = None,
@@ -270,6 +284,10 @@ def explore(
         store: file to keep (and to continue); None keeps nothing.
         box: (low, high), scalars or [N]: random starts are uniform in it instead of normal.
         tolerances: see ``Tolerances``.
+        executor: any ``concurrent.futures`` executor whose workers run the jobs; the result does not depend on it.
+        factory: with ``executor``: a function of a module (or frozen dataclass with ``__call__``) that builds the
+            same problem in a worker process.
+        mesh: devices with an axis "lanes"; default all local devices.
         layout: of the lanes; default by device.
         progress: called after every batch with a ``Progress``.
         time_limit: seconds; what was found by then is returned, and a further call with the same store continues.
@@ -288,10 +306,16 @@ def explore(
         raise ArgumentError(
             f"unknown settings {', '.join(sorted(unknown))}; choose from {', '.join(Settings.__dataclass_fields__)}"
         )
+    if (executor is None) != (factory is None):
+        raise ArgumentError("executor and factory go together: the factory builds the problem in the workers")
     chosen = Settings(**settings)
     opened = store if isinstance(store, Store) else Store(store, problem, tolerances)
     try:
-        search = Search(opened, chosen, box=box, layout=layout, progress=progress, time_limit=time_limit)
+        search = Search(opened, chosen, box=box, layout=layout, mesh=mesh, progress=progress, time_limit=time_limit)
+        if executor is not None and factory is not None:
+            search.compute = Through(
+                executor, factory, opened, chosen, box=box, layout=layout, should_stop=search.stopping
+            )
         return search.run()
     finally:
         if opened is not store:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxland.core import band, lanes, quench, saddle
 from jaxland.core.kernels import LIFTED
@@ -120,6 +121,11 @@ def require_float64(problem: Problem) -> None:
         )
 
 
+def _local_mesh() -> Mesh | None:
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
+
+
 class Engine:
     """Quenches, saddle searches and bands of one problem, each in batches through lanes.
 
@@ -127,6 +133,7 @@ class Engine:
         problem: in float64.
         tolerances: see ``Tolerances``.
         layout: of the lanes; default by device.
+        mesh: devices with an axis "lanes" to shard them over; default all local devices, where there are several.
         should_stop: asked between blocks of passes.
 
     Attributes:
@@ -142,6 +149,7 @@ class Engine:
         tolerances: Tolerances | None = None,
         *,
         layout: Layout | None = None,
+        mesh: Mesh | None = None,
         max_step: float = 1.0,
         images: int = 11,
         should_stop: Callable[[], bool] | None = None,
@@ -150,6 +158,7 @@ class Engine:
         self.problem, self.kernel = problem, problem.kernel
         self.tolerances = tolerances or Tolerances()
         self.layout, self.should_stop = layout or Layout.default(), should_stop
+        self.mesh = mesh or _local_mesh()
         self.images, self.max_step = images, max_step
         self.work = 0
         # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
@@ -164,7 +173,13 @@ class Engine:
         """Results in the order of the items; None where the lane did not end usably."""
         out: list[Any] = [None] * len(items)
         for outcome in lanes.stream(
-            solver, evaluate, items, self.kernel.data, layout=self.layout, should_stop=self.should_stop
+            solver,
+            evaluate,
+            items,
+            self.kernel.data,
+            layout=self.layout,
+            mesh=self.mesh,
+            should_stop=self.should_stop,
         ):
             self.work += weight * int(outcome.result.evaluations)
             if outcome.status in (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED):

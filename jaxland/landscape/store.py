@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxland.errors import StoreError
+from jaxland.errors import StoreError, StoreLockedError
 from jaxland.landscape.completeness import Completeness
 from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
@@ -165,6 +165,8 @@ class Store:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._lock = _acquire(self.path)
+            except StoreError:
+                raise
             except OSError as error:
                 raise StoreError(f"{self._name} cannot be written: {error}") from error
             if not fresh and self.path.stat().st_size == 0:
@@ -474,7 +476,7 @@ def _acquire(path: Path) -> Any:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         handle.close()
-        raise StoreError(f"store {path} is being written by another process; wait for it or stop it") from error
+        raise StoreLockedError(f"store {path} is being written by another process; wait for it or stop it") from error
     if not os.access(path.parent, os.W_OK):
         handle.close()
         raise StoreError(f"store {path} is in a directory that cannot be written")
