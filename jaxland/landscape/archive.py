@@ -317,7 +317,7 @@ def read_store(path: str | Path) -> Landscape:
     if not path.is_file():
         raise DataError(f"store {path} does not exist")
     try:
-        while True:
+        for _ in range(20):
             before = path.stat()
             with closing(_Reader(path)) as reader:
                 landscape, symmetry = reader.landscape(), reader.symmetry
@@ -325,6 +325,8 @@ def read_store(path: str | Path) -> Landscape:
             # A run that began meanwhile may have moved its log into the file.
             if _log_size(path) or (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
                 break
+        else:
+            raise StoreError(f"store {path} keeps changing while it is read; wait for the other program")
     except StoreError:
         raise
     except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:

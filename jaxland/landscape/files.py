@@ -70,6 +70,8 @@ def refuse(folder: Path, names: Sequence[str]) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -264,13 +264,12 @@ def _points(path: Path, count: int, size: int | None, notes: list[str]) -> np.nd
     x = np.fromfile(path, "<f8", count * size).reshape(count, size)
     if len(x) != count:
         raise DataError(f"{path} ended while it was read")
-    swapped = x.byteswap()
-    if not _plausible(x) and _plausible(swapped):
+    if not _plausible(x) and _plausible(x.byteswap()):
         raise DataError(f"{path} is big-endian (another computer's?): write it little-endian")
     bad = np.flatnonzero(~np.isfinite(x).all(1))
     if len(bad):
         raise DataError(f"{path}, record {bad[0] + 1}: not all of its {size} numbers are finite")
-    return x.astype(np.float64)
+    return x.astype(np.float64, copy=False)
 
 
 def _plausible(x: np.ndarray) -> bool:
