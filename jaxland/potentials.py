@@ -121,7 +121,35 @@ def _cluster(atoms: int, pair: Callable) -> tuple[Callable, Callable]:
     return energy, second
 
 
+def box(problem: Problem) -> tuple[Any, Any]:
+    """(low, high) for random starts: the usual windows of the model surfaces; a cube as dense as the cluster."""
+    if isinstance(problem.symmetry, ClusterSymmetry):
+        half = 0.8 * problem.symmetry.atoms ** (1 / 3)
+        return -half, half
+    if problem.plain is _mueller_brown:
+        return np.array([-1.6, -0.4]), np.array([1.2, 2.0])
+    if problem.plain is _camel:
+        return np.array([-2.0, -1.1]), np.array([2.0, 1.1])
+    raise ArgumentError("only the potentials of this module have a usual box")
+
+
 NAMES = "mueller-brown, six-hump-camel, lj7 (any number of atoms), morse7"
+
+
+_SURFACES = {"mueller-brown": mueller_brown, "six-hump-camel": six_hump_camel}
+_CLUSTERS: dict[str, Callable[[int], Problem]] = {"lj": lennard_jones, "morse": morse}
+
+
+def is_name(name: str) -> bool:
+    """Whether ``by_name`` knows it."""
+    return name in _SURFACES or _parsed(name) is not None
+
+
+def _parsed(name: str) -> tuple[str, int] | None:
+    for prefix in _CLUSTERS:
+        if name.startswith(prefix) and name[len(prefix) :].isdigit():
+            return prefix, int(name[len(prefix) :])
+    return None
 
 
 def by_name(name: str) -> Problem:
@@ -130,11 +158,9 @@ def by_name(name: str) -> Problem:
     Raises:
         ArgumentError: no such name.
     """
-    known: dict[str, Any] = {"mueller-brown": mueller_brown, "six-hump-camel": six_hump_camel}
-    key = name.lower().replace("_", "-")
-    if key in known:
-        return known[key]()
-    for prefix, build in (("lj", lennard_jones), ("morse", morse)):
-        if key.startswith(prefix) and key[len(prefix) :].isdigit():
-            return build(int(key[len(prefix) :]))
-    raise ArgumentError(f"no potential is called {name!r}; choose from {NAMES}")
+    if name in _SURFACES:
+        return _SURFACES[name]()
+    parsed = _parsed(name)
+    if parsed is None:
+        raise ArgumentError(f"no potential is called {name!r}; choose from {NAMES}")
+    return _CLUSTERS[parsed[0]](parsed[1])

@@ -23,9 +23,9 @@ def _root() -> None:
 
 
 def _register() -> None:
-    from jaxland.cli import doctor, explore, hessian, interchange, mi, thermo, trim
+    from jaxland.cli import doctor, explore, hessian, interchange, mi, scale, thermo, trim
 
-    for module in (explore, thermo, interchange, hessian, mi, trim, doctor):
+    for module in (explore, scale, thermo, interchange, hessian, mi, trim, doctor):
         module.register(app)
 
 

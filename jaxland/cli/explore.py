@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxland.cli.recipe import Recipe
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -15,7 +17,9 @@ def register(app: typer.Typer) -> None:
     def explore(
         source: Annotated[
             str,
-            typer.Argument(help="CSV or npz file, or built-in data: checkerboard, xor, breast_cancer, wine, digits."),
+            typer.Argument(
+                help="CSV or npz file; built-in checkerboard, xor, breast_cancer, wine, digits; or lj13, morse8."
+            ),
         ],
         out: Annotated[Path, typer.Option(help="Directory of the run; a second call with it continues.")],
         target: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
@@ -30,7 +34,9 @@ def register(app: typer.Typer) -> None:
         missing: Annotated[str, typer.Option(help="Missing values: refuse, mean, median or mode.")] = "refuse",
         constant: Annotated[str, typer.Option(help="Columns with one value: refuse or drop.")] = "refuse",
         seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-        minima: Annotated[int, typer.Option(help="Stop when so many minima are joined to the lowest.")] = 200,
+        minima: Annotated[
+            int, typer.Option(help="Stop when so many minima are joined to the lowest; 0: when nothing new turns up.")
+        ] = 200,
         starts: Annotated[int, typer.Option(help="Random quenches.")] = 200,
         climbs: Annotated[int, typer.Option(help="Transition-state searches from random points.")] = 100,
         rounds: Annotated[int, typer.Option(help="Most rounds of expansion and bands.")] = 100,
@@ -45,95 +51,127 @@ def register(app: typer.Typer) -> None:
         Finds minima and the transition states between them, draws the disconnectivity graph, finds the weights that
         are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
         """
-        import jax.numpy as jnp
-
-        from jaxland import datasets, mlp
-        from jaxland.errors import ArgumentError
-        from jaxland.landscape import Store, conserved_weights
-        from jaxland.landscape.performance import values
-        from jaxland.landscape.search import Search, Settings
-        from jaxland.models import save
-        from jaxland.problem import Problem
-
-        try:
-            layers = [int(part) for part in hidden.split(",")]
-        except ValueError as error:
-            raise ArgumentError(f"--hidden takes widths such as 8 or 8,4, got {hidden!r}") from error
-        data = datasets.load(
-            source,
-            target,
-            categorical=categorical or None,
-            drop=drop or None,
+        recipe = Recipe(
+            source=source,
+            target=target,
+            hidden=hidden,
+            activation=activation,
+            lam=lam,
+            rows=rows,
+            test_fraction=test_fraction,
+            scale=scale,
+            categorical=tuple(categorical or ()),
+            drop=tuple(drop or ()),
             missing=missing,
             constant=constant,
             seed=seed,
+            minima=minima,
+            starts=starts,
+            climbs=climbs,
+            rounds=rounds,
         )
-        if source == "xor":
-            scale, test_fraction = "none", 0.0
-        parts = data.split(test_fraction, seed, scale=scale, train_rows=rows)
-        train, test = parts.train, parts.test
-        model = mlp((train.d, *layers, train.outputs), activation)
-        loss = "cross_entropy" if train.task == "classification" else "squared_error"
-        problem = Problem.from_model(model, train.x, train.y, loss=loss, l2=lam)
-        _say(quiet, f"{train.describe()}")
-        _say(quiet, f"{model.name}: {problem.size} parameters, L2 weight {lam:g}; {problem.kernel.name} kernel")
+        problem = recipe.problem
+        describe(recipe, quiet)
+        recipe.save(out)
+        found = search(recipe, problem, out, time_limit, quiet)
+        typer.echo(f"report: {report(recipe, found, out, threshold, quiet)}")
 
-        settings = Settings(
-            seed=seed, starts=starts, climbs=climbs, rounds=rounds, minima=minima, pairs=32, expand=16
-        )
-        with Store(out / "landscape.db", problem) as store:
-            with _Display(quiet, minima) as display:
-                search = Search(
-                    store, settings, progress=display.update, time_limit=time_limit, should_stop=display.stopped
-                )
-                found = search.run()
-            if search.interrupted:
-                _say(quiet, "Stopped early; the same command continues from here.")
-        _say(quiet, found.describe())
-        found.to_pandas().to_csv(out / "minima.csv")
-        found.to_pandas("transition_states").to_csv(out / "transition_states.csv")
-        save(
-            out / "model.npz",
-            model,
-            problem.unravel(jnp.asarray(found.best)),
-            features=list(train.features),
-            classes=list(train.classes),
-            target=train.target,
-            loss=loss,
-            l2=lam,
-            rows=train.n,
-            centre=None if train.scaling is None else train.scaling.centre.tolist(),
-            scale=None if train.scaling is None else train.scaling.scale.tolist(),
-        )
-        with _spinner(quiet, "conserved weights, null groups, validation"):
-            conserved = conserved_weights(
-                found.connected(),
-                threshold=threshold,
-                seed=seed,
-                test=None if test is None else (test.x, test.y),
-                features=train.features,
-                sources=train.sources,
-                classes=train.classes or None,
+
+def describe(recipe: Recipe, quiet: bool) -> None:
+    """Say what is explored."""
+    problem = recipe.problem
+    if recipe.is_potential:
+        _say(quiet, f"{recipe.source}: {problem.size} coordinates, symmetry: {problem.symmetry.describe()}")
+        return
+    _say(quiet, f"{recipe.parts.train.describe()}")
+    _say(
+        quiet,
+        f"{recipe.model.name}: {problem.size} parameters, L2 weight {recipe.lam:g}; {problem.kernel.name} kernel",
+    )
+
+
+def search(recipe: Recipe, problem: Any, out: Path, time_limit: float | None, quiet: bool) -> Any:
+    """Explore in this process, with a progress display; Ctrl-C ends it between two commits."""
+    from jaxland.landscape import Store
+    from jaxland.landscape.search import Search
+
+    with Store(out / "landscape.db", problem) as store:
+        with Display(quiet, recipe.minima or None) as display:
+            running = Search(
+                store,
+                recipe.settings,
+                box=recipe.box,
+                progress=display.update,
+                time_limit=time_limit,
+                should_stop=display.stopped,
             )
+            found = running.run()
+        if running.interrupted:
+            _say(quiet, "Stopped early; the same command continues from here.")
+    return found
+
+
+def report(recipe: Recipe, found: Any, out: Path, threshold: float, quiet: bool) -> Path:
+    """Tables, model and pictures of what was found; path of report.html."""
+    from jaxland.landscape.completeness import Completeness
+
+    _say(quiet, found.describe())
+    for what, facts in found.statistics["completeness"].items():
+        _say(quiet, Completeness(**facts).describe(what.replace("_", " ")))
+    found.to_pandas().to_csv(out / "minima.csv")
+    found.to_pandas("transition_states").to_csv(out / "transition_states.csv")
+    if recipe.is_potential:
+        from jaxland.report.imported import imported_report
+
         with _spinner(quiet, "report"):
-            measured = None if test is None else values(found, test)
-            if measured is not None:
-                measured.to_pandas().to_csv(out / "values.csv")
-            path = _report(found, conserved, train, test, measured, out)
-        typer.echo(f"report: {path}")
+            return imported_report(found, out, title=f"Landscape of {recipe.source}", energy_label="energy")
+    return _report_of_model(recipe, found, out, threshold, quiet)
 
 
-def _report(found: Any, conserved: Any, train: Any, test: Any, measured: Any, out: Path) -> Path:
+def _report_of_model(recipe: Recipe, found: Any, out: Path, threshold: float, quiet: bool) -> Path:
     import shlex
     import sys
 
+    import jax.numpy as jnp
+
+    from jaxland.landscape import conserved_weights
+    from jaxland.landscape.performance import values
+    from jaxland.models import save
     from jaxland.report.landscape import explore_report, save_figures
 
-    save_figures(conserved, out, data=train, test=test)
-    command = shlex.join(["jaxland", *sys.argv[1:]])
-    return explore_report(
-        found, conserved, out / "report.html", data=train, test=test, measured=measured, command=command
+    train, test = recipe.parts.train, recipe.parts.test
+    save(
+        out / "model.npz",
+        recipe.model,
+        recipe.problem.unravel(jnp.asarray(found.best)),
+        features=list(train.features),
+        classes=list(train.classes),
+        target=train.target,
+        loss=recipe.loss,
+        l2=recipe.lam,
+        rows=train.n,
+        centre=None if train.scaling is None else train.scaling.centre.tolist(),
+        scale=None if train.scaling is None else train.scaling.scale.tolist(),
     )
+    with _spinner(quiet, "conserved weights, null groups, validation"):
+        conserved = conserved_weights(
+            found.connected(),
+            threshold=threshold,
+            seed=recipe.seed,
+            test=None if test is None else (test.x, test.y),
+            features=train.features,
+            sources=train.sources,
+            classes=train.classes or None,
+        )
+    with _spinner(quiet, "report"):
+        measured = None if test is None else values(found, test)
+        if measured is not None:
+            measured.to_pandas().to_csv(out / "values.csv")
+        save_figures(conserved, out, data=train, test=test)
+        command = shlex.join(["jaxland", *sys.argv[1:]])
+        return explore_report(
+            found, conserved, out / "report.html", data=train, test=test, measured=measured, command=command
+        )
 
 
 def _say(quiet: bool, text: str) -> None:
@@ -151,7 +189,7 @@ def _spinner(quiet: bool, text: str) -> Any:
     return nullcontext() if quiet else Console().status(text)
 
 
-class _Display:
+class Display:
     """Progress bar and Ctrl-C: the first asks the search to stop between two commits, the second kills it."""
 
     _NAMES = {  # noqa: RUF012
@@ -166,7 +204,7 @@ class _Display:
         "chance": "bands between random pairs",
     }
 
-    def __init__(self, quiet: bool, minima: int) -> None:
+    def __init__(self, quiet: bool, minima: int | None) -> None:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.quiet, self.asked, self.target = quiet, False, minima
@@ -191,20 +229,21 @@ class _Display:
         self._rate = self._rate or (p.seconds, p.connected)
         since, base = self._rate
         rate = (p.connected - base) / max(p.seconds - since, 1e-9)
+        target = f" of {self.target}" if self.target else ""
         left = (
             f", about {(self.target - p.connected) / rate:.0f} s left"
-            if rate > 0 and p.connected < self.target
+            if self.target and rate > 0 and p.connected < self.target
             else ""
         )
         facts = (
-            f"{p.minima} minima, {p.saddles} transition states, {p.connected} of {self.target} connected, "
+            f"{p.minima} minima, {p.saddles} transition states, {p.connected}{target} connected, "
             f"{p.components} components, best {p.best:.6f}, "
             f"{(p.minima + p.saddles) / max(p.seconds, 1e-9):.1f}/s{left}"
         )
         name = self._NAMES.get(p.stage, p.stage)
         self.bar.update(self.task, description=name, total=p.total, completed=p.done, facts=facts)
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         import signal
         import threading
 

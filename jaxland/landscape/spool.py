@@ -13,7 +13,6 @@ database.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -272,20 +271,12 @@ def _write(path: Path, data: bytes) -> None:
         (scratch / path.name).write_bytes(data)
 
 
-def describe(directory: str | Path) -> str:
-    """Who does what, one line per claim."""
-    lines = []
+def claims(directory: str | Path) -> list[tuple[str, str, float]]:
+    """Who does what: batch, worker (host:process:thread), seconds since the claim was touched."""
+    found = []
     for claim in sorted(Path(directory).glob("spool/round-*/*.claim")):
         with suppress(OSError):
             if not claim.with_suffix(".finds").exists():
-                age = time.time() - claim.stat().st_mtime
-                lines.append(
-                    json.dumps(
-                        {
-                            "batch": f"{claim.parent.name}/{claim.stem}",
-                            "worker": claim.read_text(),
-                            "silent": round(age),
-                        }
-                    )
-                )
-    return "\n".join(lines)
+                silent = time.time() - claim.stat().st_mtime
+                found.append((f"{claim.parent.name}/{claim.stem}", claim.read_text(), silent))
+    return found

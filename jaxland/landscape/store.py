@@ -202,7 +202,7 @@ class Store:
 
     def _check_seal(self) -> None:
         self._seal = self._sum()
-        if self.get("seal") != f"{self._seal:032x}":
+        if self.get("seal") != self.seal:
             raise StoreError(f"{self._name} is damaged: its contents fail their checksum; restore a copy")
 
     def _check_problem(self) -> None:
@@ -269,7 +269,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             if self._seal != seal:
-                sealed = ("seal", json.dumps(f"{self._seal:032x}"))
+                sealed = ("seal", json.dumps(self.seal))
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", sealed)
             self._db.execute("COMMIT")
         except BaseException as error:
@@ -314,14 +314,14 @@ class Store:
         except json.JSONDecodeError as error:
             raise StoreError(f"{self._name} is damaged: {key} is unreadable") from error
 
-    def add_minimum(self, point: Point, round_id: int) -> tuple[int, bool]:
-        """Store a minimum or count another hit of a known one; (its number, whether it is new)."""
+    def add_minimum(self, point: Point, round_id: int, hits: int = 1) -> tuple[int, bool]:
+        """Store a minimum or count more hits of a known one; (its number, whether it is new)."""
         known = self.minima.find(point.energy, point.x)
         if known is not None:
-            self._hit("minima", self.minima, known)
+            self._hit("minima", self.minima, known, hits)
             return known, False
-        row, blob = self._row(point, round_id)
-        number = self.minima.append(point.energy, np.frombuffer(blob, "<f8"))
+        row, blob = self._row(point, round_id, hits)
+        number = self.minima.append(point.energy, np.frombuffer(blob, "<f8"), hits)
         self._minimum_rows.append(row)
         self._write(
             "minima",
@@ -332,15 +332,15 @@ class Store:
         )
         return number, True
 
-    def add_saddle(self, point: Point, ends: tuple[int, int], round_id: int) -> tuple[int, bool]:
-        """Store a transition state between two stored minima, or count another hit."""
+    def add_saddle(self, point: Point, ends: tuple[int, int], round_id: int, hits: int = 1) -> tuple[int, bool]:
+        """Store a transition state between two stored minima, or count more hits."""
         known = self.saddles.find(point.energy, point.x)
         if known is not None:
-            self._hit("saddles", self.saddles, known)
+            self._hit("saddles", self.saddles, known, hits)
             return known, False
         pair = (min(ends), max(ends))
-        row, blob = self._row(point, round_id)
-        number = self.saddles.append(point.energy, np.frombuffer(blob, "<f8"))
+        row, blob = self._row(point, round_id, hits)
+        number = self.saddles.append(point.energy, np.frombuffer(blob, "<f8"), hits)
         self._saddle_rows.append(row)
         self.ends.append(pair)
         self._write(
@@ -359,15 +359,15 @@ class Store:
         statement = "INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)"
         self._write("pairs", "first = ? AND second = ?", pair, statement, (*pair, self.tries[pair]))
 
-    def _row(self, point: Point, round_id: int) -> tuple[_Row, bytes]:
+    def _row(self, point: Point, round_id: int, hits: int) -> tuple[_Row, bytes]:
         x = np.ascontiguousarray(self.problem.symmetry.canonical(point.x), "<f8")
         log_product = None if np.isnan(point.log_product) else point.log_product
         orbit = str(self.problem.symmetry.orbit_size(point.x))
-        row = _Row(point.energy, point.rms, point.lowest, point.flat, log_product, orbit, 1, round_id)
+        row = _Row(point.energy, point.rms, point.lowest, point.flat, log_product, orbit, hits, round_id)
         return row, x.tobytes()
 
-    def _hit(self, table: str, catalogue: Catalogue, number: int) -> None:
-        catalogue.hits[number] += 1
+    def _hit(self, table: str, catalogue: Catalogue, number: int, hits: int) -> None:
+        catalogue.hits[number] += hits
         statement = f"UPDATE {table} SET hits = ? WHERE id = ?"
         self._write(table, "id = ?", (number,), statement, (catalogue.hits[number], number))
 
@@ -421,7 +421,37 @@ class Store:
         """Connected component [M] of each minimum, in the order they were stored."""
         return components(len(self.minima), np.array(self.ends, int).reshape(-1, 2))
 
+    @property
+    def seal(self) -> str:
+        """Checksum of everything stored."""
+        return f"{self._seal:032x}"
+
     # -- reading -----------------------------------------------------------------------------------------------
+
+    def points(self) -> tuple[list[tuple[Point, int]], list[tuple[Point, int]], list[tuple[int, int]]]:
+        """Minima and transition states with their hits, and the ends of the latter; without modes."""
+
+        def stored(catalogue: Catalogue, rows: list[_Row], index: int) -> list[tuple[Point, int]]:
+            nothing = np.zeros(0)
+            return [
+                (
+                    Point(
+                        x,
+                        row.energy,
+                        row.rms,
+                        index,
+                        row.flat,
+                        row.lowest,
+                        np.nan if row.log_product is None else row.log_product,
+                        nothing,
+                    ),
+                    hits,
+                )
+                for x, hits, row in zip(catalogue.coordinates, catalogue.hits, rows)
+            ]
+
+        minima, saddles = stored(self.minima, self._minimum_rows, 0), stored(self.saddles, self._saddle_rows, 1)
+        return minima, saddles, list(self.ends)
 
     def landscape(self, settings: dict[str, Any] | None = None) -> Landscape:
         """Everything stored, as arrays."""

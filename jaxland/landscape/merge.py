@@ -1,0 +1,47 @@
+"""Unite searches of one problem that knew nothing of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from jaxland.landscape.store import Store
+
+
+def absorb(store: Store, sources: Iterable[str | Path]) -> dict[Path, tuple[int, int]]:
+    """Take the points of other stores of the same problem into one, known again modulo symmetry.
+
+    A source that was taken in already, unchanged, changes nothing; sources are taken in an order of their own, so
+    that neither their order nor repetition matters. Hits add up.
+
+    Args:
+        store: open for writing.
+        sources: paths of stores.
+
+    Returns:
+        New minima and transition states by source.
+
+    Raises:
+        StoreError: a source is damaged, or of another problem.
+    """
+    opened = {}
+    for path in dict.fromkeys(Path(source) for source in sources):
+        with Store(path, store.problem, store.tolerances) as source:
+            opened[path] = (source.seal, source.points())
+    news = {path: (0, 0) for path in opened}
+    for path in sorted(opened, key=lambda path: opened[path][0]):
+        seal, (minima, saddles, ends) = opened[path]
+        taken = store.get("absorbed", [])
+        if seal in taken or seal == store.seal:
+            continue
+        with store.transaction():
+            numbers, fresh_minima, fresh_saddles = [], 0, 0
+            for point, hits in minima:
+                number, fresh = store.add_minimum(point, -1, hits)
+                numbers.append(number)
+                fresh_minima += fresh
+            for (point, hits), (a, b) in zip(saddles, ends):
+                fresh_saddles += store.add_saddle(point, (numbers[a], numbers[b]), -1, hits)[1]
+            store.put("absorbed", [*taken, seal])
+        news[path] = (fresh_minima, fresh_saddles)
+    return news
