@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 from jaxland import Problem, mlp
 from jaxland.core import auto_band
 from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreError
-from jaxland.landscape.ensemble import connect_minima
+from jaxland.landscape.ensemble import PathEnsemble, connect_minima
 from jaxland.landscape.paths import Cycle, PathSettings, cycles, load_path, minimum_energy_path
 from jaxland.landscape.profile import Recomputed
 
@@ -145,6 +146,26 @@ def test_path_of_a_network_is_lower_than_the_straight_line(x64, toy):
     energies = [float(problem.energy(w)) for w in found.images]
     np.testing.assert_allclose(found.profile.energy[found.profile.image], energies, rtol=1e-12)
     np.testing.assert_allclose(float(problem.energy(found.saddle)), found.profile.energy.max(), rtol=1e-12)
+
+
+def test_report_names_the_barriers_and_warns_of_a_run_cut_short(x64, toy, tmp_path):
+    from jaxland.landscape.large import extreme_modes
+    from jaxland.report.path import path_figure, path_report, saturation_figure
+
+    problem, ends, test = toy
+    found = minimum_energy_path(problem, ends[0], ends[1], SHORT, test=test, time_limit=0.0)
+    modes = extreme_modes(problem, found.saddle, lowest=2, highest=2, basis=16)
+    text = path_report(found, tmp_path / "path.html", modes=modes).read_text()
+    for part in ("test_error", "ended early", "rms gradient", f"{problem.size} parameters"):
+        assert part in text
+    assert len(path_figure(found).axes) == 2
+    bare = minimum_energy_path(
+        Problem.from_energy(mueller_brown, 2), *MINIMA, PathSettings(optimiser="sgd", cycles=(Cycle(5, 1e-4),))
+    )
+    assert len(path_figure(bare).axes) == 1 and bare.profile.loss is None
+    table = pd.DataFrame({"path": [1, 2, 3], "top": [np.inf, 2, 1.0], "mean": [np.inf, 1.5, 1.0]})
+    ensemble = PathEnsemble(np.zeros((3, 2), int), np.ones(3), np.zeros(2), np.ones((2, 2)), table, True, [])
+    assert len(saturation_figure(ensemble).axes[0].lines[0].get_xdata()) == 2
 
 
 def test_images_stay_evenly_spaced(x64, toy):
@@ -329,3 +350,21 @@ def test_devices_change_rounding_only():
         """
     )
     assert out.strip() == "equal"
+
+
+def test_loops_on_the_host_change_rounding_only(x64, toy):
+    """The driver for convolutions on a CPU against the compiled loop, on one energy."""
+    problem, ends, _ = toy
+    rule = optax.adam(1.0)
+    images = np.linspace(ends[0], ends[1], 5)
+    padded = auto_band.pad(images, 6)
+    out = []
+    for build in (auto_band.program, auto_band.hosted_program):
+        program = build(problem.energy_of, rule, chunked=False)
+        state = program.start(padded)
+        integers = [jnp.asarray(i, jnp.int32) for i in (5, 2, 9)]
+        count, climbing, steps = integers
+        out.append(program.advance(state, count, climbing, 1e-2, steps, problem.data))
+    for one, other in zip(jax.tree.leaves(out[0]), jax.tree.leaves(out[1])):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+    assert not auto_band.loops_on_host(problem.energy_of, problem.w, problem.data)

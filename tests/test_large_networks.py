@@ -17,7 +17,7 @@ from jaxland import Problem, mlp
 from jaxland.core import curvature, thick_restart
 from jaxland.data_parallel import shard_data
 from jaxland.errors import ArgumentError, DataError, ProblemError, StoreError
-from jaxland.landscape import paths
+from jaxland.landscape import large, paths
 from jaxland.landscape.large import extreme_modes
 from jaxland.networks import next_token_loss, resnet, transformer
 
@@ -243,6 +243,13 @@ def test_toy_residual_network_from_path_to_modes():
     assert found.profile.test_error is not None and found.images.dtype == np.float32
     modes = extreme_modes(problem, found.saddle, lowest=2, highest=2, basis=16, storage="bfloat16", max_products=60)
     assert modes.storage == "bfloat16" and modes.basis_bytes == 16 * problem.size * 2
+
+
+def test_products_chunk_by_chunk_from_the_host(x64):
+    """What a network with convolutions uses on a CPU, here on a dense one: 60 rows in chunks of 16."""
+    problem = small_network()
+    v = np.random.default_rng(0).normal(size=problem.size)
+    np.testing.assert_allclose(large._hosted_product(problem)(jnp.asarray(v)), problem.hvp(problem.w, v), atol=1e-14)
 
 
 def test_networks_have_the_sizes_they_say():

@@ -15,7 +15,8 @@ import pandas as pd
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from jaxland.core import thick_restart
+from jaxland.core import curvature, thick_restart
+from jaxland.core.auto_band import loops_on_host
 from jaxland.data_parallel import ShardedProblem, shard_data, to_host
 from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.problem import Problem
@@ -207,12 +208,42 @@ def _product(problem: Problem, length: int, mesh: Mesh | None, axis: str) -> Cal
         energy = problem.energy_of
 
         def padded(w: jax.Array, v: jax.Array, data: Any) -> jax.Array:
-            image = jax.jvp(jax.grad(lambda u: energy(u, data)), (w,), (v[:size],))[1]
-            return jnp.pad(image, (0, length - size))
+            return jnp.pad(curvature.hvp(lambda u: energy(u, data), w, v[:size]), (0, length - size))
 
         where = None if mesh is None else NamedSharding(mesh, PartitionSpec(axis))
         compiled[length] = jax.jit(padded, out_shardings=where)
+    if mesh is None and problem.loss is not None and problem.chunk is not None and problem.chunk < problem.n:
+        sample = jax.tree.map(lambda a: a[:2], data)
+        if loops_on_host(problem.energy_of, w, sample):
+            return _hosted_product(problem)
     return lambda v: compiled[length](w, v, data)
+
+
+def _hosted_product(problem: Problem) -> Callable[[jax.Array], jax.Array]:
+    """Chunk after chunk from the host; the last one is filled up with rows that weigh nothing."""
+    chunk, n, w = int(problem.chunk or problem.n), problem.n, problem.w
+    reg, unravel = problem.regulariser, problem.unravel
+    blocks = []
+    for start in range(0, n, chunk):
+        rows = np.minimum(np.arange(start, start + chunk), n - 1)
+        weight = jnp.asarray(np.arange(start, start + chunk) < n, problem.dtype) / n
+        blocks.append((*jax.tree.map(lambda a, rows=rows: a[rows], problem.data), weight))
+
+    def part(w: jax.Array, v: jax.Array, x: Any, y: Any, weight: jax.Array) -> jax.Array:
+        return curvature.hvp(lambda u: jnp.sum(weight * problem.losses_of(u, x, y)), w, v)
+
+    known = problem.__dict__.setdefault("_hosted_products", {})
+    if not known:
+        known["part"] = jax.jit(part)
+        known["regulariser"] = (
+            None if reg is None else jax.jit(lambda w, v: curvature.hvp(lambda u: reg(unravel(u)), w, v))
+        )
+
+    def product(v: jax.Array) -> jax.Array:
+        total = sum(known["part"](w, v, *block) for block in blocks)
+        return total if known["regulariser"] is None else total + known["regulariser"](w, v)
+
+    return product
 
 
 def _lanczos(

@@ -360,7 +360,15 @@ class _Runner:
         together = settings.together
         if together == -1:
             together = 1 if jax.default_backend() == "cpu" else None
-        self.program = auto_band.program(problem.energy_of, settings.rule, self.mesh, together, self.fixed is None)
+        energy, chunked = problem.energy_of, self.fixed is None
+        if mesh is None and not plain and auto_band.loops_on_host(energy, problem.w, self._sample()):
+            self.program = auto_band.hosted_program(energy, settings.rule, chunked)
+        else:
+            self.program = auto_band.program(energy, settings.rule, self.mesh, together, chunked)
+
+    def _sample(self) -> Any:
+        """A few rows like those of a batch."""
+        return jax.tree.map(lambda a: a[:2], self.problem.data)
 
     def _batches(self, step: int, count: int) -> Any:
         if self.fixed is not None:
