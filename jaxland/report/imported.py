@@ -53,10 +53,12 @@ def imported_report(
     )
     page.raw("<figure>" + interactive_svg(landscape, cut, energy_label=energy_label) + "</figure>")
     for heading, what in (("Minima", "minima"), ("Transition states", "transition_states")):
-        frame = landscape.to_pandas(what).dropna(axis=1, how="all")
+        frame = landscape.to_pandas(what).dropna(axis=1, how="all").reset_index()
+        if "hits" in frame and (frame["hits"] == 1).all():
+            frame = frame.drop(columns="hits")  # the file did not say
         page.section(heading)
         caption = f"The lowest 20 of {len(frame)}." if len(frame) > 20 else ""
-        page.table(frame.head(20), caption, digits=8, index=True)
+        page.table(frame.head(20), caption, digits=8)
     return page.save(folder / "report.html")
 
 
