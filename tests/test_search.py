@@ -75,6 +75,12 @@ def test_xor_with_three_hidden_units_is_complete(x64, three):
     audit(three)
 
 
+def test_xor_with_weak_regularisation_is_complete(x64):
+    found = explore(xor(lam=1e-3), start_scale=3.0, seed=2, climbs=300)
+    assert (found.n_minima, found.n_ts) == (7, 19)
+    audit(found)
+
+
 def test_stationary_points_of_two_units_are_found_with_three(x64, two, three):
     higher = np.concatenate([three.energies, three.ts_energies])
     # The lowest minimum of the smaller network, with a dead unit added, is a saddle of the larger.
