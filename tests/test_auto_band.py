@@ -16,6 +16,7 @@ import pytest
 
 from jaxland import Problem, mlp
 from jaxland.core import auto_band
+from jaxland.data_parallel import shard_data
 from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreError
 from jaxland.landscape.ensemble import PathEnsemble, connect_minima
 from jaxland.landscape.paths import Cycle, PathSettings, cycles, load_path, minimum_energy_path
@@ -146,6 +147,15 @@ def test_path_of_a_network_is_lower_than_the_straight_line(x64, toy):
     energies = [float(problem.energy(w)) for w in found.images]
     np.testing.assert_allclose(found.profile.energy[found.profile.image], energies, rtol=1e-12)
     np.testing.assert_allclose(float(problem.energy(found.saddle)), found.profile.energy.max(), rtol=1e-12)
+
+
+def test_a_path_given_is_where_it_starts(x64):
+    bent = np.array([MINIMA[0], [-0.8, 0.6], [0.2, 0.4], MINIMA[1]])
+    settings = PathSettings(optimiser="sgd", cycles=(Cycle(1, 1e-9),))
+    found = minimum_energy_path(Problem.from_energy(mueller_brown, 2), *MINIMA, settings, path=bent)
+    np.testing.assert_array_equal(found.images[[0, -1]], MINIMA)
+    length = np.linalg.norm(np.diff(bent, axis=0), axis=1).sum()
+    assert abs(found.profile.length - length) < 0.1 * length
 
 
 def test_report_names_the_barriers_and_warns_of_a_run_cut_short(x64, toy, tmp_path):
@@ -316,6 +326,10 @@ def test_wrong_arguments_say_what_to_do(x64, toy):
         minimum_energy_path(
             Problem.from_energy(mueller_brown, 2), *MINIMA, PathSettings(optimiser="sgd", cycles=(Cycle(40, 1e6),))
         )
+    with pytest.raises(ArgumentError, match="before shard_data"):
+        minimum_energy_path(shard_data(problem, jax.make_mesh((1,), ("data",))), ends[0], ends[1])
+    with pytest.raises(DataError, match="path must be"):
+        minimum_energy_path(problem, ends[0], ends[1], path=np.zeros((2, problem.size)))
     assert sum(c.steps for c in cycles(10)) == 120 and cycles(10)[-1].climb
 
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from jaxland.core import auto_band
-from jaxland.data_parallel import host_rows, to_host
+from jaxland.data_parallel import ShardedProblem, host_rows, to_host
 from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreError
 from jaxland.landscape.profile import Meter, Profile, Recomputed
 from jaxland.problem import Problem
@@ -252,11 +252,15 @@ def minimum_energy_path(
 
     Raises:
         DataError: ends of a wrong size, not finite, or identical.
-        ArgumentError: a batch that does not divide over the devices or exceeds the data.
+        ArgumentError: a batch that does not divide over the devices, or a problem from ``shard_data``.
         StoreError: the checkpoint belongs to another run, or cannot be read or written.
         ConvergenceError: the loss became infinite or nan: the learning rate is too large.
     """
     settings = settings or PathSettings()
+    if isinstance(problem, ShardedProblem):
+        raise ArgumentError(
+            "give the problem before shard_data, and a mesh with axis 'data': batches are spread over it"
+        )
     images = _initial(problem, start, end, path, align, settings)
     runner = _Runner(problem, settings, batches, mesh)
     meter = Meter(problem, test, mesh, recomputed)
