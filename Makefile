@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo test test-slow test-peers lint types bench clean
+.PHONY: demo test test-slow test-peers lint types bench bench-table bench-compare bench-scaling clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,8 +36,24 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
+# Every core operation with its floor and peers, then the systems' own benchmarks; under ten minutes on one core.
+BENCH := -m "" -p no:cacheprovider --benchmark-only --benchmark-columns=min,median,rounds
+RUN ?= benchmarks/results/last.json
+STORED ?= benchmarks/results/reference.json
+
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest benchmarks -q -m "" -p no:cacheprovider --benchmark-only --benchmark-columns=min,median,rounds
+	$(BIN)/python -m pytest benchmarks/bench_core.py -q $(BENCH) --benchmark-json=$(RUN)
+	$(BIN)/python -m pytest benchmarks/bench_landscape.py benchmarks/bench_hessian.py benchmarks/bench_information.py benchmarks/bench_trim.py -q $(BENCH)
+
+bench-table: $(VENV)/.test
+	$(BIN)/python -m pytest benchmarks/bench_core.py -q $(BENCH) --benchmark-json=$(RUN)
+	$(BIN)/python benchmarks/table.py write $(RUN) docs/performance.md
+
+bench-compare: $(VENV)/.test
+	$(BIN)/python benchmarks/table.py compare $(RUN) $(STORED)
+
+bench-scaling: $(VENV)/.test
+	$(BIN)/python benchmarks/scaling.py --page docs/performance.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

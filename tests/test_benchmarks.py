@@ -1,0 +1,102 @@
+"""What is imported and compiled when, and the tables made from stored benchmark runs. No test looks at a clock."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxland import Problem, mlp
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("matplotlib", "pandas", "scipy", "sklearn", "flax", "optax", "networkx", "jax.experimental.pallas")
+
+
+@pytest.fixture(scope="module")
+def table():
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imported(module):
+    code = f"import sys, {module}; print(*[m for m in {HEAVY + ('jax',)!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split())
+
+
+def test_importing_is_light():
+    assert imported("jaxland") == set()
+    assert imported("jaxland.cli") == set()
+    assert imported("jaxland.problem") == {"jax"}
+
+
+def test_a_second_explore_compiles_nothing(x64):
+    from jaxland.landscape import explore
+
+    x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    problem = Problem.from_model(mlp((2, 2, 2)), x, y, l2=1e-2)
+    options = {"start_scale": 1.5, "seed": 2, "starts": 10, "climbs": 5, "rounds": 1}
+    first = explore(problem, **options)
+    seen = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: seen.append(name) if name.endswith("backend_compile_duration") else None
+    )
+    again = explore(problem, **options)
+    assert not seen
+    np.testing.assert_array_equal(first.energies, again.energies)
+    # Another problem of the same shape shares every program but that of its own energy.
+    explore(Problem.from_model(mlp((2, 2, 2)), x, y, l2=1e-2), **options)
+    assert len(seen) <= 1
+
+
+def case(name, size, cpu, **more):
+    return {"extra_info": {"name": name, "size": size, "cpu": cpu, "wall": cpu, "compile": 0.5, **more}}
+
+
+@pytest.fixture
+def run():
+    own = case("quench", "h 5", 2e-3, floor=1e-3, limit="functions")
+    peer = case("SciPy", "h 5", 5e-2, peer_of="quench")
+    return {
+        "benchmarks": [own, peer, {"extra_info": {}}],
+        "floors": {"float64 peak, GFLOP/s": 100.0},
+        "versions": {"jax": "1"},
+    }
+
+
+def test_the_page_is_written_between_its_markers(table, run, tmp_path):
+    page = tmp_path / "page.md"
+    marks = [f"<!-- {name}: written by the run -->\nold\n<!-- /{name} -->" for name in table.SECTIONS]
+    page.write_text("\n".join(["before", *marks, "after"]))
+    table.write(run, page)
+    text = page.read_text()
+    assert text.startswith("before") and text.endswith("after") and "old" not in text
+    assert "| quench | h 5 | 2 ms | 2 ms | 1 ms | 2.0 | functions | 0.5 s |" in text
+    assert "| quench | h 5 | SciPy | 50 ms | 2 ms | 25.0 |" in text
+    table.write(run, page)
+    assert page.read_text() == text
+    with pytest.raises(ValueError, match="no markers"):
+        table.fill("nothing here", "operations", "")
+
+
+def test_comparison_flags_what_became_slower(table, run):
+    slower = json.loads(json.dumps(run))
+    slower["benchmarks"][0]["extra_info"]["cpu"] *= 1.3
+    slower["benchmarks"][1]["extra_info"]["name"] = "another"
+    text = table.compare(slower, run)
+    assert "1.30  SLOWER" in text and "1 of 2 cases more than 20% slower" in text
+    assert "SciPy" in text and "not in this run" in text and "new" in text
+
+
+def test_the_stored_reference_names_no_machine():
+    stored = ROOT / "benchmarks" / "results" / "reference.json"
+    run = json.loads(stored.read_text())
+    assert set(run["machine_info"]) <= {"python_version", "python_implementation", "machine"}
+    assert not run["commit_info"] and len(run["benchmarks"]) > 20
+    assert "/work" not in stored.read_text() and "/home" not in stored.read_text()
