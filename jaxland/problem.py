@@ -229,6 +229,12 @@ class Problem:
             y = y.astype(jnp.int32)
         return replace(self, x=x, y=y)
 
+    def astype(self, dtype: Any) -> Problem:
+        """The same problem with parameters and data in another precision (labels stay integers)."""
+        from jaxland.core.precision import cast
+
+        return replace(self, params=cast(self.params, dtype), x=cast(self.x, dtype), y=cast(self.y, dtype))
+
     # -- pure functions of (w, data): static under jit, data as an argument -------------------------------------
 
     @cached_property
