@@ -25,16 +25,17 @@ def path_figure(path: MinimumEnergyPath) -> Figure:
     losses = axes[0, 0]
     first = "energy" if path.profile.loss is None else "loss"
     _curves(losses, path, first, "test_loss")
-    _barrier(losses, path.profile, getattr(path.profile, first))
     losses.set(xlabel="position along the path", ylabel="energy" if first == "energy" else "mean loss")
     low = min(float(np.min(v)) for v in _values(path, (first, "test_loss")))
     high = max(float(np.max(v)) for v in _values(path, (first, "test_loss")))
     if first == "loss" and low > 0 and high / low > 30:
         losses.set_yscale("log")
+    _barrier(losses, path.profile, getattr(path.profile, first))
     losses.set_title(f"{len(path.images)} images, {path.steps} steps", loc="left")
     if errors:
         _curves(axes[0, 1], path, "error", "test_error")
-        axes[0, 1].set(xlabel="position along the path", ylabel="share of wrong predictions", ylim=(0, None))
+        axes[0, 1].set(xlabel="position along the path", ylabel="share of wrong predictions")
+        axes[0, 1].set_ylim(bottom=-0.02 * axes[0, 1].get_ylim()[1])
     handles, labels = losses.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
@@ -70,8 +71,12 @@ def _barrier(axes: Any, profile: Profile, values: np.ndarray) -> None:
     x = profile.position[peak]
     axes.axhline(base, color="0.7", linewidth=0.7, zorder=0)
     axes.annotate("", (x, values[peak]), (x, base), arrowprops={"arrowstyle": "<->", "color": "0.25", "lw": 0.9})
+    bottom, top = axes.transData.transform([(x, base), (x, values[peak])])[:, 1]
+    tall = top - bottom > 60
+    level = float(np.sqrt(base * values[peak]) if axes.get_yscale() == "log" else (base + values[peak]) / 2)
     axes.annotate(
-        f"barrier {rise:.3g}", (x, values[peak]), (0, 7), textcoords="offset points", ha="center", color="0.2",
+        f"barrier {rise:.3g}", (x, level if tall else values[peak]), (7, 0) if tall else (0, 7),
+        textcoords="offset points", ha="left" if tall else "center", color="0.2",
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
     )  # fmt: skip
 
