@@ -109,6 +109,29 @@ def test_coloured_groups_are_labelled():
         disconnectivity_graph(land, cut, groups=["1_99"])
 
 
+def test_parts_are_coloured_and_named_in_the_numbering_of_the_whole():
+    rng = np.random.default_rng(0)
+    # Minimum 0 is joined to 4, 5, ...; 1 and 2 to nothing, so the drawn part numbers its minima otherwise.
+    joined = [0, *range(3, 30)]
+    ends = np.stack([joined[:-1], joined[1:]], 1)
+    land = Landscape.from_points(np.linspace(0, 1, 30), rng.normal(size=(30, 2)), np.linspace(1.1, 2, 27), ends)
+    parts = np.where(np.arange(30) < 12, 0, 12)
+
+    def legend(**options):
+        return [t.get_text() for t in disconnectivity_graph(land, **options).axes[0].get_legend().get_texts()]
+
+    assert legend(partition=parts) == ["funnel of minimum 12", "funnel of minimum 0"]
+    assert legend(partition=parts, partition_colours={0: "#ff0000"}, partition_label="part") == ["part 0"]
+    assert legend(monotonic=True) == ["basin of minimum 0"]
+    for options, words in [
+        ({"partition": [0, 1]}, "partition must have one number per minimum"),
+        ({"partition": parts, "monotonic": True}, "not by several"),
+        ({"values": land.energies, "groups": ["1_1"]}, "not by several"),
+    ]:
+        with pytest.raises(ArgumentError, match=words):
+            disconnectivity_graph(land, **options)
+
+
 def test_lone_high_branchings_are_cut_off_and_said():
     rng = np.random.default_rng(0)
     energies = rng.uniform(0, 0.1, 60)

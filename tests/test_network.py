@@ -72,6 +72,11 @@ def test_merge_tree_against_networkx(seed):
                 exact = math.inf
             assert tree.barrier(i, j) == exact
         assert barriers[i] == (tree.barrier(i, 5))
+    every = np.arange(land.n_minima)
+    np.testing.assert_array_equal(tree.barriers(every, 5), barriers)
+    np.testing.assert_array_equal(
+        tree.barriers(every[:, None], every), [[tree.barrier(i, j) for j in every] for i in every]
+    )
     assert len(tree.energies) == land.n_minima - land.components().max() - 1
     assert (np.diff(tree.energies) >= 0).all()
     root = int(np.flatnonzero(tree.parents == -1)[-1])

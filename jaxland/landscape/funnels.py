@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 
 from jaxland.errors import ArgumentError
-from jaxland.landscape import network
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.thermodynamics import checked, checked_temperatures, log_weights
-from jaxland.landscape.tree import merge_tree, monotonic_basins
+from jaxland.landscape.tree import MergeTree, merge_tree, monotonic_basins
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +110,18 @@ def depths(landscape: Landscape) -> np.ndarray:
 
     Of two minima with one energy the first counts as the lower.
     """
-    return _climbs(landscape)[0]
+    return _climbs(merge_tree(landscape.energies, landscape.ts_energies, landscape.ts_ends))[0]
 
 
-def _climbs(landscape: Landscape) -> tuple[np.ndarray, np.ndarray]:
+def _climbs(tree: MergeTree) -> tuple[np.ndarray, np.ndarray]:
     """``depths``, and the lowest minimum [M] of the part joined by that climb: itself where there is no lower one."""
-    m, tree = landscape.n_minima, merge_tree(landscape.energies, landscape.ts_energies, landscape.ts_ends)
+    m = len(tree.leaf_energies)
     climb, onward = np.full(m, np.inf), np.arange(m)
     lowest = np.concatenate([np.arange(m), np.zeros(len(tree.energies), int)])
     for k, (i, j) in enumerate(tree.children.tolist()):
         a, b = sorted((int(lowest[i]), int(lowest[j])))
         lowest[m + k] = onward[b] = a
-        climb[b] = tree.energies[k] - landscape.energies[b]
+        climb[b] = tree.energies[k] - tree.leaf_energies[b]
     return climb, onward
 
 
@@ -152,8 +151,9 @@ def funnels(
         raise ArgumentError("the landscape has no minima: there are no funnels")
     if depth is not None and bottoms is not None:
         raise ArgumentError("give either depth or bottoms, not both")
-    climbs, onward = _climbs(landscape)
-    barriers = network.barriers(landscape, 0)
+    tree = merge_tree(landscape.energies, landscape.ts_energies, landscape.ts_ends)
+    climbs, onward = _climbs(tree)
+    barriers = tree.barriers(np.arange(m), 0)
     if bottoms is not None:
         bottom = np.asarray(bottoms)
         sound = bottom.shape == (m,) and np.issubdtype(bottom.dtype, np.integer)
@@ -188,7 +188,7 @@ def funnels(
         climbs[found],
         barriers[found] - landscape.energies[found],
         np.array([len(np.unique(basin[g])) for g in groups]),
-        np.array([_frustration(landscape, g, None) for g in groups]),
+        np.array([_frustration(tree, g, None) for g in groups]),
         float(depth),
         temperature,
         occupations,
@@ -212,20 +212,16 @@ def frustration(
     logs = None
     if temperature is not None:
         logs = log_weights(landscape, temperature, vibrations=vibrations)[0]
-    return _frustration(landscape, chosen, logs)
+    return _frustration(merge_tree(landscape.energies, landscape.ts_energies, landscape.ts_ends), chosen, logs)
 
 
-def _frustration(landscape: Landscape, members: np.ndarray, logs: np.ndarray | None) -> float:
-    energies, lowest = landscape.energies, int(members[0])
-    if len(members) == 1:
+def _frustration(tree: MergeTree, members: np.ndarray, logs: np.ndarray | None) -> float:
+    lowest = int(members[0])
+    bottom = float(tree.leaf_energies[lowest])
+    climbs, above = tree.barriers(members, lowest) - bottom, tree.leaf_energies[members] - bottom
+    counted = np.isfinite(climbs) & (above > 1e-12 * max(1.0, abs(bottom)))
+    if not counted.any():
         return math.nan
-    heights = network.barriers(landscape, lowest)
-    above = energies - energies[lowest]
-    inside = np.zeros(landscape.n_minima, bool)
-    inside[members] = True
-    inside &= np.isfinite(heights) & (above > 1e-12 * max(1.0, abs(float(energies[lowest]))))
-    if not inside.any():
-        return math.nan
-    logs = np.zeros(landscape.n_minima) if logs is None else logs
-    p = np.exp(logs[inside] - np.logaddexp.reduce(logs[inside]))
-    return float(p @ ((heights[inside] - energies[lowest]) / above[inside]))
+    weights = (np.zeros(len(members)) if logs is None else logs[members])[counted]
+    p = np.exp(weights - np.logaddexp.reduce(weights))
+    return float(p @ (climbs[counted] / above[counted]))

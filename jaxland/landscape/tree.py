@@ -54,6 +54,41 @@ class MergeTree:
             j = int(self.parents[j])
         return float(self.energies[j - m]) if j >= 0 else math.inf
 
+    @cached_property
+    def _line(self) -> tuple[np.ndarray, np.ndarray]:
+        """Place [M] of each leaf in an order without crossings, and maxima [L, M] of the 2^l gaps from each place on.
+
+        The gap after a leaf is the energy at which it and the next one meet.
+        """
+        m = len(self.leaf_energies)
+        first, last = (np.concatenate([np.arange(m), np.zeros(len(self.energies), int)]) for _ in range(2))
+        after, gap = np.full(m, -1), np.full(m, np.inf)
+        for k, (i, j) in enumerate(self.children.tolist()):
+            first[m + k], last[m + k] = first[i], last[j]
+            after[last[i]], gap[last[i]] = first[j], self.energies[k]
+        order = []
+        for root in np.flatnonzero(self.parents == -1).tolist():
+            leaf = int(first[root])
+            while leaf >= 0:
+                order.append(leaf)
+                leaf = int(after[leaf])
+        place = np.empty(m, int)
+        place[order] = np.arange(m)
+        table = [gap[order]]
+        while 2 ** len(table) < m:
+            half, below = 2 ** (len(table) - 1), table[-1]
+            table.append(np.maximum(below, np.append(below[half:], np.full(half, np.inf))))
+        return place, np.array(table)
+
+    def barriers(self, i: Any, j: Any) -> np.ndarray:
+        """``barrier`` of many pairs of minima at once (arrays of one shape, or that broadcast)."""
+        i, j = np.broadcast_arrays(np.asarray(i, int), np.asarray(j, int))
+        place, table = self._line
+        left, right = np.minimum(place[i], place[j]), np.maximum(place[i], place[j])
+        level = np.frexp(np.maximum(right - left, 1))[1] - 1
+        out = np.maximum(table[level, left], table[level, right - 2**level])
+        return np.where(i == j, self.leaf_energies[i], out)
+
     def members(self, node: int) -> np.ndarray:
         """Minima below a node, ascending."""
         m, found, stack = len(self.leaf_energies), [], [int(node)]
