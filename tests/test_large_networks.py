@@ -89,6 +89,18 @@ def test_bfloat16_basis_gives_values_and_correction_gives_vectors():
     assert np.abs(off).max() < 1e-3  # semiorthogonal: sqrt of float32's precision is 2.4e-4
 
 
+def test_bfloat16_values_where_vectors_are_concentrated():
+    """Most weight in few coordinates: roundings are not random there; Rayleigh quotients must not show it."""
+    rng = np.random.default_rng(0)
+    a = np.diag(np.concatenate([[6.1, 4.3, -2.7, -1.9], 0.1 * rng.normal(size=796)]))
+    noise = rng.normal(size=(800, 800)) * 0.01
+    a = a + (noise + noise.T) / 2
+    state, product = run(a, jnp.float32, 24, 2, 2, 1e-3, storage=jnp.bfloat16)
+    raw = thick_restart.correct(product, thick_restart.vectors(state, 2, 2), 2, tolerance=1e-6, rounds=0)
+    expected = thick_restart.ends(np.linalg.eigvalsh(a), 2, 2)
+    np.testing.assert_allclose(raw.values, expected, atol=5e-5)
+
+
 def test_modes_of_a_network_against_all_eigenvalues(x64):
     problem = small_network()
     expected = np.linalg.eigvalsh(problem.hessian())

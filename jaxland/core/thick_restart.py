@@ -29,7 +29,8 @@ class Basis(NamedTuple):
     """State: A Q = Q T + (coupling column) query; basis vectors in rows, those from ``filled`` on without meaning.
 
     Attributes:
-        rows: stored vectors [capacity, n].
+        rows: stored vectors [capacity, n]; Q has them divided by their norms, which rounding moves off 1.
+        norms: of the rows [filled].
         projected: T [filled, filled], on the host in float64.
         coupling: row of T that belongs to ``query`` [filled].
         query: unit vector [n] whose product comes next, already rounded to the format of the rows.
@@ -41,6 +42,7 @@ class Basis(NamedTuple):
     """
 
     rows: Float[Array, "capacity n"]
+    norms: np.ndarray
     projected: np.ndarray
     coupling: np.ndarray
     query: Float[Array, " n"]
@@ -92,10 +94,12 @@ def _kernels(mesh: Mesh | None, axis: str) -> _Kernels:
 
     def absorb(rows: jax.Array, query: jax.Array, product: jax.Array, filled: jax.Array) -> tuple[jax.Array, ...]:
         rows = jax.lax.dynamic_update_slice(rows, query.astype(rows.dtype)[None], (filled, jnp.zeros_like(filled)))
-        alpha = total(query @ product) / total(query @ query)
+        norm = jnp.sqrt(total(query @ query))
+        product = product / norm
+        alpha = total(query @ product) / norm
         size = jnp.sqrt(total(product @ product))
         following, beta = unit(rows, product, filled + 1)
-        return rows, following, alpha, beta, size
+        return rows, following, alpha, beta, size, norm
 
     def combine(rows: jax.Array, c: jax.Array, filled: jax.Array, dtype: Any) -> jax.Array:
         c = jnp.where(jnp.arange(rows.shape[0])[:, None] < filled, c, 0)
@@ -108,9 +112,11 @@ def _kernels(mesh: Mesh | None, axis: str) -> _Kernels:
         empty = jnp.zeros((c.shape[1], rows.shape[1]), c.dtype)
         return jax.lax.fori_loop(0, -(-filled // _GROUP), body, empty).astype(dtype)
 
-    def shorten(rows: jax.Array, c: jax.Array, filled: jax.Array) -> jax.Array:
+    def shorten(rows: jax.Array, c: jax.Array, filled: jax.Array) -> tuple[jax.Array, jax.Array]:
         blocks = [combine(rows, c[:, j : j + _GROUP], filled, rows.dtype) for j in range(0, c.shape[1], _GROUP)]
-        return jax.lax.dynamic_update_slice(rows, jnp.concatenate(blocks), (0, 0))
+        squares = [jnp.sum(jnp.square(block.astype(c.dtype)), axis=1) for block in blocks]
+        norms = jnp.sqrt(total(jnp.concatenate(squares)))
+        return jax.lax.dynamic_update_slice(rows, jnp.concatenate(blocks), (0, 0)), norms
 
     def gram(a: jax.Array, b: jax.Array) -> jax.Array:
         return total(jnp.dot(a, b.T, precision=_HIGHEST))
@@ -122,10 +128,10 @@ def _kernels(mesh: Mesh | None, axis: str) -> _Kernels:
 
     r, v, s = PartitionSpec(None, axis), PartitionSpec(axis), PartitionSpec()
     return _Kernels(
-        jax.jit(over(absorb, (r, v, v, s), (r, v, s, s, s)), donate_argnums=0),
+        jax.jit(over(absorb, (r, v, v, s), (r, v, s, s, s, s)), donate_argnums=0),
         jax.jit(over(unit, (r, v, s), (v, s))),
         jax.jit(over(lambda rows, c, filled: combine(rows, c, filled, c.dtype), (r, s, s), r)),
-        jax.jit(over(shorten, (r, s, s), r), donate_argnums=0),
+        jax.jit(over(shorten, (r, s, s), (r, s)), donate_argnums=0),
         jax.jit(over(gram, (r, r), s)),
     )
 
@@ -162,7 +168,7 @@ def basis(
         where = NamedSharding(mesh, PartitionSpec(None, axis))
         empty = jax.jit(lambda: jnp.zeros((rows, n), storage), out_shardings=where)()
     query, _ = _kernels(mesh, axis).clean(empty, start, jnp.zeros((), jnp.int32))
-    return Basis(empty, np.zeros((0, 0)), np.zeros(0), query, 0, 0, 0, False, seed, order)
+    return Basis(empty, np.zeros(0), np.zeros((0, 0)), np.zeros(0), query, 0, 0, 0, False, seed, order)
 
 
 def _random(n: int, order: int, seed: list[int], dtype: Any, mesh: Mesh | None, axis: str) -> jax.Array:
@@ -180,17 +186,18 @@ def extend(state: Basis, product: Product, steps: int, *, mesh: Mesh | None = No
         ArithmeticError: a product is not finite.
     """
     kernels = _kernels(mesh, axis)
-    rows, projected, coupling, query, filled, products, restarts, exhausted, seed, order = state
+    rows, norms, projected, coupling, query, filled, products, restarts, exhausted, seed, order = state
     capacity, n = rows.shape
     eps = float(jnp.finfo(query.dtype).eps)
     for _ in range(steps):
         if exhausted or filled == capacity:
             break
         image = product(query)
-        rows, following, alpha, beta, size = kernels.absorb(rows, query, image, jnp.asarray(filled, jnp.int32))
+        rows, following, alpha, beta, size, norm = kernels.absorb(rows, query, image, jnp.asarray(filled, jnp.int32))
         a, b, length = float(alpha), float(beta), float(size)
         if not np.isfinite(a):
             raise ArithmeticError(f"product {products + 1} of the Lanczos run is not finite")
+        norms = np.append(norms, float(norm))
         grown = np.zeros((filled + 1, filled + 1))
         grown[:filled, :filled] = projected
         grown[filled, :filled] = grown[:filled, filled] = coupling
@@ -205,7 +212,7 @@ def extend(state: Basis, product: Product, steps: int, *, mesh: Mesh | None = No
         else:
             query = following
             coupling[-1] = b
-    return Basis(rows, projected, coupling, query, filled, products, restarts, exhausted, seed, order)
+    return Basis(rows, norms, projected, coupling, query, filled, products, restarts, exhausted, seed, order)
 
 
 def ritz(state: Basis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -223,12 +230,13 @@ def restart(state: Basis, lowest: int, highest: int, *, mesh: Mesh | None = None
     high = highest + (extra - extra // 2 if lowest else extra) if highest else 0
     kept = np.concatenate([np.arange(low), np.arange(size - high, size)])
     c = np.zeros((state.rows.shape[0], -(-len(kept) // _GROUP) * _GROUP))
-    c[:size, : len(kept)] = vectors[:, kept]
-    rows = _kernels(mesh, axis).shorten(
+    c[:size, : len(kept)] = vectors[:, kept] / state.norms[:, None]
+    rows, norms = _kernels(mesh, axis).shorten(
         state.rows, jnp.asarray(c, state.query.dtype), jnp.asarray(state.filled, jnp.int32)
     )
     return state._replace(
         rows=rows,
+        norms=np.asarray(norms, float)[: len(kept)],
         projected=np.diag(values[kept]),
         coupling=state.coupling @ vectors[:, kept],
         filled=len(kept),
@@ -260,7 +268,7 @@ def vectors(
     size = state.filled
     lowest, highest = min(lowest, size), min(highest, size)
     c = np.zeros((state.rows.shape[0], lowest + highest))
-    c[:size] = ends(coefficients.T, lowest, highest).T
+    c[:size] = ends(coefficients.T, lowest, highest).T / state.norms[:, None]
     return _kernels(mesh, axis).combine(state.rows, jnp.asarray(c, state.query.dtype), jnp.asarray(size, jnp.int32))
 
 

@@ -22,7 +22,7 @@ from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.problem import Problem
 from jaxland.running import Stop, is_writer, read_checkpoint, stoppable, write_checkpoint
 
-_KIND = "jaxland-lanczos-1"
+_KIND = "jaxland-lanczos-2"
 _STRIDE = 8
 
 
@@ -289,7 +289,13 @@ def _save(path: Path, settings: list[Any], state: thick_restart.Basis) -> None:
             "settings": settings,
             **{k: getattr(state, k) for k in ("filled", "products", "restarts", "exhausted")},
         }
-        arrays = {"rows": rows, "query": query, "projected": state.projected, "coupling": state.coupling}
+        arrays = {
+            "rows": rows,
+            "norms": state.norms,
+            "query": query,
+            "projected": state.projected,
+            "coupling": state.coupling,
+        }
         write_checkpoint(path, _KIND, head, arrays)
 
 
@@ -314,6 +320,7 @@ def _restore(
     return empty._replace(
         rows=placed[0],
         query=placed[1],
+        norms=arrays["norms"],
         projected=arrays["projected"],
         coupling=arrays["coupling"],
         filled=int(head["filled"]),
