@@ -4,7 +4,7 @@
     make bench                                       # the same cases under pytest-benchmark
 
 One thread for everybody; CPU seconds of the process. Conductances exp(-E / T) with E normal of standard deviation 1,
-at T = 0.5 (rates within some 10 decades) and T = 0.05 (some 100 decades). The error is the largest difference of
+at T = 0.5 (over some 7 decades) and T = 0.05 (some 70). The error is the largest difference of
 ln(time) from the same network with all numbers carried as logarithms.
 """
 

@@ -236,6 +236,11 @@ def test_the_command_takes_sets_and_moments_of_an_imported_database(tmp_path, co
     summary = json.loads(command(tmp_path, "--json").output)
     assert summary["kinetics"]["A"] == joined[:2].tolist() and summary["kinetics"]["B"] == joined[5:7].tolist()
     assert summary["modes"] == 3
+    from dataclasses import replace
+
+    atoms = replace(pieces(), settings={"problem": "9 parameters, symmetry: rigid motions, inversion of 2 atoms"})
+    archive.save(atoms, tmp_path / "atoms.npz")
+    assert json.loads(command(tmp_path / "atoms.npz", "--json", "--out", tmp_path / "o").output)["modes"] == 4
     given = json.loads(command(tmp_path, "--json", "--a", joined[3], "--b", joined[0]).output)
     assert given["kinetics"]["A"] == [int(joined[3])]
 

@@ -49,8 +49,8 @@ def register(app: typer.Typer) -> None:
         landscape, extras = archive.read_with_extras(run)
         folder = run if run.is_dir() else run.parent
         sets = _sets(a, b, extras)
-        if modes is None and _is_molecule(extras):
-            modes = landscape.size - 6
+        if modes is None:
+            modes = landscape.size - _rigid_motions(landscape, extras)
         analysis = analyse(
             landscape,
             temperature,
@@ -109,10 +109,16 @@ def _sets(a: str, b: str, extras: Any) -> tuple[Any, Any] | None:
     return (extras["a"], extras["b"]) if len(extras.get("a", ())) and len(extras.get("b", ())) else None
 
 
-def _is_molecule(extras: Any) -> bool:
-    """Whether an imported database has moments of inertia: a network's are written as 1."""
+def _rigid_motions(landscape: Any, extras: Any) -> int:
+    """Zero modes of atoms in space: as the store describes its symmetry, or from moments of inertia (a network's are
+    written as 1)."""
+    import re
+
+    atoms = re.search(r"rigid motions.* of (\d+) atoms", str(landscape.settings.get("problem", "")))
+    if atoms is not None:
+        return 5 if int(atoms[1]) == 2 else 6
     moments = extras.get("moments")
-    return moments is not None and len(moments) > 0 and bool((abs(moments - 1.0) > 1e-12).any())
+    return 6 if moments is not None and len(moments) and bool((abs(moments - 1.0) > 1e-12).any()) else 0
 
 
 def _grid(text: str) -> Any:

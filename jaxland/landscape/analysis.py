@@ -217,7 +217,7 @@ def _sets(count: int, joined: np.ndarray, found: Funnels, sets: Any) -> tuple[np
                 f"minimum {lost[0]} of {name} is not joined to the lowest minimum: no rates lead there yet"
             )
         chosen.append(np.array([place[int(i)] for i in indices]))
-    both = joined[np.intersect1d(*chosen)]
+    both = joined[np.intersect1d(chosen[0], chosen[1])]
     if len(both):
         raise ArgumentError(f"A and B must not overlap; minimum {both[0]} is in both")
     return chosen[0], chosen[1]
