@@ -420,7 +420,6 @@ def test_a_store_in_a_read_only_directory_is_left_alone(x64, problem):
 # -- kill -9 -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=False, reason="the store takes a file without tables for another program's")
 def test_a_kill_before_the_first_commit_is_no_obstacle(x64, tmp_path, problem):
     import sqlite3
 

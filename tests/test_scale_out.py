@@ -16,6 +16,7 @@ from test_search import same, xor
 from jaxland.errors import ArgumentError, StoreError
 from jaxland.landscape import Store, explore
 from jaxland.landscape.jobs import Batch, Finds, Runner
+from jaxland.landscape.merge import absorb
 from jaxland.landscape.search import Settings
 from jaxland.landscape.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.spool import Spool, work
@@ -188,3 +189,61 @@ def test_shards_keep_every_bit_and_refuse_damage(x64):
                 unpack_finds(data[:cut], batch)
     batch, coordinates = unpack_batch(pack_batch(climbs, minima))
     assert batch == climbs and all(np.array_equal(coordinates[i], minima[i]) for i in (0, 1))
+
+
+def test_independent_runs_merge_in_any_order_any_number_of_times(x64, tmp_path):
+    paths = [tmp_path / f"{seed}.db" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        explore(xor(), store=path, **{**OPTIONS, "seed": seed, "starts": 4, "climbs": 12, "rounds": 1, "hops": 0})
+    merged = []
+    for k, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0, 1])):
+        with Store(tmp_path / f"merged{k}.db", xor()) as store:
+            absorb(store, [paths[i] for i in order])
+            seal = store.seal
+            assert all(news == (0, 0) for news in absorb(store, paths).values()) and store.seal == seal
+            merged.append(store.landscape())
+    same(merged[0], merged[1])
+    same(merged[0], merged[2])
+    one_by_one = tmp_path / "one_by_one.db"
+    for path in reversed(paths):
+        with Store(one_by_one, xor()) as store:
+            absorb(store, [path])
+    with Store(one_by_one, xor()) as store:
+        found = store.landscape()
+    np.testing.assert_allclose(found.energies, merged[0].energies, rtol=1e-9)
+    np.testing.assert_allclose(found.ts_energies, merged[0].ts_energies, rtol=1e-9)
+    assert sum(found.hits) == sum(merged[0].hits)
+    with Store(paths[0], xor()) as one:
+        assert found.n_ts > len(one.saddles)
+
+
+def test_runs_of_another_problem_do_not_merge(x64, tmp_path):
+    explore(xor(3), store=tmp_path / "other.db", starts=2, climbs=0, hops=0, rounds=0)
+    with Store(tmp_path / "here.db", xor()) as store, pytest.raises(StoreError, match="another problem"):
+        absorb(store, [tmp_path / "other.db"])
+
+
+def jaxland(*arguments, cache):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "jaxland", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def test_plan_work_status_report_as_a_user_types_them(tmp_path):
+    small = ["--starts", 30, "--climbs", 20, "--rounds", 2, "--minima", 0, "--quiet"]
+    run = tmp_path / "run"
+    assert "holds no run.json" in jaxland("work", run, cache=tmp_path).stderr
+    planned = jaxland("plan", "mueller-brown", "--out", run, *small, cache=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    worked = jaxland("work", run, "--workers", 2, "--quiet", cache=tmp_path)
+    assert worked.returncode == 0 and "batches done here" in worked.stdout, worked.stderr
+    status = jaxland("status", run, cache=tmp_path).stdout
+    assert "3 minima" in status and "2 transition states" in status and "finished" in status
+    report = jaxland("report", run, cache=tmp_path)
+    assert report.returncode == 0 and (run / "report.html").stat().st_size > 1000, report.stderr
+    for seed in (1, 2):
+        jaxland("explore", "mueller-brown", "--out", tmp_path / f"s{seed}", "--seed", seed, *small, cache=tmp_path)
+    merged = jaxland("merge", tmp_path / "s1", tmp_path / "s2", "--out", tmp_path / "both", cache=tmp_path)
+    assert merged.returncode == 0 and "3 minima" in merged.stdout, merged.stderr
+    (run / "run.json").write_text("{")
+    assert "damaged" in jaxland("work", run, cache=tmp_path).stderr

@@ -173,6 +173,7 @@ class Store:
                 fresh = True
         target = ":memory:" if self.path is None else str(self.path)
         self._db = sqlite3.connect(target, isolation_level=None, check_same_thread=False)
+        fresh = fresh or self._never_begun()
         if not fresh:
             self._check_header()
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -185,9 +186,16 @@ class Store:
                 self._db.execute(f"PRAGMA application_id={APPLICATION}")
                 self._db.execute(f"PRAGMA user_version={FORMAT}")
                 self.put("fingerprint", fingerprint(self.problem))
+            # From now on a file without tables can only be one whose creation was cut off.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._check_seal()
         self._check_problem()
         self._load()
+
+    def _never_begun(self) -> bool:
+        """Whether the file is what a kill before the first commit leaves: SQLite's, without any table."""
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        return application == 0 and self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
     def _check_header(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
