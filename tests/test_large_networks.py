@@ -243,8 +243,8 @@ def images_problem(n=48, seed=0, remat=False, **options):
     return Problem.from_model(model, x, y, **options)
 
 
-def test_toy_residual_network_from_path_to_modes():
-    """The whole chain in float32: path with mini-batches, barrier on train and test, modes at its saddle."""
+def test_path_between_toy_residual_networks():
+    """float32, mini-batches, convolutions (loops on the host), train and test data."""
     problem = images_problem(chunk=16)
     a, b = problem.w, images_problem(seed=1).w
     schedule = (paths.Cycle(12, 1e-2), paths.Cycle(6, 1e-3, True))
@@ -253,8 +253,17 @@ def test_toy_residual_network_from_path_to_modes():
     found = paths.minimum_energy_path(problem, a, b, settings, test=test)
     assert found.profile.energy.mean() < found.straight.energy.mean()  # the ends are not trained
     assert found.profile.test_error is not None and found.images.dtype == np.float32
-    modes = extreme_modes(problem, found.saddle, lowest=2, highest=2, basis=16, storage="bfloat16", max_products=60)
+
+
+@pytest.mark.slow
+def test_modes_of_a_toy_residual_network():
+    """In chunks from the host, the basis in bfloat16."""
+    problem = images_problem(chunk=20)
+    modes = extreme_modes(problem, lowest=2, highest=2, basis=16, storage="bfloat16", max_products=60)
     assert modes.storage == "bfloat16" and modes.basis_bytes == 16 * problem.size * 2
+    v = modes.highest_vectors[0]
+    image = np.asarray(problem.hvp(problem.w, v))
+    np.testing.assert_allclose(np.linalg.norm(image - modes.highest[0] * v), modes.highest_residuals[0], atol=1e-3)
 
 
 def test_products_chunk_by_chunk_from_the_host(x64):
