@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo test test-slow test-peers lint types bench bench-table bench-compare bench-scaling clean
+.PHONY: demo test test-slow test-peers lint types bench bench-table bench-compare bench-scaling bench-start clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,6 +54,9 @@ bench-compare: $(VENV)/.test
 
 bench-scaling: $(VENV)/.test
 	$(BIN)/python benchmarks/scaling.py --page docs/performance.md
+
+bench-start: $(VENV)/.test
+	$(BIN)/python benchmarks/cold_start.py --page docs/performance.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

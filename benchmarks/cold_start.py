@@ -1,7 +1,8 @@
 """What a user waits for: import, first minima, and compilation, per command, with an empty and with a warm cache.
 
-    python benchmarks/cold_start.py             # the table of all commands, wall and CPU seconds
-    python benchmarks/cold_start.py --programs  # what explore compiles, and for how long
+    python benchmarks/cold_start.py                                # the table of all commands, wall and CPU seconds
+    python benchmarks/cold_start.py --page docs/performance.md     # and into the page
+    python benchmarks/cold_start.py --programs                     # what explore compiles, and for how long
 
 Every command runs in a process of its own with its own compilation cache: first empty, then as the first run left it.
 """
@@ -125,40 +126,60 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {name: [name, *text.split(), *out[name]] for name, text in words.items()}
 
 
+def programs(got: dict, state: str) -> str:
+    """What one run compiled, slowest first."""
+    listed = sorted(got["programs"], key=lambda pair: -pair[1])
+    head = f"{state} cache: {len(listed)} programs, {sum(seconds for _, seconds in listed):.2f} s"
+    return "\n".join([head, *(f"    {name:40s} {seconds:7.3f}" for name, seconds in listed)])
+
+
+def page(imports: list[list[str]], rows: list[list[str]]) -> str:
+    """Both tables."""
+    from table import rows_of
+
+    heads = (
+        ["import", "", "wall", "CPU"],
+        ["command", "cache", "wall", "CPU", "first minimum", "programs", "from cache", "compiling", "tracing"],
+    )
+    return "\n\n".join(rows_of(head, body) for head, body in zip(heads, (imports, rows)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", action="store_true", help="list what explore compiles")
+    parser.add_argument("--page", type=Path, help="page to write the tables into")
     args = parser.parse_args()
-    if not args.programs:
-        for module in ("jaxland", "jaxland.problem", "jaxland.cli"):
-            wall, cpu = import_seconds(module)
-            print(f"import {module:20s} {wall:6.2f} s wall {cpu:6.2f} s CPU")
-        print(
-            f"{'command':10s} {'cache':6s} {'wall':>7s} {'CPU':>7s} {'first':>7s} {'programs':>9s} "
-            f"{'from cache':>10s} {'compiling':>10s} {'tracing':>8s}"
-        )
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for command, words in commands(folder).items():
+            if args.programs and command != "explore":
+                continue
             for state in ("empty", "warm"):
-                if args.programs and command != "explore":
-                    break
-                store = folder / "explore" / "landscape.db" if command == "explore" else None
                 for old in folder.glob("explore/*") if command == "explore" else ():
                     old.unlink()
+                store = folder / "explore" / "landscape.db" if command == "explore" else None
                 got = run(words, folder / "cache" / command, store)
-                compiling = sum(seconds for _, seconds in got["programs"])
                 if args.programs:
-                    print(f"{state} cache: {len(got['programs'])} programs, {compiling:.2f} s")
-                    for program, seconds in sorted(got["programs"], key=lambda p: -p[1]):
-                        print(f"    {program:40s} {seconds:7.3f}")
+                    print(programs(got, state))
                     continue
-                first = f"{got['first']:7.2f}" if got["first"] is not None else f"{'-':>7s}"
-                print(
-                    f"{command:10s} {state:6s} {got['wall']:7.2f} {got['cpu']:7.2f} {first} "
-                    f"{len(got['programs']):9d} {got['hits']:10.0f} {compiling:10.2f} {got['trace']:8.2f}",
-                    flush=True,
+                times = [got["wall"], got["cpu"], got["first"]]
+                compiling = [sum(seconds for _, seconds in got["programs"]), got["trace"]]
+                rows.append(
+                    [command, state, *("" if t is None else f"{t:.1f} s" for t in times), str(len(got["programs"]))]
+                    + [f"{got['hits']:.0f}", *(f"{t:.2f} s" for t in compiling)]
                 )
+    if args.programs:
+        return
+    imports = []
+    for module in ("jaxland", "jaxland.problem", "jaxland.cli"):
+        imports.append([module, "", *(f"{t:.2f} s" for t in import_seconds(module))])
+    text = page(imports, rows)
+    print(text)
+    if args.page:
+        from table import fill
+
+        args.page.write_text(fill(args.page.read_text(), "cold start", text))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,10 @@ def away(got, truth):
     return float(jnp.max(jnp.abs(got - truth)) / jnp.max(jnp.abs(truth)))
 
 
-@pytest.mark.parametrize("sizes, activation, loss", CASES)
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in (CASES[1], CASES[5])]
+
+
+@pytest.mark.parametrize("sizes, activation, loss", [CASES[0], *CASES[2:5], CASES[6], *SLOW])
 def test_equals_xla_in_float64(x64, sizes, activation, loss):
     """45 points leave a tail in the last of several blocks; two splits are two programs per lane."""
     problem = make(sizes, activation, loss)
@@ -74,10 +77,13 @@ def test_equals_xla_in_float32(sizes, activation, loss):
     assert energy.dtype == gradient.dtype == np.float32
     assert abs(energy - problem.energy(w)) < 1e-6 * abs(energy)
     assert away(gradient, problem.gradient(w)) < 1e-6
-    # A product adds terms that cancel: 1e-6 of their magnitudes, |H| |v|.
-    terms = jnp.max(jnp.abs(problem.hessian(w)) @ jnp.abs(v))
-    difference = jax.jit(kernel.product)(w, v, kernel.data) - problem.hvp(w, v)
-    assert jnp.max(jnp.abs(difference)) < 1e-6 * terms
+    # A product adds terms that cancel: as near to the truth as 1e-6 of their magnitudes |H| |v|, or as XLA's own.
+    got, xla = jax.jit(kernel.product)(w, v, kernel.data), problem.hvp(w, v)
+    with jax.enable_x64(True):
+        exact = problem.astype("float64")
+        w, v = w.astype(np.float64), v.astype(np.float64)
+        truth, terms = exact.hvp(w, v), jnp.max(jnp.abs(exact.hessian(w)) @ jnp.abs(v))
+    assert np.max(np.abs(got - truth)) < max(1e-6 * terms, 2 * np.max(np.abs(xla - truth)))
 
 
 def test_lanes_are_a_grid_axis(x64):
@@ -184,6 +190,7 @@ def test_sharded_over_devices(x64):
     assert "xla.gpu.triton" in jax.jit(many).trace(w, kernel.data).lower(lowering_platforms=("cuda",)).as_text()
 
 
+@pytest.mark.slow
 def test_xor_landscape_is_the_same(x64):
     """The known points of the XOR network (2 hidden units, lam 1e-2), all through the kernel."""
     from jaxland.landscape import explore
