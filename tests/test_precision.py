@@ -4,6 +4,8 @@ import pytest
 
 from jaxland import Problem, mlp
 from jaxland.core import precision
+from jaxland.errors import ArgumentError
+from jaxland.landscape import explore
 from jaxland.landscape.stationary import Engine
 
 RNG = np.random.default_rng(5)
@@ -29,6 +31,16 @@ def test_minima_are_those_of_float64(problem):
         assert point.double <= 30 and point.single > point.double
     # A few starts fall to another side of a watershed in float32.
     assert len({round(p.energy, 9) for p in got} & reference) >= len(reference) // 2
+
+
+def test_a_search_in_mixed_precision_finds_the_same_landscape(x64):
+    x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    problem = Problem.from_model(mlp((2, 2, 2)), x, y, l2=1e-2)
+    found = explore(problem, start_scale=1.5, precision="mixed")
+    assert (found.n_minima, found.n_ts) == (5, 16) and found.settings["precision"] == "mixed"
+    assert (found.gradients <= 1e-9).all()
+    with pytest.raises(ArgumentError, match="double, mixed"):
+        Engine(problem, precision="half")
 
 
 def test_on_the_host_and_in_words(problem):

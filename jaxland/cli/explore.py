@@ -40,6 +40,9 @@ def register(app: typer.Typer) -> None:
         starts: Annotated[int, typer.Option(help="Random quenches.")] = 200,
         climbs: Annotated[int, typer.Option(help="Transition-state searches from random points.")] = 100,
         rounds: Annotated[int, typer.Option(help="Most rounds of expansion and bands.")] = 100,
+        precision: Annotated[
+            str, typer.Option(help="Of quenches: double, or mixed (float32, then float64).")
+        ] = "double",
         time_limit: Annotated[float | None, typer.Option(help="Seconds of searching; call again to go on.")] = None,
         threshold: Annotated[
             float, typer.Option(help="Standard deviation below which a weight is conserved.")
@@ -69,6 +72,7 @@ def register(app: typer.Typer) -> None:
             starts=starts,
             climbs=climbs,
             rounds=rounds,
+            precision=precision,
         )
         problem = recipe.problem
         describe(recipe, quiet)

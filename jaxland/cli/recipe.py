@@ -32,6 +32,7 @@ class Recipe:
     starts: int = 200
     climbs: int = 100
     rounds: int = 100
+    precision: str = "double"
 
     def save(self, out: Path) -> None:
         """Write ``run.json``."""
@@ -149,5 +150,6 @@ class Recipe:
             climbs=self.climbs,
             rounds=self.rounds,
             minima=self.minima or None,
+            precision=self.precision,
             max_step=0.5 if self.is_potential else 1.0,
         )

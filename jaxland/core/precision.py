@@ -51,7 +51,7 @@ class Plan:
         host: polish on the host's CPU, whatever the default device is.
     """
 
-    rough: float = 1e-4
+    rough: float = 3e-5
     tol: float = 1e-9
     zero: float = 1e-8
     host: bool = False

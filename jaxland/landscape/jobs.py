@@ -95,6 +95,7 @@ class Runner:
             mesh=mesh,
             max_step=settings.max_step,
             images=settings.images,
+            precision=settings.precision,
             should_stop=should_stop,
         )
 

@@ -48,6 +48,7 @@ class Settings:
         rounds: stop after so many rounds of the campaign.
         patience: the landscape counts as complete when every minimum was expanded and single-ended searches have then
             found ``patience`` times as many transition states as are known, all of them known.
+        precision: of the quenches: "double", or "mixed" (float32 search, float64 finish); the rest is float64 always.
         max_step: longest step of a quench.
         images: of an elastic band.
     """
@@ -66,6 +67,7 @@ class Settings:
     minima: int | None = None
     rounds: int = 50
     patience: int = 30
+    precision: str = "double"
     max_step: float = 1.0
     images: int = 11
 

@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 from jaxland.core import band, lanes, quench, saddle
 from jaxland.core.kernels import LIFTED
 from jaxland.core.lanes import Layout, Status
-from jaxland.errors import PrecisionError
+from jaxland.core.precision import Plan, quench_mixed
+from jaxland.errors import ArgumentError, PrecisionError
 from jaxland.problem import Problem
 
 # Parameters up to which an exact Hessian pays: in every step of a quench, of a saddle search, to finish a stubborn
@@ -28,6 +29,7 @@ EXACT_SADDLE = 120
 EXACT_FINISH = 450
 EXACT_AUDIT = 2500
 DENSE_BFGS = 1500
+PRECISIONS = ("double", "mixed")
 _FEW = 12
 _LANCZOS = 12
 
@@ -134,6 +136,7 @@ class Engine:
         tolerances: see ``Tolerances``.
         layout: of the lanes; default by device.
         mesh: devices with an axis "lanes" to shard them over; default all local devices, where there are several.
+        precision: "double", or "mixed": quenches search in float32 and finish in float64 (``core.precision``).
         should_stop: asked between blocks of passes.
 
     Attributes:
@@ -152,9 +155,14 @@ class Engine:
         mesh: Mesh | None = None,
         max_step: float = 1.0,
         images: int = 11,
+        precision: str = "double",
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         require_float64(problem)
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.plan = Plan.for_backend(tol=(tolerances or Tolerances()).rms) if precision == "mixed" else None
+        self._single = problem.astype("float32").kernel if self.plan else None
         self.problem, self.kernel = problem, problem.kernel
         self.tolerances = tolerances or Tolerances()
         self.layout, self.should_stop = layout or Layout.default(), should_stop
@@ -202,6 +210,8 @@ class Engine:
         that did not converge where they are not. Then the audit.
         """
         step, tol = self.max_step if max_step is None else max_step, self.tolerances
+        if self.plan is not None:
+            return self._quench_mixed(starts, step)
         first, second = self.kernel.first, self.kernel.second
         items = [quench.Start(np.asarray(x, np.float64), np.float64(step)) for x in starts]
         size = self.problem.size
@@ -221,9 +231,28 @@ class Engine:
             for i, got in zip(unfinished, self._run(newton, second, rest, self._curved)):
                 found[i] = got
         ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
-        out: list[Point | None] = [None] * len(starts)
+        return self._audited(ended, len(starts), 0)
+
+    def _quench_mixed(self, starts: Sequence[np.ndarray], max_step: float) -> list[Point | None]:
+        assert self._single is not None
+        found = quench_mixed(
+            self._single,
+            self.kernel,
+            starts,
+            plan=self.plan,
+            max_step=max_step,
+            layout=self.layout,
+            should_stop=self.should_stop,
+        )
+        ended = [(i, got.x) for i, got in enumerate(found) if got is not None]
+        self.work += sum(got.single + self._curved * got.double for got in found if got is not None)
+        return self._audited(ended, len(starts), 0)
+
+    def _audited(self, ended: list[tuple[int, np.ndarray]], count: int, index: int) -> list[Point | None]:
+        """Points that pass the audit with this index, at their places among ``count``."""
+        out: list[Point | None] = [None] * count
         for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
-            if self._is(point, 0):
+            if self._is(point, index):
                 out[i] = point
         return out
 
@@ -242,11 +271,7 @@ class Engine:
             hybrid = saddle.HybridFollowing(tol.rms, 3000)
             found = self._run(hybrid, saddle.softest_of(self.kernel, _LANCZOS), guesses, 1 + 2 * _LANCZOS)
         ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
-        out: list[Point | None] = [None] * len(guesses)
-        for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
-            if self._is(point, 1):
-                out[i] = point
-        return out
+        return self._audited(ended, len(guesses), 1)
 
     def downhill(self, saddles: Sequence[Point]) -> list[TransitionState | None]:
         """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
