@@ -1,8 +1,8 @@
-"""Complete landscapes beside topsearch: LJ7, LJ8 and XOR; LJ13 and LJ38 alone. One thread, CPU seconds.
+"""Complete landscapes beside topsearch: LJ7, LJ8 and XOR, one thread, CPU seconds; LJ38; LJ13 on two threads.
 
     python benchmarks/bench_clusters.py                                   # ours
     python benchmarks/bench_clusters.py --topsearch VENV/bin/python       # and topsearch, installed there (pip)
-    python benchmarks/bench_clusters.py --only lj13 --seconds 1200        # LJ13 with more time
+    python benchmarks/bench_clusters.py --only lj13 --seconds 600         # LJ13, two threads
 
 Known: XOR at lam 1e-2 5 minima and 16 transition states, LJ7 4 and 12, LJ8 8 and 42, LJ13 1,510 minima. pele needs a
 Fortran compiler and is not run; its figures in spec are 275 quenches and 4.6 transition states per CPU second on XOR.
@@ -89,16 +89,16 @@ def ours(name: str) -> dict:
 
 
 def thirteen(seconds: float) -> dict:
-    """Minima of LJ13 found in so many CPU seconds of one thread."""
+    """Minima of LJ13 found in so many seconds by two threads."""
     problem, options = problem_of("lj13")
-    began, marks = time.process_time(), []
+    began, cpu, marks = time.monotonic(), time.process_time(), []
 
     def tell(p) -> None:
-        if not marks or time.process_time() - began > 1.5 * marks[-1][0]:
-            marks.append((round(time.process_time() - began, 1), p.minima, p.saddles))
+        if not marks or time.monotonic() - began > 1.5 * marks[-1][0]:
+            marks.append((round(time.monotonic() - began, 1), p.minima, p.saddles))
 
     found = explore(
-        problem, layout=SERIAL, starts=500, hops=0, climbs=200, expand=64, rounds=100_000,
+        problem, layout=Layout(8, 64, 1, 2), starts=500, hops=0, climbs=200, expand=64, rounds=100_000,
         time_limit=seconds, progress=tell, **options,
     )  # fmt: skip
     return {
@@ -107,8 +107,9 @@ def thirteen(seconds: float) -> dict:
         "transition states": found.n_ts,
         "connected": int(np.sum(found.components() == 0)),
         "wrong index": wrong_indices(found),
-        "CPU s": round(time.process_time() - began, 1),
-        "after CPU s": marks,
+        "seconds": round(time.monotonic() - began, 1),
+        "CPU s": round(time.process_time() - cpu, 1),
+        "seconds, minima, transition states": marks,
     }
 
 
@@ -170,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=["xor", "lj7", "lj8", "lj38", "lj13"])
     parser.add_argument("--topsearch", help="Python interpreter with topsearch installed")
-    parser.add_argument("--seconds", type=float, default=600, help="for lj13, one thread")
+    parser.add_argument("--seconds", type=float, default=600, help="for lj13, two threads")
     arguments = parser.parse_args()
     for name in arguments.only:
         if name in KNOWN:

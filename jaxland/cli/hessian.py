@@ -116,8 +116,11 @@ def tables(
 
     from jaxland import datasets
 
+    def loaded(source: str) -> Any:
+        return datasets.load(source, None if source in datasets.BUILT_IN else target, **options)
+
     if test is None or test == train:
-        data = datasets.load(train, target, **options)
+        data = loaded(train)
         parts = [data, data]
     elif _is_csv(train) and _is_csv(test):
         import pandas as pd
@@ -126,7 +129,7 @@ def tables(
         both = datasets.load(pd.concat(frames, ignore_index=True), target, **options)
         parts = [both.take(rows) for rows in np.split(np.arange(both.n), [len(frames[0])])]
     else:
-        parts = [datasets.load(train, target, **options), datasets.load(test, target, **options)]
+        parts = [loaded(train), loaded(test)]
     (x, y), (xt, yt) = (_as_trained(part, network, facts) for part in parts)
     classes = tuple(facts.get("classes") or parts[0].classes)
     return (x, y), (xt, yt), classes

@@ -141,7 +141,26 @@ def _programs(
     def refill(states: PyTree, items: PyTree, mask: jax.Array) -> PyTree:
         return jax.tree.map(partial(_select, mask), jax.vmap(solver.init)(items), states)
 
-    return jax.jit(jax.vmap(solver.init)), jax.jit(block, donate_argnums=0), jax.jit(refill, donate_argnums=0)
+    return (
+        jax.jit(jax.vmap(solver.init)),
+        _compiled_once(jax.jit(block, donate_argnums=0)),
+        jax.jit(refill, donate_argnums=0),
+    )
+
+
+def _compiled_once(program: Callable) -> Callable:
+    """The program, its first call by one thread alone: the others find it compiled."""
+    lock, known = threading.Lock(), threading.Event()
+
+    def call(*arguments: Any) -> Any:
+        if known.is_set():
+            return program(*arguments)
+        with lock:
+            result = program(*arguments)
+        known.set()
+        return result
+
+    return call
 
 
 def _is_out_of_memory(error: Exception) -> bool:
