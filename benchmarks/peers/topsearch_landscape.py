@@ -8,6 +8,7 @@ slower). Its settings are those of its examples; pairs by ClosestEnumeration unt
 
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -92,6 +93,7 @@ def distinct(energies, tol=1e-5):
 
 
 def main(name, budget):
+    random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - topsearch draws from it
     rng = np.random.default_rng(0)
     os.chdir(tempfile.mkdtemp())  # topsearch writes a log where it stands

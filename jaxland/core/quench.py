@@ -81,13 +81,15 @@ class _Trial(NamedTuple):
     curved: jax.Array
     scale: jax.Array
     lost: jax.Array
+    stale: jax.Array
 
 
 def _judge(s: Any, values: Values) -> _Trial:
     """Accept a trial whose energy rises by no more than rounding noise; after a rejection a shorter one, to where a
     parabola through both energies and the slope has its minimum, within a tenth and a half of the step.
 
-    ``lost`` after ten rejections in a row: the quadratic model is wrong, forget it. ``curved``: the pair may mend it.
+    ``lost`` after many rejections in a row: the quadratic model is wrong, forget it. ``curved``: the pair may mend it.
+    ``stale`` where a short accepted step met negative curvature: pairs from stiffer places would keep steps short.
     """
     start = s.evaluations == 0
     finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
@@ -112,6 +114,7 @@ def _judge(s: Any, values: Values) -> _Trial:
         curved,
         scale,
         scale < 1e-10,
+        accept & ~start & (sy <= 0) & (ss < (0.1 * s.max_step) ** 2),
     )
 
 
@@ -271,7 +274,7 @@ class LBFGS:
 
     Two-loop recursion, H0 = s.y/y.y, first step min(|g|, 1/|g|), reversed if uphill, capped at the start's
     ``max_step``, accepted if the energy rises by no more than rounding noise, else ten times shorter; forgets its
-    history after ten rejections. Evaluate with ``Kernel.first``.
+    history after many rejections, or where short steps go down a ridge. Evaluate with ``Kernel.first``.
     """
 
     tol: float = 1e-6
@@ -302,7 +305,7 @@ class LBFGS:
         """Accept or reject the trial, push the pair onto the history, propose the next."""
         t = _judge(s, values)
         history = s.history.push(s.step, t.change, t.sy, t.accept & t.curved)
-        history = history._replace(weights=jnp.where(t.lost, 0.0, history.weights))
+        history = history._replace(weights=jnp.where(t.lost | t.stale, 0.0, history.weights))
         direction = jnp.where(history.known, -two_loop(t.gradient, history), _first_direction(t.gradient))
         step, scale = _capped(direction, t, s.max_step)
         evaluations = s.evaluations + 1
