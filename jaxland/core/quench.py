@@ -88,7 +88,7 @@ def _judge(s: Any, values: Values) -> _Trial:
     """Accept a trial whose energy rises by no more than rounding noise; after a rejection a shorter one, to where a
     parabola through both energies and the slope has its minimum, within a tenth and a half of the step.
 
-    ``lost`` after many rejections in a row: the quadratic model is wrong, forget it. ``curved``: the pair may mend it.
+    ``lost`` after many rejections in a row: the model is wrong, forget it. ``curved``: the pair may mend it.
     ``stale`` where a short accepted step met negative curvature: pairs from stiffer places would keep steps short.
     """
     start = s.evaluations == 0
