@@ -348,10 +348,10 @@ def test_a_store_on_a_full_disk_keeps_its_last_commit(x64, tmp_path, problem):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 96 KiB, and a function that makes it larger."""
+    """A file system of 192 KiB, enough to begin a store, and a function that makes it larger."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=192k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no right to mount a small file system")
 
