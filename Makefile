@@ -43,7 +43,7 @@ STORED ?= benchmarks/results/reference.json
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks/bench_core.py -q $(BENCH) --benchmark-json=$(RUN)
-	$(BIN)/python -m pytest benchmarks/bench_landscape.py benchmarks/bench_hessian.py benchmarks/bench_information.py benchmarks/bench_trim.py -q $(BENCH)
+	$(BIN)/python -m pytest benchmarks/bench_landscape.py benchmarks/bench_clusters.py benchmarks/bench_kinetics.py benchmarks/bench_hessian.py benchmarks/bench_information.py benchmarks/bench_trim.py -q $(BENCH)
 
 bench-table: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks/bench_core.py -q $(BENCH) --benchmark-json=$(RUN)
