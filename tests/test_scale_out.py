@@ -239,6 +239,8 @@ def test_plan_work_status_report_as_a_user_types_them(tmp_path):
     assert worked.returncode == 0 and "batches done here" in worked.stdout, worked.stderr
     status = jaxland("status", run, cache=tmp_path).stdout
     assert "3 minima" in status and "2 transition states" in status and "finished" in status
+    assert jaxland("plan", "mueller-brown", "--out", run, *small, cache=tmp_path).returncode == 0
+    assert "finished" not in jaxland("status", run, cache=tmp_path).stdout
     report = jaxland("report", run, cache=tmp_path)
     assert report.returncode == 0 and (run / "report.html").stat().st_size > 1000, report.stderr
     for seed in (1, 2):

@@ -209,9 +209,11 @@ class Display:
     }
 
     def __init__(self, quiet: bool, minima: int | None) -> None:
+        from contextlib import ExitStack
+
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        self.quiet, self.asked, self.target = quiet, False, minima
+        self.quiet, self.target, self._stack = quiet, minima, ExitStack()
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -226,7 +228,7 @@ class Display:
 
     def stopped(self) -> bool:
         """Whether Ctrl-C was pressed."""
-        return self.asked
+        return self._stop.reason is not None
 
     def update(self, p: Any) -> None:
         """Show where the search stands."""
@@ -248,23 +250,12 @@ class Display:
         self.bar.update(self.task, description=name, total=p.total, completed=p.done, facts=facts)
 
     def __enter__(self) -> Display:
-        import signal
-        import threading
+        from jaxland.running import stoppable
 
-        self._signal: Any = signal
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.getsignal(signal.SIGINT)
-            signal.signal(signal.SIGINT, self._interrupt)
+        self._stop = self._stack.enter_context(stoppable())
         self.bar.start()
         return self
 
-    def _interrupt(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        if self._main:
-            self._signal.signal(self._signal.SIGINT, self._before)
+        self._stack.close()

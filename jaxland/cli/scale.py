@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         """
         from jaxland.cli.explore import describe
         from jaxland.landscape import Store
+        from jaxland.landscape.spool import Spool
 
         out = options["out"]
         chosen = {name: options[name] for name in Recipe.__dataclass_fields__}
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
         describe(recipe, options["quiet"])
         with Store(out / "landscape.db", recipe.problem):
             recipe.save(out)
+            Spool(out).reopen()
         typer.echo(f"planned: {out}; now run `jaxland work {out}` on any number of machines that see it")
 
     parameters = inspect.signature(explore, eval_str=True).parameters  # type: ignore[arg-type]

@@ -425,7 +425,7 @@ def eigenpairs(
     b = fact.query.shape[0]
     used = fact.filled
     stride = max(1, fact.panels[0].shape[0] // b)
-    while not _enough(fact, lowest, highest, tolerance) and fact.filled < max_products:
+    while not enough(fact, ritz_pairs, lowest, highest, tolerance) and fact.filled < max_products:
         fact = extend(fact, product, min(stride, -(-(max_products - fact.filled) // b)))
     values, coefficients, _ = ritz_pairs(fact)
     low = np.arange(min(lowest, len(values)))
@@ -447,12 +447,16 @@ def eigenpairs(
     return Modes(end(slice(0, split)), end(slice(split, None)), fact.filled - used + len(both), fact)
 
 
-def _enough(fact: Krylov, lowest: int, highest: int, tolerance: float) -> bool:
-    if fact.exhausted:
+def enough(space: Any, ritz: Callable, lowest: int, highest: int, tolerance: float) -> bool:
+    """Whether the wanted residuals are below ``tolerance`` times the largest |value|, or the space is exhausted.
+
+    ``ritz(space)`` gives values (ascending), vectors and residuals; ``space`` knows ``exhausted`` and ``filled``.
+    """
+    if space.exhausted:
         return True
-    if fact.filled < lowest + highest + 1:
+    if space.filled < lowest + highest + 1:
         return False
-    values, _, residuals = ritz_pairs(fact)
+    values, _, residuals = ritz(space)
     limit = tolerance * float(np.max(np.abs(values)))
     ends = np.concatenate([residuals[:lowest], residuals[len(residuals) - highest :]])
     return bool((ends <= limit).all())

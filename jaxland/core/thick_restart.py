@@ -20,6 +20,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from jaxland.core.eigen import enough
+
 Product = Callable[[jax.Array], jax.Array]
 _GROUP = 8
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -245,14 +247,8 @@ def restart(state: Basis, lowest: int, highest: int, *, mesh: Mesh | None = None
 
 
 def converged(state: Basis, lowest: int, highest: int, tolerance: float) -> bool:
-    """Whether the wanted residuals are below ``tolerance`` times the largest |value|, or the space is exhausted."""
-    if state.exhausted:
-        return True
-    if state.filled < lowest + highest + 1:
-        return False
-    values, _, residuals = ritz(state)
-    limit = tolerance * float(np.max(np.abs(values)))
-    return bool((ends(residuals, lowest, highest) <= limit).all())
+    """See ``eigen.enough``."""
+    return enough(state, ritz, lowest, highest, tolerance)
 
 
 def ends(values: np.ndarray, lowest: int, highest: int) -> np.ndarray:
