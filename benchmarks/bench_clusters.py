@@ -28,11 +28,12 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
-from jaxland import Problem, mlp, potentials
-from jaxland.core import lanes, quench
-from jaxland.core.lanes import Layout, Status
+from jaxland import Problem, mlp
+from jaxland.core.solvers import lanes, quench
+from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.landscape import explore
-from jaxland.landscape.stationary import Engine
+from jaxland.landscape.search.stationary import Engine
+from jaxland.problem import potentials
 
 SERIAL = Layout(8, 64, 1, 1)
 KNOWN = {"xor": (5, 16), "lj7": (4, 12), "lj8": (8, 42)}

@@ -21,10 +21,13 @@ import numpy as np
 import pytest
 from floors import Work
 
-from jaxland import Problem, datasets, mlp
-from jaxland.core import band, eigen, lanes, mixture, quench, saddle
-from jaxland.core.lanes import Layout
-from jaxland.core.symmetry import align_many
+from jaxland import Problem, mlp
+from jaxland.core import mixture
+from jaxland.core.krylov import lanczos as eigen
+from jaxland.core.solvers import band, lanes, quench, saddle
+from jaxland.core.solvers.lanes import Layout
+from jaxland.data import datasets
+from jaxland.problem.symmetry import align_many
 
 SERIAL = Layout(8, 64, 1, 1)
 POINTS = 1000

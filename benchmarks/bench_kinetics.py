@@ -21,8 +21,8 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxland.landscape import graph_transformation
-from jaxland.landscape.graph_transformation import absorb
+from jaxland.landscape.physics import graph_transformation
+from jaxland.landscape.physics.graph_transformation import absorb
 
 SIZES = {"random": 10_000, "geometric": 10_000, "hubs": 10_000}
 

@@ -25,11 +25,12 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 
-from jaxland import Problem, datasets, mlp
-from jaxland.core import lanes, quench
-from jaxland.core.lanes import Layout, Status
-from jaxland.core.saddle import Guess
-from jaxland.landscape.stationary import Engine
+from jaxland import Problem, mlp
+from jaxland.core.solvers import lanes, quench
+from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.saddle import Guess
+from jaxland.data import datasets
+from jaxland.landscape.search.stationary import Engine
 
 SERIAL = Layout(8, 64, 1, 1)
 FORTRAN = {5: 5.0, 10: 1.0}  # minima per second of an idle core, loose 1e-6 then tight 1e-9 (spec/landscape.md)

@@ -28,7 +28,7 @@ def resnet_problem(rows=1437, chunk=479, seed=0):
     from sklearn.model_selection import train_test_split
 
     from jaxland import Problem
-    from jaxland.networks import resnet
+    from jaxland.models.networks import resnet
 
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32).reshape(-1, 8, 8, 1)
@@ -39,7 +39,7 @@ def resnet_problem(rows=1437, chunk=479, seed=0):
 
 def trained_resnet(seed):
     """Parameters after 400 steps of Adam on batches of 128, kept in a file."""
-    from jaxland.networks import train
+    from jaxland.models.networks import train
 
     place = OUT / f"resnet_{seed}.npy"
     problem, test = resnet_problem(seed=seed, chunk=None)
@@ -55,7 +55,7 @@ def trained_resnet(seed):
 def transformer_problem(sequences=16, length=64, remat=False):
     """Windows of this project's README as bytes, and an untrained transformer."""
     from jaxland import Problem
-    from jaxland.networks import next_token_loss, transformer
+    from jaxland.models.networks import next_token_loss, transformer
 
     text = np.frombuffer(PARAGRAPH.read_bytes(), np.uint8)
     starts = np.linspace(0, len(text) - length - 1, sequences).astype(int)
@@ -83,13 +83,13 @@ def spent(name, seconds):
 
 
 def modes_part(args):
-    from jaxland.landscape.large import extreme_modes
+    from jaxland.hessian.modes import extreme_modes
 
     if args.network == "resnet":
         w, _, _ = trained_resnet(0)
         problem = resnet_problem()[0].at(w)
     else:
-        from jaxland.networks import train
+        from jaxland.models.networks import train
 
         place = OUT / "transformer.npy"
         problem = transformer_problem()
@@ -123,7 +123,7 @@ def modes_part(args):
 
 
 def path_part(args):
-    from jaxland.landscape.paths import Cycle, PathSettings, minimum_energy_path
+    from jaxland.paths.auto_neb import Cycle, PathSettings, minimum_energy_path
 
     a, problem, test = trained_resnet(0)
     b, _, _ = trained_resnet(1)
@@ -140,14 +140,13 @@ def path_part(args):
     print(found.barriers().to_string(index=False))
     print(f"{found.status}: {found.steps} steps, {found.gradients} gradients of 128 rows, {total:.0f} CPU s so far")
     if found.status == "finished":
-        from jaxland.report.path import path_figure
+        from jaxland.report.paths import path_figure
 
         found.save(OUT / "path_result.npz")
         path_figure(found).savefig(OUT / "path.png", dpi=120)
 
 
 def products_part(args):
-    from jaxland.landscape.large import extreme_modes  # noqa: F401  (its import is not timed)
 
     rows = []
     problem, _ = resnet_problem(256, None)
@@ -176,7 +175,7 @@ def products_part(args):
 @pytest.mark.parametrize("name", ["gradient", "product", "orthogonalise"])
 def test_resnet(benchmark, name):
     """One operation of a ResNet-20 on 64 digits; cleaning one vector against 64 in bfloat16."""
-    from jaxland.core import thick_restart
+    from jaxland.core.krylov import thick_restart
 
     problem, _ = resnet_problem(64, None)
     v = jnp.ones(problem.size, problem.dtype)

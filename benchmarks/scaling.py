@@ -24,14 +24,15 @@ DEVICES = (1, 2, 4, 8)
 
 
 def problem_of(hidden: int, points: int):
-    from jaxland import Problem, datasets, mlp
+    from jaxland import Problem, mlp
+    from jaxland.data import datasets
 
     data = datasets.load("checkerboard", n=points).split(0.0, scale="standardise").train
     return Problem.from_model(mlp((2, hidden, 2)), data.x, data.y, l2=1e-5)
 
 
 def starts(problem, count: int) -> list:
-    from jaxland.core.quench import Start
+    from jaxland.core.solvers.quench import Start
 
     return [Start(x, np.float64(1.0)) for x in np.random.default_rng(0).normal(size=(count, problem.size))]
 
@@ -60,8 +61,8 @@ def hessian_seconds(problem, lanes: int = 4) -> float:
 
 def quench_seconds(problem, count: int, lanes: int = 8, mesh=None, repeats: int = 2) -> tuple[float, float, float]:
     """(CPU seconds, wall seconds, evaluations) of a quench to rms 1e-6."""
-    from jaxland.core import lanes as driver
-    from jaxland.core.quench import BFGS
+    from jaxland.core.solvers import lanes as driver
+    from jaxland.core.solvers.quench import BFGS
 
     items, layout, best = starts(problem, count), driver.Layout(lanes, 64, 1, 1), (np.inf, np.inf)
     solver = BFGS(1e-6)
@@ -77,8 +78,8 @@ def quench_seconds(problem, count: int, lanes: int = 8, mesh=None, repeats: int 
 
 def verified_seconds(problem, count: int) -> float:
     """CPU seconds of a minimum at rms 1e-9 with its index verified."""
-    from jaxland.core.lanes import Layout
-    from jaxland.landscape.stationary import Engine
+    from jaxland.core.solvers.lanes import Layout
+    from jaxland.landscape.search.stationary import Engine
 
     engine, xs = Engine(problem, layout=Layout(8, 64, 1, 1)), [s.x for s in starts(problem, count)]
     engine.quench(xs[:16])

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from jaxland import Problem, mlp
-from jaxland.datasets import load
+from jaxland.data.datasets import load
 from jaxland.landscape import conserved_weights, explore, level_cut
 from jaxland.landscape.tree import energy_windows
 from jaxland.report.landscape import explore_report, findings, save_figures

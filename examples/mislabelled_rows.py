@@ -22,7 +22,8 @@ jax.config.update("jax_enable_x64", True)
 from scipy.optimize import minimize  # noqa: E402
 from sklearn.metrics import average_precision_score, precision_recall_curve  # noqa: E402
 
-from jaxland import Problem, datasets, hessian, mlp  # noqa: E402
+from jaxland import Problem, hessian, mlp  # noqa: E402
+from jaxland.data import datasets  # noqa: E402
 from jaxland.report import figures  # noqa: E402
 from jaxland.report.hessian import retrieval_figure  # noqa: E402
 

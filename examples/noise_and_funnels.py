@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from jaxland import Problem, mlp
-from jaxland.datasets import load
+from jaxland.data.datasets import load
 from jaxland.landscape import explore
-from jaxland.landscape.analysis import analyse
-from jaxland.landscape.averaging import average_predictions
-from jaxland.landscape.performance import values
+from jaxland.landscape.physics.analysis import analyse
+from jaxland.landscape.physics.averaging import average_predictions
 from jaxland.landscape.tree import monotonic_basins, skeleton
+from jaxland.landscape.weights.performance import values
 from jaxland.report import thermodynamics as drawing
 from jaxland.report.disconnectivity import disconnectivity_graph
 from jaxland.report.figures import save

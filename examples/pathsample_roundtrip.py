@@ -9,8 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxland import potentials
-from jaxland.landscape import archive, explore, export, pathsample
+from jaxland.landscape import explore
+from jaxland.landscape.interchange import archive, export, pathsample
+from jaxland.problem import potentials
 from jaxland.report.imported import imported_report
 
 OUT = Path("runs/lj7")

@@ -16,10 +16,10 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from jaxland import Problem
-from jaxland.landscape.large import extreme_modes
-from jaxland.landscape.paths import Cycle, PathSettings, cycles, minimum_energy_path
-from jaxland.networks import resnet, train
-from jaxland.report.path import path_figure, path_report
+from jaxland.hessian.modes import extreme_modes
+from jaxland.models.networks import resnet, train
+from jaxland.paths.auto_neb import Cycle, PathSettings, cycles, minimum_energy_path
+from jaxland.report.paths import path_figure, path_report
 
 SIZES = {
     "toy": {

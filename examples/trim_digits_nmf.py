@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.datasets import load_digits
 
 from jaxland import trim
-from jaxland.models import Model, mlp
+from jaxland.models.model import Model, mlp
 
 METHODS = {
     "contextual_decomposition": {},

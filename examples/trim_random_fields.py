@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from jaxland import trim
-from jaxland.models import Model
+from jaxland.models.model import Model
 from jaxland.report import figures
 from jaxland.report import trim as report
 

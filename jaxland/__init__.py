@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxland.errors import JaxlandError
-    from jaxland.models import Model, from_equinox, from_function, from_linen, from_nnx, mlp
-    from jaxland.problem import Problem
+    from jaxland.models.model import Model, from_equinox, from_function, from_linen, from_nnx, mlp
+    from jaxland.problem.problem import Problem
 
 __version__ = "0.2.0"
 

@@ -97,7 +97,7 @@ def describe(recipe: Recipe, quiet: bool) -> None:
 def search(recipe: Recipe, problem: Any, out: Path, time_limit: float | None, quiet: bool) -> Any:
     """Explore in this process, with a progress display; Ctrl-C ends it between two commits."""
     from jaxland.landscape import Store
-    from jaxland.landscape.search import Search
+    from jaxland.landscape.search.explore import Search
 
     with Store(out / "landscape.db", problem) as store:
         with Display(quiet, recipe.minima or None) as display:
@@ -117,7 +117,7 @@ def search(recipe: Recipe, problem: Any, out: Path, time_limit: float | None, qu
 
 def report(recipe: Recipe, found: Any, out: Path, threshold: float, quiet: bool) -> Path:
     """Tables, model and pictures of what was found; path of report.html."""
-    from jaxland.landscape.completeness import Completeness
+    from jaxland.landscape.search.completeness import Completeness
 
     _say(quiet, found.describe())
     for what, facts in found.statistics["completeness"].items():
@@ -139,8 +139,8 @@ def _report_of_model(recipe: Recipe, found: Any, out: Path, threshold: float, qu
     import jax.numpy as jnp
 
     from jaxland.landscape import conserved_weights
-    from jaxland.landscape.performance import values
-    from jaxland.models import save
+    from jaxland.landscape.weights.performance import values
+    from jaxland.models.model import save
     from jaxland.report.landscape import explore_report, save_figures
 
     train, test = recipe.parts.train, recipe.parts.test
@@ -250,7 +250,7 @@ class Display:
         self.bar.update(self.task, description=name, total=p.total, completed=p.done, facts=facts)
 
     def __enter__(self) -> Display:
-        from jaxland.running import stoppable
+        from jaxland.runs import stoppable
 
         self._stop = self._stack.enter_context(stoppable())
         self.bar.start()

@@ -46,8 +46,8 @@ def register(app: typer.Typer) -> None:
 
         from jaxland import hessian as toolbox
         from jaxland.errors import ArgumentError
-        from jaxland.models import load
-        from jaxland.problem import Problem
+        from jaxland.models.model import load
+        from jaxland.problem.problem import Problem
         from jaxland.report import figures
         from jaxland.report import hessian as drawing
 
@@ -114,7 +114,7 @@ def tables(
     """
     import numpy as np
 
-    from jaxland import datasets
+    from jaxland.data import datasets
 
     def loaded(source: str) -> Any:
         return datasets.load(source, None if source in datasets.BUILT_IN else target, **options)

@@ -23,10 +23,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Read a PATHSAMPLE database; keep it as landscape.npz, and draw its disconnectivity graph."""
         from jaxland.errors import StoreError
-        from jaxland.landscape import archive, pathsample
-        from jaxland.landscape.export import TABLES, csv
-        from jaxland.landscape.files import refuse
+        from jaxland.landscape.interchange import archive, pathsample
+        from jaxland.landscape.interchange.export import TABLES, csv
         from jaxland.report.imported import FILES, imported_report
+        from jaxland.runs import refuse
 
         if (out / archive.STORE).exists():
             raise StoreError(f"{out} is the directory of a search: it holds {archive.STORE}; name another one")
@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write a landscape for other programs; the data it was made from are not needed."""
         from jaxland.errors import ArgumentError
-        from jaxland.landscape import archive, export, pathsample
+        from jaxland.landscape.interchange import archive, export, pathsample
 
         if to not in FORMATS:
             raise ArgumentError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")

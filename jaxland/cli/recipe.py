@@ -36,7 +36,7 @@ class Recipe:
 
     def save(self, out: Path) -> None:
         """Write ``run.json``."""
-        from jaxland.landscape.files import replacing
+        from jaxland.runs import replacing
 
         kept = asdict(self)
         if Path(self.source).exists():
@@ -69,14 +69,14 @@ class Recipe:
     @cached_property
     def is_potential(self) -> bool:
         """Whether the source is a potential such as lj13, not a table."""
-        from jaxland import potentials
+        from jaxland.problem import potentials
 
         return potentials.is_name(self.source)
 
     @cached_property
     def parts(self) -> Any:
         """Training and test data (``Split``); None for a potential."""
-        from jaxland import datasets
+        from jaxland.data import datasets
 
         if self.is_potential:
             return None
@@ -120,8 +120,8 @@ class Recipe:
     @cached_property
     def problem(self) -> Any:
         """The problem whose landscape is explored."""
-        from jaxland import potentials
-        from jaxland.problem import Problem
+        from jaxland.problem import potentials
+        from jaxland.problem.problem import Problem
 
         if self.is_potential:
             return potentials.by_name(self.source)
@@ -135,14 +135,14 @@ class Recipe:
     @property
     def box(self) -> Any:
         """Where random starts are uniform; None: normal."""
-        from jaxland import potentials
+        from jaxland.problem import potentials
 
         return potentials.box(self.problem) if self.is_potential else None
 
     @property
     def settings(self) -> Any:
         """``Settings`` of the search."""
-        from jaxland.landscape.search import Settings
+        from jaxland.landscape.search.explore import Settings
 
         return Settings(
             seed=self.seed,

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         """
         from jaxland.cli.explore import describe
         from jaxland.landscape import Store
-        from jaxland.landscape.spool import Spool
+        from jaxland.landscape.search.workers import Spool
 
         out = options["out"]
         chosen = {name: options[name] for name in Recipe.__dataclass_fields__}
@@ -50,9 +50,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Take part in a search until it is finished. Workers may come and go: the database does not depend on it."""
         from jaxland.cli.explore import Display
-        from jaxland.core.lanes import Layout
+        from jaxland.core.solvers.lanes import Layout
         from jaxland.errors import ArgumentError
-        from jaxland.landscape.spool import work
+        from jaxland.landscape.search.workers import work
 
         if workers < 1:
             raise ArgumentError(f"--workers must be at least 1, got {workers}")
@@ -77,9 +77,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def status(run: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
         """What a run has found so far, how complete it is, and who is working on it."""
-        from jaxland.landscape import archive
-        from jaxland.landscape.completeness import Completeness
-        from jaxland.landscape.spool import Spool, claims
+        from jaxland.landscape.interchange import archive
+        from jaxland.landscape.search.completeness import Completeness
+        from jaxland.landscape.search.workers import Spool, claims
 
         landscape = archive.read(run)
         typer.echo(landscape.describe())
@@ -107,7 +107,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Unite independent runs of one problem. In any order, any number of times: the result is the same."""
         from jaxland.landscape import Store
-        from jaxland.landscape.merge import absorb
+        from jaxland.landscape.search.merge import absorb
 
         recipe = Recipe.load(runs[0])
         with Store(out / "landscape.db", recipe.problem) as store:

@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
         import shlex
         import sys
 
-        from jaxland.landscape import archive
-        from jaxland.landscape.analysis import analyse
+        from jaxland.landscape.interchange import archive
+        from jaxland.landscape.physics.analysis import analyse
         from jaxland.report import thermodynamics as drawing
         from jaxland.report.figures import save
 
@@ -140,7 +140,7 @@ def _grid(text: str) -> Any:
 
 def _rows(folder: Path) -> int:
     """Number of training rows of a run of ``jaxland explore``; 0 where it is not known."""
-    from jaxland.models import load
+    from jaxland.models.model import load
 
     path = folder / "model.npz"
     return int(load(path)[1].get("rows") or 0) if path.exists() else 0

@@ -22,12 +22,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from jaxland.core import eigen
-from jaxland.core import solve as solvers
+from jaxland.core.krylov import conjugate_gradients as solvers
+from jaxland.core.krylov import lanczos as eigen
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.gram import GramInverse, gram_applies
 from jaxland.hessian.products import Products, products_of
-from jaxland.problem import Problem
+from jaxland.problem.problem import Problem
 
 EXPLICIT_LIMIT = 4000
 METHODS = ("explicit", "products", "gram")

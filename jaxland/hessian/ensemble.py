@@ -24,7 +24,7 @@ from jaxland.hessian.extrapolation import extrapolation
 from jaxland.hessian.influence import influence
 from jaxland.hessian.spectrum import hessian_blocks, point_array
 from jaxland.hessian.uncertainty import uncertainty
-from jaxland.problem import Problem
+from jaxland.problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)

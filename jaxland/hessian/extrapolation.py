@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxland.core import eigen
+from jaxland.core.krylov import lanczos as eigen
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.quantity import quantity, query_points
-from jaxland.problem import L2
+from jaxland.problem.problem import L2
 
 ORDERS = ("signed", "magnitude")
 

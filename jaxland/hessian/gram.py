@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxland.errors import ConvergenceError
 from jaxland.hessian.products import Products
-from jaxland.problem import L2
+from jaxland.problem.problem import L2
 
 
 def gram_applies(products: Products, limit: int | None) -> bool:

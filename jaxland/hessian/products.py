@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from jaxland.core import curvature as derivatives
+from jaxland.core.energy import derivatives as derivatives
 from jaxland.errors import ArgumentError, ProblemError
-from jaxland.problem import Problem
+from jaxland.problem.problem import Problem
 
 KINDS = ("hessian", "gauss-newton")
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxland.core import curvature as derivatives
+from jaxland.core.energy import derivatives as derivatives
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.problem import Problem
+from jaxland.problem.problem import Problem
 
 QUANTITIES = ("loss", "predicted_loss", "logit", "probability", "output")
 

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxland.core import curvature as derivatives
-from jaxland.core import eigen
+from jaxland.core.energy import derivatives as derivatives
+from jaxland.core.krylov import lanczos as eigen
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.extrapolation import _quadrature
-from jaxland.problem import Problem
+from jaxland.problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)

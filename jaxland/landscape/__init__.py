@@ -1,16 +1,14 @@
 """Minima, transition states, disconnectivity graph, groups and conserved weights of a loss."""
 
-from jaxland.landscape.analysis import Analysis, analyse
-from jaxland.landscape.averaging import AveragedPrediction, average_predictions
-from jaxland.landscape.conserved import ConservedWeights, GroupConservation, conserved_weights
-from jaxland.landscape.funnels import Funnels, frustration
-from jaxland.landscape.kinetics import RateNetwork
-from jaxland.landscape.performance import values
+from jaxland.landscape.physics.analysis import Analysis, analyse
+from jaxland.landscape.physics.averaging import AveragedPrediction, average_predictions
+from jaxland.landscape.physics.funnels import Funnels, frustration
+from jaxland.landscape.physics.kinetics import RateNetwork
+from jaxland.landscape.physics.thermodynamics import Thermodynamics, with_log_products
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.search import Progress, Settings, explore
-from jaxland.landscape.stationary import Tolerances
+from jaxland.landscape.search.explore import Progress, Settings, explore
+from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Store
-from jaxland.landscape.thermodynamics import Thermodynamics, with_log_products
 from jaxland.landscape.tree import (
     LevelCut,
     MergeTree,
@@ -20,6 +18,8 @@ from jaxland.landscape.tree import (
     monotonic_basins,
     skeleton,
 )
+from jaxland.landscape.weights.conserved import ConservedWeights, GroupConservation, conserved_weights
+from jaxland.landscape.weights.performance import values
 
 __all__ = [
     "Analysis",

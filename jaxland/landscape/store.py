@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxland.errors import StoreError, StoreLockedError
-from jaxland.landscape.completeness import Completeness
 from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.stationary import Point, Tolerances, require_float64
-from jaxland.problem import Problem
+from jaxland.landscape.search.completeness import Completeness
+from jaxland.landscape.search.stationary import Point, Tolerances, require_float64
+from jaxland.problem.problem import Problem
 
 FORMAT = 2
 APPLICATION = 0x4A4C4E44  # "JLND"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxland.datasets import Dataset
-from jaxland.landscape.attribution import Attribution, Validation
-from jaxland.landscape.conserved import ConservedWeights, GroupConservation, conserved_weights
+from jaxland.data.datasets import Dataset
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import energy_windows
+from jaxland.landscape.weights.attribution import Attribution, Validation
+from jaxland.landscape.weights.conserved import ConservedWeights, GroupConservation, conserved_weights
 from jaxland.report.disconnectivity import notable_groups
 from jaxland.report.figures import PALETTE, canvas
 from jaxland.report.html import Page

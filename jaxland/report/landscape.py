@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxland.datasets import Dataset, Split
-from jaxland.landscape.analysis import Analysis, analyse
-from jaxland.landscape.conserved import ConservedWeights
-from jaxland.landscape.performance import Scorer, Values, precision, values
+from jaxland.data.datasets import Dataset, Split
+from jaxland.landscape.physics.analysis import Analysis, analyse
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, level_cut
+from jaxland.landscape.weights.conserved import ConservedWeights
+from jaxland.landscape.weights.performance import Scorer, Values, precision, values
 from jaxland.report.conserved import (
     called,
     comparison_section,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxland.errors import ProblemError
-from jaxland.landscape.conserved import GroupConservation
+from jaxland.landscape.weights.conserved import GroupConservation
 from jaxland.report.figures import PALETTE, canvas
 
 GREY = "#c3c9d1"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxland.landscape.analysis import Analysis, widths_known
-from jaxland.landscape.averaging import average_predictions
-from jaxland.landscape.kinetics import RateConstants
-from jaxland.landscape.performance import Values
+from jaxland.landscape.physics.analysis import Analysis, widths_known
+from jaxland.landscape.physics.averaging import average_predictions
+from jaxland.landscape.physics.kinetics import RateConstants
+from jaxland.landscape.physics.thermodynamics import Thermodynamics
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.thermodynamics import Thermodynamics
+from jaxland.landscape.weights.performance import Values
 from jaxland.report.disconnectivity import disconnectivity_graph
 from jaxland.report.figures import PALETTE, canvas
 from jaxland.report.html import Page

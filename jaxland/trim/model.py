@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.models import Model
+from jaxland.models.model import Model
 
 Select = Callable[[jax.Array], jax.Array]
 

@@ -1,0 +1,1 @@
+"""What solvers evaluate: energies, gradients, Hessians and their products."""

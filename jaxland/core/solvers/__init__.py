@@ -1,0 +1,1 @@
+"""Lanes, and the solvers that run in them."""

@@ -1,0 +1,1 @@
+"""Exchange a landscape: archives, PATHSAMPLE databases, exports."""

@@ -1,0 +1,1 @@
+"""Heat a landscape: thermodynamics, kinetics, funnels."""

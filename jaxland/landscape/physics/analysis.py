@@ -1,0 +1,275 @@
+"""Thermodynamics, funnels and kinetics of a landscape together: what ``jaxland thermo`` and the reports show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxland.errors import ArgumentError, DataError
+from jaxland.landscape import network
+from jaxland.landscape.physics.funnels import Funnels, frustration, funnels
+from jaxland.landscape.physics.kinetics import RateConstants, RateNetwork, RatePath
+from jaxland.landscape.physics.thermodynamics import Thermodynamics, checked, log_products, thermodynamics
+from jaxland.landscape.result import Landscape
+
+PATHS = 3
+# Beyond so many minima rates are found at one temperature only, and one fastest path.
+SCANNED = 3000
+SEVERAL_PATHS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Kinetics:
+    """Between two sets of minima, at several temperatures.
+
+    Attributes:
+        a, b: the sets; names: what to call them.
+        temperature: of ``rates``, ``fastest`` and ``network``.
+        scan: [K] rate constants at other temperatures, ascending.
+        minima, states: the lowest path from the lowest minimum of b to that of a, and its transition states.
+        fastest: the fastest paths between the two.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    names: tuple[str, str]
+    temperature: float
+    network: RateNetwork
+    rates: RateConstants
+    scan: tuple[RateConstants, ...]
+    minima: tuple[int, ...]
+    states: tuple[int, ...]
+    fastest: tuple[RatePath, ...]
+
+    def to_pandas(self) -> Any:
+        """Rate constants over temperatures, base-10 logarithms."""
+        import pandas as pd
+
+        rows = []
+        for r in self.scan:
+            numbers = (r.log_ab, -r.log_time_ab, r.log_ba, -r.log_time_ba, r.log_equilibrium)
+            rows.append((r.temperature, *(v / math.log(10) for v in numbers)))
+        columns = ["temperature", "k A<-B", "1/time B to A", "k B<-A", "1/time A to B", "Z_A/Z_B"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Thermodynamics, funnels and kinetics of one landscape.
+
+    Attributes:
+        landscape: all minima; connected: indices of those joined to the lowest.
+        thermodynamics: of all minima over a grid; at: of all minima at ``temperature``.
+        temperature: the one of interest; rows: number of training rows it comes from (0: given or chosen).
+        funnels: of the connected part, in its numbering.
+        frustration: of the connected part at ``temperature``.
+        kinetics: between the two lowest funnels; None where there is one only.
+        vibrations: whether widths of basins are known.
+    """
+
+    landscape: Landscape
+    connected: np.ndarray
+    thermodynamics: Thermodynamics
+    at: Thermodynamics
+    temperature: float
+    rows: int
+    funnels: Funnels
+    frustration: float
+    kinetics: Kinetics | None
+    vibrations: bool
+
+    def minima(self) -> Any:
+        """One row per minimum: energy, width, images, free energy and occupation at the temperature, funnel."""
+        import pandas as pd
+
+        land = self.landscape
+        frame = pd.DataFrame(
+            {
+                "energy": land.energies,
+                "log_product": land.log_products,
+                "orbit_size": land.orbit_sizes,
+                "free_energy": self.at.minima[0],
+                "occupation": self.at.occupations[0],
+            }
+        )
+        funnel = np.full(land.n_minima, -1)
+        funnel[self.connected] = self.connected[self.funnels.bottoms[self.funnels.of]]
+        frame["funnel_bottom"] = funnel
+        if self.kinetics is not None:
+            frame["log_waiting_time"] = np.nan
+            frame.loc[self.connected, "log_waiting_time"] = -self.kinetics.network.log_escapes
+        return frame.rename_axis("minimum")
+
+    def funnel_table(self) -> Any:
+        """``Funnels.to_pandas`` with minima numbered as in the whole landscape."""
+        frame = self.funnels.to_pandas()
+        frame["bottom"] = self.connected[frame["bottom"]]
+        return frame
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers one would print, JSON-able."""
+        at, land = self.at, self.landscape
+        lowest = int(at.lowest[0])
+        out: dict[str, Any] = {
+            "minima": land.n_minima,
+            "connected": len(self.connected),
+            "temperature": self.temperature,
+            "free_energy": float(at.free_energies[0]),
+            "energy": float(at.energies[0]),
+            "entropy": float(at.entropies[0]),
+            "heat_capacity": float(at.heat_capacities[0]),
+            "modes": at.modes,
+            "vibrations": self.vibrations,
+            "lowest_free_energy_minimum": lowest,
+            "its_occupation": float(at.occupations[0, lowest]),
+            "effective_minima": float(at.effective[0]),
+            "funnels": self.funnels.n,
+            "funnel_depth": self.funnels.depth,
+            "frustration": self.frustration if math.isfinite(self.frustration) else None,
+        }
+        k = self.kinetics
+        if k is not None:
+            r = k.rates
+            out["kinetics"] = {
+                "A": self.connected[k.a].tolist(),
+                "B": self.connected[k.b].tolist(),
+                "ln_k_A_from_B": r.log_ab,
+                "ln_k_B_from_A": r.log_ba,
+                "ln_mean_time_B_to_A": r.log_time_ab,
+                "ln_mean_time_A_to_B": r.log_time_ba,
+                "lowest_path": self.connected[list(k.minima)].tolist(),
+                "barrier": float(self._states()[list(k.states)].max() - land.energies[self.connected[k.minima[0]]]),
+                "fastest_paths": [self.connected[list(p.minima)].tolist() for p in k.fastest],
+            }
+        return out
+
+    def _states(self) -> np.ndarray:
+        return self.landscape.restricted(self.connected).ts_energies
+
+
+def analyse(
+    landscape: Landscape,
+    temperature: float | None = None,
+    *,
+    temperatures: Any = None,
+    depth: float | None = None,
+    sets: tuple[Any, Any] | None = None,
+    modes: int | None = None,
+    rows: int | None = None,
+    vibrations: bool | None = None,
+) -> Analysis:
+    """Thermodynamics, funnels and kinetics of a landscape at one temperature, and curves over many.
+
+    Args:
+        landscape: at least one minimum; log products of all points, unless ``vibrations`` is False.
+        temperature: of occupations and rates; default 1 / (number of training rows), or, where there are none, a
+            tenth of the barrier between the two lowest funnels.
+        temperatures: [K] grid of the curves; default ``default_temperatures``.
+        depth: of a funnel.
+        sets: A and B, indices of minima joined to the lowest; default the two lowest funnels.
+        modes, vibrations: see ``thermodynamics``; vibrations None takes widths where all are known.
+        rows: number of training rows, where the landscape has no problem to ask.
+    """
+    if vibrations is None:
+        vibrations = widths_known(landscape)
+    joined = np.flatnonzero(landscape.components() == 0)
+    part = landscape.restricted(joined)
+    n = int(getattr(landscape.problem, "n", 0) or 0) if rows is None else int(rows)
+    found = funnels(part, depth)
+    given = temperature
+    if temperature is None and n:
+        temperature = 1.0 / n
+    between = _sets(landscape.n_minima, joined, found, sets)
+    if temperature is None:
+        temperature = _middle(part, between)
+    found = funnels(part, depth, temperature=temperature, vibrations=vibrations)
+    curves = thermodynamics(landscape, temperatures, modes=modes, vibrations=vibrations)
+    at = thermodynamics(landscape, temperature, modes=modes, vibrations=vibrations)
+    kinetics = None if between is None else _kinetics(part, joined, between, temperature, vibrations, sets is None)
+    frustrated = frustration(part, temperature, vibrations=vibrations)
+    used = 0 if given is not None else n
+    return Analysis(landscape, joined, curves, at, float(temperature), used, found, frustrated, kinetics, vibrations)
+
+
+def widths_known(landscape: Landscape) -> bool:
+    """Whether the log products of all minima and transition states are known."""
+    try:
+        log_products(landscape)
+        log_products(landscape, transition_states=True)
+    except DataError:
+        return False
+    return True
+
+
+def _sets(count: int, joined: np.ndarray, found: Funnels, sets: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    if sets is None:
+        return (found.members(0), found.members(1)) if found.n > 1 else None
+    place = {int(i): k for k, i in enumerate(joined)}
+    chosen = []
+    for name, members in zip("AB", sets):
+        indices = checked(members, count, name)
+        lost = [int(i) for i in indices if int(i) not in place]
+        if lost:
+            raise DataError(
+                f"minimum {lost[0]} of {name} is not joined to the lowest minimum: no rates lead there yet"
+            )
+        chosen.append(np.array([place[int(i)] for i in indices]))
+    both = joined[np.intersect1d(chosen[0], chosen[1])]
+    if len(both):
+        raise ArgumentError(f"A and B must not overlap; minimum {both[0]} is in both")
+    return chosen[0], chosen[1]
+
+
+def _climb(part: Landscape, between: tuple[np.ndarray, np.ndarray]) -> float:
+    """Height of the lowest path from the lowest minimum of B to the lowest of A."""
+    a, b = (int(s[0]) for s in between)
+    return float(network.barriers(part, a)[b] - part.energies[b])
+
+
+def _middle(part: Landscape, between: tuple[np.ndarray, np.ndarray] | None) -> float:
+    if between is not None:
+        return 0.1 * _climb(part, between)
+    span = float(np.ptp(part.energies))
+    return 0.1 * span if span > 0 else 1.0
+
+
+def _kinetics(
+    part: Landscape,
+    joined: np.ndarray,
+    between: tuple[np.ndarray, np.ndarray],
+    temperature: float,
+    vibrations: bool,
+    funnelled: bool,
+) -> Kinetics:
+    a, b = between
+    climb = max(_climb(part, between), 1e-9 * float(np.ptp(part.energies)))
+    grid = np.unique(np.append(np.geomspace(climb / 60, climb / 2, 8), temperature))
+    if part.n_minima > SCANNED:
+        grid = np.array([temperature])
+    scan, rates, net = [], None, None
+    for t in grid:
+        at = RateNetwork.of(part, float(t), vibrations=vibrations)
+        found = at.rate_constants(a, b)
+        scan.append(found)
+        if t == temperature:
+            net, rates = at, found
+    assert net is not None and rates is not None
+    start, end = int(b[0]), int(a[0])
+    minima, states = network.lowest_path(part, start, end)
+    names = (f"the funnel of minimum {joined[a[0]]}", f"the funnel of minimum {joined[b[0]]}")
+    fastest = net.fastest_paths(start, end, PATHS if part.n_minima <= SEVERAL_PATHS else 1)
+    return Kinetics(
+        a,
+        b,
+        names if funnelled else ("A", "B"),
+        float(temperature),
+        net,
+        rates,
+        tuple(scan),
+        tuple(minima),
+        tuple(states),
+        tuple(fastest),
+    )

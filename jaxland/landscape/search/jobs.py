@@ -1,0 +1,148 @@
+"""What one job of a search does: from its kind and numbers to audited points, the same on every worker.
+
+Random numbers derive from the seed and the job, coordinates from the store's numbering: a job gives the same points
+wherever it runs, so a round may be shared out in any way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxland.core.solvers.lanes import Layout
+from jaxland.core.solvers.saddle import Guess
+from jaxland.landscape.search.stationary import Engine, Point, Tolerances, TransitionState
+from jaxland.problem.problem import Problem
+
+QUENCHES = ("random", "hop")
+SINGLE_ENDED = ("climb", "expand")
+PAIRS = ("lowest", "join", "untrap", "nearest", "chance")
+_SEEDS = {kind: k + 1 for k, kind in enumerate((*QUENCHES, *SINGLE_ENDED))}
+
+Coordinates = Mapping[int, np.ndarray] | Sequence[np.ndarray]
+
+
+class Batch(NamedTuple):
+    """Consecutive jobs of one round, and nothing else a worker would have to know of the store.
+
+    Attributes:
+        kind: of the round; jobs: random and climb: a number; hop: [walker, step, minimum, temperature]; expand:
+            [minimum, search]; pair strategies: [minimum, minimum].
+    """
+
+    kind: str
+    jobs: list[Any]
+
+    def minima(self) -> list[int]:
+        """Minima whose coordinates the jobs need, ascending."""
+        if self.kind in ("random", "climb"):
+            return []
+        if self.kind == "hop":
+            return sorted({int(job[2]) for job in self.jobs})
+        if self.kind == "expand":
+            return sorted({int(job[0]) for job in self.jobs})
+        return sorted({int(i) for job in self.jobs for i in job})
+
+
+class Finds(NamedTuple):
+    """What a batch found: a list of minima or of transition states per job, and the work it took (see Engine)."""
+
+    lists: list[list[Any]]
+    work: int
+
+
+def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
+    """Random numbers of one job."""
+    return np.random.default_rng([seed, _SEEDS[kind], *numbers])
+
+
+class Runner:
+    """Runs batches of one problem under one choice of settings.
+
+    Args:
+        problem: in float64.
+        settings: ``search.Settings`` (any object with its fields).
+        tolerances, layout, mesh: see ``Engine``.
+        box: (low, high): random starts are uniform in it instead of normal.
+        should_stop: asked between blocks of passes.
+
+    Attributes:
+        batches: run so far.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Any,
+        tolerances: Tolerances | None = None,
+        *,
+        box: tuple[Any, Any] | None = None,
+        layout: Layout | None = None,
+        mesh: Mesh | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.problem, self.settings = problem, settings
+        self.box = None if box is None else tuple(np.broadcast_to(np.asarray(b, float), problem.size) for b in box)
+        self.stopping = should_stop or (lambda: False)
+        self.batches = 0
+        self.engine = Engine(
+            problem,
+            tolerances,
+            layout=layout,
+            mesh=mesh,
+            max_step=settings.max_step,
+            images=settings.images,
+            precision=settings.precision,
+            should_stop=should_stop,
+        )
+
+    def _random_point(self, kind: str, job: int) -> np.ndarray:
+        rng = generator(self.settings.seed, kind, job)
+        if self.box is not None:
+            return rng.uniform(*self.box)
+        return self.settings.start_scale * rng.normal(size=self.problem.size)
+
+    def _displaced(self, x: np.ndarray, minimum: int, search: int) -> np.ndarray:
+        """A copy of a minimum, displaced by 5 to 50 % of its rms coordinate: far enough for a negative curvature."""
+        rng = generator(self.settings.seed, "expand", minimum, search)
+        size = np.exp(rng.uniform(np.log(0.05), np.log(0.5))) * max(float(np.sqrt(np.mean(x * x))), 1e-2)
+        return x + size * rng.normal(size=x.size)
+
+    def _hop(self, x: np.ndarray, walker: int, step: int) -> np.ndarray:
+        size = self.settings.hop_size * max(float(np.sqrt(np.mean(x * x))), 1e-3)
+        return x + size * generator(self.settings.seed, "hop", walker, step).normal(size=x.size)
+
+    def run(self, batch: Batch, coordinates: Coordinates) -> Finds:
+        """All jobs of a batch; ``coordinates[i]`` of the minima they name."""
+        before = self.engine.work
+        kind, jobs = batch.kind, batch.jobs
+        lists: list[list[Any]]
+        if kind in QUENCHES:
+            if kind == "random":
+                starts = [self._random_point(kind, job) for job in jobs]
+            else:
+                starts = [self._hop(coordinates[minimum], walker, step) for walker, step, minimum, _ in jobs]
+            lists = [[] if p is None else [p] for p in self.engine.quench(starts)]
+        else:
+            lists = self._transition_states(kind, jobs, coordinates)
+        self.batches += 1
+        return Finds(lists, self.engine.work - before)
+
+    def _transition_states(
+        self, kind: str, jobs: list[Any], coordinates: Coordinates
+    ) -> list[list[TransitionState | Point]]:
+        if kind in PAIRS:
+            align = self.problem.symmetry.align
+            guesses = self.engine.bands([(coordinates[i], align(coordinates[j], coordinates[i])) for i, j in jobs])
+        else:
+            if kind == "climb":
+                starts = [self._random_point(kind, job) for job in jobs]
+            else:
+                starts = [self._displaced(coordinates[i], i, k) for i, k in jobs]
+            guesses = [[Guess(x, np.zeros_like(x))] for x in starts]
+        found = iter(self.engine.transition_states([guess for several in guesses for guess in several]))
+        lists = [[next(found) for _ in several] for several in guesses]
+        return [[ts for ts in several if ts is not None] for several in lists]

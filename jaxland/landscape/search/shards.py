@@ -1,0 +1,96 @@
+"""Batches and what they found as bytes: checksummed, without pickle, the same on every machine.
+
+A shard is a line that names the format, the SHA-256 of the rest, and an npz of plain arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from jaxland.errors import StoreError
+from jaxland.landscape.search.jobs import QUENCHES, Batch, Finds
+from jaxland.landscape.search.stationary import Point, TransitionState
+
+_MAGIC = b"jaxland-shard-1\n"
+_HEAD = len(_MAGIC) + 64 + 1
+
+
+def pack(header: Any, arrays: dict[str, np.ndarray]) -> bytes:
+    """A JSON-able header and arrays as bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    body = buffer.getvalue()
+    return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def unpack(data: bytes, name: str = "the shard") -> tuple[Any, dict[str, np.ndarray]]:
+    """Header and arrays.
+
+    Raises:
+        StoreError: not a shard, or damaged.
+    """
+    body = data[_HEAD:]
+    if data[: len(_MAGIC)] != _MAGIC:
+        raise StoreError(f"{name} is not a jaxland shard")
+    if data[len(_MAGIC) : _HEAD] != hashlib.sha256(body).hexdigest().encode() + b"\n":
+        raise StoreError(f"{name} is damaged: its checksum does not fit")
+    try:
+        with np.load(io.BytesIO(body), allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        return json.loads(arrays.pop("header").tobytes()), arrays
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{name} is damaged: {error}") from error
+
+
+def pack_batch(batch: Batch, coordinates: Any) -> bytes:
+    """A batch with the coordinates of the minima it names: all a worker needs besides the problem."""
+    minima = batch.minima()
+    points = np.array([coordinates[i] for i in minima], np.float64) if minima else np.zeros((0, 0))
+    return pack({"kind": batch.kind, "jobs": batch.jobs}, {"minima": np.array(minima, np.int64), "points": points})
+
+
+def unpack_batch(data: bytes, name: str = "the batch") -> tuple[Batch, dict[int, np.ndarray]]:
+    """See ``pack_batch``."""
+    header, arrays = unpack(data, name)
+    coordinates = {int(i): x for i, x in zip(arrays["minima"], arrays["points"])}
+    return Batch(header["kind"], header["jobs"]), coordinates
+
+
+def pack_finds(batch: Batch, finds: Finds) -> bytes:
+    """What a batch found."""
+    flat = [find for several in finds.lists for find in several]
+    points = flat if batch.kind in QUENCHES else [p for ts in flat for p in (ts.saddle, *ts.ends)]
+    arrays = {
+        "counts": np.array([len(several) for several in finds.lists], np.int64),
+        "x": np.array([p.x for p in points], np.float64),
+        "mode": np.array([p.mode for p in points], np.float64),
+        "numbers": np.array([[p.energy, p.rms, p.lowest, p.log_product] for p in points], np.float64),
+        "indices": np.array([[p.negative, p.flat] for p in points], np.int64),
+    }
+    return pack({"kind": batch.kind, "jobs": batch.jobs, "work": finds.work}, arrays)
+
+
+def unpack_finds(data: bytes, batch: Batch, name: str = "the shard") -> Finds:
+    """See ``pack_finds``.
+
+    Raises:
+        StoreError: damaged, or of another batch.
+    """
+    header, arrays = unpack(data, name)
+    if [header["kind"], header["jobs"]] != [batch.kind, json.loads(json.dumps(batch.jobs))]:
+        raise StoreError(f"{name} belongs to other jobs")
+    points = [
+        Point(x, float(n[0]), float(n[1]), int(i[0]), int(i[1]), float(n[2]), float(n[3]), mode)
+        for x, mode, n, i in zip(arrays["x"], arrays["mode"], arrays["numbers"], arrays["indices"])
+    ]
+    finds: list[Any] = points
+    if batch.kind not in QUENCHES:
+        finds = [TransitionState(points[k], (points[k + 1], points[k + 2])) for k in range(0, len(points), 3)]
+    rest = iter(finds)
+    return Finds([[next(rest) for _ in range(int(count))] for count in arrays["counts"]], int(header["work"]))

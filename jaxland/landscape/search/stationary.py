@@ -1,0 +1,313 @@
+"""From starts to audited stationary points: quench, saddle search, downhill paths, bands, all through lanes.
+
+Every point handed out was evaluated once more, with its Hessian: rms gradient below tolerance, index as claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxland.core.energy.kernels import LIFTED
+from jaxland.core.solvers import band, lanes, quench, saddle
+from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.precision import Plan, quench_mixed
+from jaxland.errors import ArgumentError, PrecisionError
+from jaxland.problem.problem import Problem
+
+# Parameters up to which an exact Hessian pays: in every step of a quench, of a saddle search, to finish a stubborn
+# quench, and to audit a point once (measured on a CPU with one-hidden-layer networks).
+EXACT_QUENCH = 64
+EXACT_SADDLE = 120
+EXACT_FINISH = 450
+EXACT_AUDIT = 2500
+DENSE_BFGS = 1500
+PRECISIONS = ("double", "mixed")
+_FEW = 12
+_LANCZOS = 12
+
+
+class Point(NamedTuple):
+    """An audited stationary point.
+
+    Attributes:
+        x: coordinates [N]; energy; rms: rms gradient.
+        negative: the index, number of Hessian eigenvalues below -zero; flat: number within +-zero.
+        lowest: lowest eigenvalue (for a minimum: lowest that is not flat).
+        log_product: sum of ln of the positive eigenvalues; NaN where the Hessian was too large to diagonalise.
+        mode: eigenvector [N] of the lowest eigenvalue.
+    """
+
+    x: np.ndarray
+    energy: float
+    rms: float
+    negative: int
+    flat: int
+    lowest: float
+    log_product: float
+    mode: np.ndarray
+
+
+class TransitionState(NamedTuple):
+    """A saddle of index 1 and the minima its two downhill paths end in."""
+
+    saddle: Point
+    ends: tuple[Point, Point]
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """When a point is stationary and when two are the same.
+
+    Attributes:
+        rms: largest rms gradient of a stored point.
+        zero: Hessian eigenvalues within +-zero count as flat.
+        energy: relative difference below which two energies may be the same point's.
+        distance: Euclidean distance after alignment below which they are.
+    """
+
+    rms: float = 1e-9
+    zero: float = 1e-8
+    energy: float = 1e-6
+    distance: float = 1e-2
+
+
+@lru_cache(maxsize=32)
+def _exact_audit(second: Callable, zero: float) -> Callable:
+    def audit(x: jax.Array, data: Any) -> tuple:
+        values = second(x, data)
+        modes, basis = jnp.linalg.eigh(values.hessian)
+        solid = (modes > zero) & (jnp.abs(modes - LIFTED) > 1e-6 * LIFTED)
+        log_product = jnp.sum(jnp.log(jnp.where(solid, modes, 1.0)))
+        lowest = jnp.min(jnp.where(jnp.abs(modes) > zero, modes, jnp.inf))
+        index, flat = jnp.sum(modes < -zero), jnp.sum(jnp.abs(modes) <= zero)
+        return values.energy, quench.rms(values.gradient), index, flat, lowest, log_product, basis[:, 0]
+
+    return audit
+
+
+@lru_cache(maxsize=32)
+def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) -> Callable:
+    def audit(x: jax.Array, data: Any) -> tuple:
+        values = first(x, data)
+        n = x.shape[0]
+        start = jax.random.normal(jax.random.key(0), (n,), x.dtype)
+
+        def apply(v: jax.Array) -> jax.Array:
+            return product(x, v, data)
+
+        low, v, _ = saddle.lowest_pair(apply, start, steps)
+        # The second lowest, with the first lifted out of the way.
+        second, _, _ = saddle.lowest_pair(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps)
+        index = (low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32)
+        flat = (jnp.abs(low) <= zero).astype(jnp.int32)
+        nan = jnp.asarray(jnp.nan, x.dtype)
+        return values.energy, quench.rms(values.gradient), index, flat, low, nan, v
+
+    return audit
+
+
+def require_float64(problem: Problem) -> None:
+    """Raise ``PrecisionError`` unless the problem's parameters are float64."""
+    if problem.dtype != np.float64:
+        raise PrecisionError(
+            f"landscapes need float64, the problem is {problem.dtype}: build it inside "
+            "`with jax.enable_x64(True):` (the jaxland command does so by itself)"
+        )
+
+
+def _local_mesh() -> Mesh | None:
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
+
+
+class Engine:
+    """Quenches, saddle searches and bands of one problem, each in batches through lanes.
+
+    Args:
+        problem: in float64.
+        tolerances: see ``Tolerances``.
+        layout: of the lanes; default by device.
+        mesh: devices with an axis "lanes" to shard them over; default all local devices, where there are several.
+        precision: "double", or "mixed": quenches search in float32 and finish in float64 (``core.precision``).
+        should_stop: asked between blocks of passes.
+
+    Attributes:
+        work: what has been spent, in gradients (a count, not a time: the same on every machine).
+
+    Raises:
+        PrecisionError: the problem is not in float64.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        tolerances: Tolerances | None = None,
+        *,
+        layout: Layout | None = None,
+        mesh: Mesh | None = None,
+        max_step: float = 1.0,
+        images: int = 11,
+        precision: str = "double",
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        require_float64(problem)
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.plan = Plan.for_backend(tol=(tolerances or Tolerances()).rms) if precision == "mixed" else None
+        self._single = problem.astype("float32").kernel if self.plan else None
+        self.problem, self.kernel = problem, problem.kernel
+        self.tolerances = tolerances or Tolerances()
+        self.layout, self.should_stop = layout or Layout.default(), should_stop
+        self.mesh = mesh or _local_mesh()
+        self.images, self.max_step = images, max_step
+        self.work = 0
+        # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
+        self._curved = max(1, problem.size // 3)
+        kernel, tol = self.kernel, self.tolerances
+        if problem.size <= EXACT_AUDIT:
+            self._audit = _exact_audit(kernel.second, tol.zero)
+        else:
+            self._audit = _lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
+
+    def _run(self, solver: Any, evaluate: Callable, items: Sequence[Any], weight: int = 1) -> list[Any]:
+        """Results in the order of the items; None where the lane did not end usably."""
+        out: list[Any] = [None] * len(items)
+        for outcome in lanes.stream(
+            solver,
+            evaluate,
+            items,
+            self.kernel.data,
+            layout=self.layout,
+            mesh=self.mesh,
+            should_stop=self.should_stop,
+        ):
+            self.work += weight * int(outcome.result.evaluations)
+            if outcome.status in (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED):
+                out[outcome.job] = (outcome.status, outcome.result)
+        return out
+
+    def audit(self, xs: Sequence[np.ndarray]) -> list[Point]:
+        """Energy, gradient, Hessian spectrum at each of the points [N]."""
+        rows = lanes.map_rows(self._audit, list(xs), self.kernel.data, batch=8)
+        self.work += self._curved * len(rows)
+        return [
+            Point(np.asarray(x), float(e), float(r), int(i), int(f), float(low), float(lp), np.asarray(v))
+            for x, (e, r, i, f, low, lp, v) in zip(xs, rows)
+        ]
+
+    def quench(self, starts: Sequence[np.ndarray], *, max_step: float | None = None) -> list[Point | None]:
+        """The minimum below each start [N]; None where none was reached and verified.
+
+        Quasi-Newton, then Newton with exact Hessians: from a loose tolerance where they are cheap, only for starts
+        that did not converge where they are not. Then the audit.
+        """
+        step, tol = self.max_step if max_step is None else max_step, self.tolerances
+        if self.plan is not None:
+            return self._quench_mixed(starts, step)
+        first, second = self.kernel.first, self.kernel.second
+        items = [quench.Start(np.asarray(x, np.float64), np.float64(step)) for x in starts]
+        size = self.problem.size
+        cheap = size <= EXACT_QUENCH
+        first_stage: Any
+        if size <= DENSE_BFGS and (self.problem.n or size <= _FEW):
+            first_stage = quench.BFGS(1e-5 if cheap else tol.rms, 4000)
+        else:
+            # Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate:
+            # 13 Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
+            first_stage = quench.LBFGS(1e-5 if cheap else tol.rms, 50_000)
+        found: list[Any] = self._run(first_stage, first, items)
+        unfinished = [i for i, got in enumerate(found) if got is not None and (cheap or got[0] != Status.CONVERGED)]
+        if unfinished and size <= EXACT_FINISH:
+            newton = quench.Newton(tol.rms, 500, zero=tol.zero)
+            rest = [quench.Start(found[i][1].x, np.float64(step)) for i in unfinished]
+            for i, got in zip(unfinished, self._run(newton, second, rest, self._curved)):
+                found[i] = got
+        ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
+        return self._audited(ended, len(starts), 0)
+
+    def _quench_mixed(self, starts: Sequence[np.ndarray], max_step: float) -> list[Point | None]:
+        assert self._single is not None
+        found = quench_mixed(
+            self._single,
+            self.kernel,
+            starts,
+            plan=self.plan,
+            max_step=max_step,
+            layout=self.layout,
+            should_stop=self.should_stop,
+        )
+        ended = [(i, got.x) for i, got in enumerate(found) if got is not None]
+        self.work += sum(got.single + self._curved * got.double for got in found if got is not None)
+        return self._audited(ended, len(starts), 0)
+
+    def _audited(self, ended: list[tuple[int, np.ndarray]], count: int, index: int) -> list[Point | None]:
+        """Points that pass the audit with this index, at their places among ``count``."""
+        out: list[Point | None] = [None] * count
+        for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
+            if self._is(point, index):
+                out[i] = point
+        return out
+
+    def _is(self, point: Point, index: int) -> bool:
+        """Whether an audited point is stationary, of this index, and (with rigid motions lifted) in one piece."""
+        whole = point.flat == 0 or not self.problem.symmetry.zero_modes
+        return point.negative == index and point.rms <= self.tolerances.rms and np.isfinite(point.energy) and whole
+
+    def saddles(self, guesses: Sequence[saddle.Guess]) -> list[Point | None]:
+        """The saddle of index 1 reached from each guess; None where none was reached and verified."""
+        tol = self.tolerances
+        if self.problem.size <= EXACT_SADDLE:
+            following = saddle.EigenvectorFollowing(tol.rms, 300, zero=tol.zero)
+            found = self._run(following, self.kernel.second, guesses, self._curved)
+        else:
+            hybrid = saddle.HybridFollowing(tol.rms, 3000)
+            found = self._run(hybrid, saddle.softest_of(self.kernel, _LANCZOS), guesses, 1 + 2 * _LANCZOS)
+        ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
+        return self._audited(ended, len(guesses), 1)
+
+    def downhill(self, saddles: Sequence[Point]) -> list[TransitionState | None]:
+        """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
+        starts = []
+        for point in saddles:
+            # Far enough for the energy to fall by well more than rounding, near enough to stay on the path.
+            delta = float(np.clip(np.sqrt(2e-7 / max(abs(point.lowest), 1e-12)), 1e-3, 0.1))
+            starts += [point.x + delta * point.mode, point.x - delta * point.mode]
+        ends = self.quench(starts, max_step=0.2 * self.max_step)
+        out: list[TransitionState | None] = []
+        for k, point in enumerate(saddles):
+            a, b = ends[2 * k], ends[2 * k + 1]
+            good = a is not None and b is not None and max(a.energy, b.energy) < point.energy
+            out.append(TransitionState(point, (a, b)) if good and a is not None and b is not None else None)
+        return out
+
+    def transition_states(self, guesses: Sequence[saddle.Guess]) -> list[TransitionState | None]:
+        """``saddles`` and ``downhill`` in one."""
+        points = self.saddles(guesses)
+        live = [i for i, point in enumerate(points) if point is not None]
+        out: list[TransitionState | None] = [None] * len(guesses)
+        for i, ts in zip(live, self.downhill([p for p in points if p is not None])):
+            out[i] = ts
+        return out
+
+    def bands(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[saddle.Guess]]:
+        """Candidates for transition states between each pair of (aligned) minima: local maxima, highest first."""
+        solver = band.ElasticBand(self.images, max_step=0.2 * self.max_step)
+        items = [np.stack([a, b]) for a, b in pairs]
+        out: list[list[saddle.Guess]] = []
+        for got in self._run(solver, band.along_band(self.kernel.first), items, self.images):
+            if got is None:
+                out.append([])
+                continue
+            images, energies, tangents, _ = got[1]
+            peaks = [k for k in range(1, len(energies) - 1) if energies[k] >= max(energies[k - 1], energies[k + 1])]
+            peaks.sort(key=lambda k: -energies[k])
+            out.append([saddle.Guess(images[k], tangents[k]) for k in peaks[:3]])
+        return out

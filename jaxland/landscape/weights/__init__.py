@@ -1,0 +1,1 @@
+"""Interpret a landscape: conserved weights, attribution, values per minimum."""
