@@ -141,10 +141,10 @@ class Recipe:
 
     @property
     def settings(self) -> Any:
-        """``Settings`` of the search."""
-        from jaxland.landscape.search.explore import Settings
+        """Of the search."""
+        from jaxland.landscape.search.settings import SearchSettings
 
-        return Settings(
+        return SearchSettings(
             seed=self.seed,
             starts=self.starts,
             climbs=self.climbs,

@@ -1,25 +1,57 @@
 """Minima, transition states, disconnectivity graph, groups and conserved weights of a loss."""
 
-from jaxland.landscape.physics.analysis import Analysis, analyse
-from jaxland.landscape.physics.averaging import AveragedPrediction, average_predictions
-from jaxland.landscape.physics.funnels import Funnels, frustration
-from jaxland.landscape.physics.kinetics import RateNetwork
-from jaxland.landscape.physics.thermodynamics import Thermodynamics, with_log_products
-from jaxland.landscape.result import Landscape
-from jaxland.landscape.search.explore import Progress, Settings, explore
-from jaxland.landscape.search.stationary import Tolerances
-from jaxland.landscape.store import Store
-from jaxland.landscape.tree import (
-    LevelCut,
-    MergeTree,
-    energy_windows,
-    level_cut,
-    merge_tree,
-    monotonic_basins,
-    skeleton,
-)
-from jaxland.landscape.weights.conserved import ConservedWeights, GroupConservation, conserved_weights
-from jaxland.landscape.weights.performance import values
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxland.landscape.physics.analysis import Analysis, analyse
+    from jaxland.landscape.physics.averaging import AveragedPrediction, average_predictions
+    from jaxland.landscape.physics.funnels import Funnels, frustration
+    from jaxland.landscape.physics.kinetics import RateNetwork
+    from jaxland.landscape.physics.thermodynamics import Thermodynamics, with_log_products
+    from jaxland.landscape.result import Landscape
+    from jaxland.landscape.search.explore import Progress, explore
+    from jaxland.landscape.search.settings import SearchSettings
+    from jaxland.landscape.search.stationary import Tolerances
+    from jaxland.landscape.store import Store
+    from jaxland.landscape.tree import (
+        LevelCut,
+        MergeTree,
+        energy_windows,
+        level_cut,
+        merge_tree,
+        monotonic_basins,
+        skeleton,
+    )
+    from jaxland.landscape.weights.conserved import ConservedWeights, GroupConservation, conserved_weights
+    from jaxland.landscape.weights.performance import values
+
+_HOMES = {
+    "physics.analysis": ("Analysis", "analyse"),
+    "physics.averaging": ("AveragedPrediction", "average_predictions"),
+    "physics.funnels": ("Funnels", "frustration"),
+    "physics.kinetics": ("RateNetwork",),
+    "physics.thermodynamics": ("Thermodynamics", "with_log_products"),
+    "result": ("Landscape",),
+    "search.explore": ("Progress", "explore"),
+    "search.settings": ("SearchSettings",),
+    "search.stationary": ("Tolerances",),
+    "store": ("Store",),
+    "tree": (
+        "LevelCut",
+        "MergeTree",
+        "energy_windows",
+        "level_cut",
+        "merge_tree",
+        "monotonic_basins",
+        "skeleton",
+    ),
+    "weights.conserved": ("ConservedWeights", "GroupConservation", "conserved_weights"),
+    "weights.performance": ("values",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Analysis",
@@ -32,7 +64,7 @@ __all__ = [
     "MergeTree",
     "Progress",
     "RateNetwork",
-    "Settings",
+    "SearchSettings",
     "Store",
     "Thermodynamics",
     "Tolerances",
@@ -49,3 +81,14 @@ __all__ = [
     "values",
     "with_log_products",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: the command line reads the search's settings without JAX.
+    if name in _HOME:
+        return getattr(import_module(f"jaxland.landscape.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'jaxland.landscape' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -439,11 +439,12 @@ import jax
 jax.config.update("jax_enable_x64", True)
 from shared_cases import xor
 from jaxland.landscape import Store
-from jaxland.landscape.search import Search, Settings
+from jaxland.landscape.search.explore import Search
+from jaxland.landscape.search.settings import SearchSettings
 problem = xor()
 with Store({path!r}, problem) as store:
     print("open", flush=True)
-    Search(store, Settings(**{settings!r}), batch=4).run()
+    Search(store, SearchSettings(**{settings!r}), batch=4).run()
 print("done", flush=True)
 """
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxland.errors import ConvergenceError
 from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED
 from jaxland.landscape.search.pairs import Distances, Pairs, to_expand
+from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.store import Store
 
 _FADE = 0.6  # weight of a strategy's older rounds in its yield
@@ -29,12 +30,12 @@ class Plan(NamedTuple):
     jobs: list[Any]
 
 
-def next_round(store: Store, settings: Any, distances: Distances) -> Plan | None:
+def next_round(store: Store, settings: SearchSettings, distances: Distances) -> Plan | None:
     """The next round of a search, or None when it is finished.
 
     Args:
         store: what is known; no round may be open.
-        settings: ``search.Settings``.
+        settings: what the search does.
         distances: cache of distances between the store's minima.
 
     Raises:
@@ -63,7 +64,7 @@ def next_round(store: Store, settings: Any, distances: Distances) -> Plan | None
     return _campaign(store, s, distances, past, bool((label != label[lowest]).any()))
 
 
-def _hop_jobs(store: Store, s: Any, hops: int) -> list[Any]:
+def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Any]:
     order = np.argsort(store.minima.energies, kind="stable")
     walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(s.walkers)])
     temperature = s.temperature
@@ -74,7 +75,9 @@ def _hop_jobs(store: Store, s: Any, hops: int) -> list[Any]:
     return [[w, hops, walkers[w], temperature] for w in range(len(walkers))]
 
 
-def _campaign(store: Store, s: Any, distances: Distances, past: list[dict[str, Any]], split: bool) -> Plan | None:
+def _campaign(
+    store: Store, s: SearchSettings, distances: Distances, past: list[dict[str, Any]], split: bool
+) -> Plan | None:
     pairs = Pairs(store, distances)
     climbed = sum(row["total"] for row in past if row["kind"] == "climb")
     arms: dict[str, Callable[[], list[Any]]] = {}
@@ -102,14 +105,14 @@ def _jobs(pairs: list[tuple[int, int]]) -> list[Any]:
     return [list(pair) for pair in pairs]
 
 
-def _expand_jobs(store: Store, s: Any) -> list[Any]:
+def _expand_jobs(store: Store, s: SearchSettings) -> list[Any]:
     done = {int(i): int(k) for i, k in store.get("expanded", {}).items()}
     return [
         [i, k] for i in to_expand(store, done, s.expand) for k in range(done.get(i, 0), done.get(i, 0) + s.searches)
     ]
 
 
-def _nothing_new(store: Store, s: Any, past: list[dict[str, Any]]) -> bool:
+def _nothing_new(store: Store, s: SearchSettings, past: list[dict[str, Any]]) -> bool:
     """Whether single-ended searches have found known transition states only, ``patience`` times as many as there are.
 
     Every minimum must have been climbed out of, too. Searches that end nowhere count a tenth.

@@ -15,6 +15,7 @@ import jax
 from jaxland.core.solvers.lanes import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.search.jobs import Batch, Finds, Runner
+from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Round, Store
@@ -25,7 +26,7 @@ _RUNNERS: dict[Any, Runner] = {}
 
 def run_batch(
     factory: Callable[[], Problem],
-    settings: Any,
+    settings: SearchSettings,
     tolerances: Tolerances,
     box: Any,
     layout: Layout | None,
@@ -56,7 +57,7 @@ class Through:
         executor: Executor,
         factory: Callable[[], Problem],
         store: Store,
-        settings: Any,
+        settings: SearchSettings,
         *,
         box: Any = None,
         layout: Layout | None = None,

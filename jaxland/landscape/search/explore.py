@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from jax.sharding import Mesh
@@ -24,64 +24,10 @@ from jaxland.landscape.search.campaign import next_round
 from jaxland.landscape.search.executors import Through
 from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, Runner, generator
 from jaxland.landscape.search.pairs import Distances
+from jaxland.landscape.search.settings import SearchOptions, SearchSettings, chosen, spelled_out
 from jaxland.landscape.search.stationary import Point, Tolerances
 from jaxland.landscape.store import Round, Store
 from jaxland.problem.problem import Problem
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a search does; stored with its results. A different search of the same problem may continue a store.
-
-    Attributes:
-        seed: of every random choice; a job's numbers derive from it and the job, never from the worker.
-        starts: random quenches from normal coordinates of standard deviation ``start_scale``.
-        start_scale: see above; a (low, high) box per coordinate may be given to ``explore`` instead.
-        walkers, hops: basin-hopping walkers, and steps of each.
-        hop_size: standard deviation of a hop per coordinate, relative to the rms coordinate of the minimum.
-        temperature: of the Metropolis rule; None takes a quarter of the spread of the random quenches' energies.
-        climbs: eigenvector-following searches from random coordinates, per round; 0: none.
-        searches: eigenvector-following searches from displaced copies of a minimum each time it is expanded; 0: none.
-        expand: minima expanded per round.
-        pairs: bands per round, each strategy's; 0: none.
-        minima: stop when so many are connected to the lowest; None: until nothing new turns up.
-        rounds: stop after so many rounds of the campaign.
-        patience: the landscape counts as complete when every minimum was expanded and single-ended searches have then
-            found ``patience`` times as many transition states as are known, all of them known.
-        precision: of the quenches: "double", or "mixed" (float32 search, float64 finish); the rest is float64 always.
-        max_step: longest step of a quench.
-        images: of an elastic band.
-    """
-
-    seed: int = 0
-    starts: int = 200
-    start_scale: float = 1.0
-    walkers: int = 32
-    hops: int = 3
-    hop_size: float = 0.6
-    temperature: float | None = None
-    climbs: int = 100
-    searches: int = 6
-    expand: int = 16
-    pairs: int = 32
-    minima: int | None = None
-    rounds: int = 50
-    patience: int = 30
-    precision: str = "double"
-    max_step: float = 1.0
-    images: int = 11
-
-    def __post_init__(self) -> None:
-        for name in ("starts", "walkers", "hops", "climbs", "searches", "pairs", "expand", "rounds", "patience"):
-            if int(getattr(self, name)) < 0:
-                raise ArgumentError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("start_scale", "hop_size", "max_step"):
-            if not float(getattr(self, name)) > 0:
-                raise ArgumentError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.images < 3:
-            raise ArgumentError(f"images must be at least 3, got {self.images}")
-        if self.starts < 1:
-            raise ArgumentError("starts must be at least 1: something must be quenched first")
 
 
 class Progress(NamedTuple):
@@ -122,7 +68,7 @@ class Search:
     def __init__(
         self,
         store: Store,
-        settings: Settings,
+        settings: SearchSettings,
         *,
         box: tuple[Any, Any] | None = None,
         layout: Layout | None = None,
@@ -236,9 +182,9 @@ class Search:
     def run(self) -> Landscape:
         """Continue until the settings are met, nothing is left, time is up, or the caller asks to stop."""
         store = self.store
-        if store.get("settings") != asdict(self.settings):
+        if store.get("settings") != self.settings.to_json():
             with store.transaction():
-                store.put("settings", asdict(self.settings))
+                store.put("settings", self.settings.to_json())
         try:
             while not self.stopping():
                 r = store.open_round()
@@ -251,7 +197,7 @@ class Search:
                 self.interrupted = True
         except _OutOfTime:
             self.interrupted = True
-        return store.landscape(asdict(self.settings))
+        return store.landscape(self.settings.to_json())
 
     def plan(self) -> Round | None:
         """Start the next round; None when the search is finished."""
@@ -267,6 +213,7 @@ def _in_this_process(runner: Runner, store: Store, r: Round, batches: list[Batch
 
 def explore(
     problem: Problem,
+    settings: SearchSettings | None = None,
     *,
     store: str | Path | Store | None = None,
     executor: Executor | None = None,
@@ -277,12 +224,13 @@ def explore(
     layout: Layout | None = None,
     progress: Callable[[Progress], None] | None = None,
     time_limit: float | None = None,
-    **settings: Any,
+    **options: Unpack[SearchOptions],
 ) -> Landscape:
     """Minima and transition states of a problem's loss.
 
     Args:
         problem: in float64.
+        settings: what the search does; default ``SearchSettings()``.
         store: file to keep (and to continue); None keeps nothing.
         box: (low, high), scalars or [N]: random starts are uniform in it instead of normal.
         tolerances: see ``Tolerances``.
@@ -293,7 +241,8 @@ def explore(
         layout: of the lanes; default by device.
         progress: called after every batch with a ``Progress``.
         time_limit: seconds; what was found by then is returned, and a further call with the same store continues.
-        **settings: fields of ``Settings``: seed, starts, walkers, hops, climbs, searches, minima, rounds, ...
+        **options: fields of ``SearchSettings`` that replace those of ``settings``; ``settings.help_texts()`` explains
+            them.
 
     Returns:
         Landscape. Every minimum has index 0 and every transition state index 1 at rms gradient ``tolerances.rms``.
@@ -303,22 +252,20 @@ def explore(
         ArgumentError: a setting makes no sense. StoreError: the store cannot be used.
         ConvergenceError: no random start reached a minimum.
     """
-    unknown = set(settings) - set(Settings.__dataclass_fields__)
-    if unknown:
-        raise ArgumentError(
-            f"unknown settings {', '.join(sorted(unknown))}; choose from {', '.join(Settings.__dataclass_fields__)}"
-        )
     if (executor is None) != (factory is None):
         raise ArgumentError("executor and factory go together: the factory builds the problem in the workers")
-    chosen = Settings(**settings)
+    wanted = chosen(settings, options)
     opened = store if isinstance(store, Store) else Store(store, problem, tolerances)
     try:
-        search = Search(opened, chosen, box=box, layout=layout, mesh=mesh, progress=progress, time_limit=time_limit)
+        search = Search(opened, wanted, box=box, layout=layout, mesh=mesh, progress=progress, time_limit=time_limit)
         if executor is not None and factory is not None:
             search.compute = Through(
-                executor, factory, opened, chosen, box=box, layout=layout, should_stop=search.stopping
+                executor, factory, opened, wanted, box=box, layout=layout, should_stop=search.stopping
             )
         return search.run()
     finally:
         if opened is not store:
             opened.close()
+
+
+explore.__signature__ = spelled_out(signature(explore))  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxland.core.solvers.lanes import Layout
 from jaxland.core.solvers.saddle import Guess
+from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.stationary import Engine, Point, Tolerances, TransitionState
 from jaxland.problem.problem import Problem
 
@@ -64,7 +65,7 @@ class Runner:
 
     Args:
         problem: in float64.
-        settings: ``search.Settings`` (any object with its fields).
+        settings: what the search does.
         tolerances, layout, mesh: see ``Engine``.
         box: (low, high): random starts are uniform in it instead of normal.
         should_stop: asked between blocks of passes.
@@ -76,7 +77,7 @@ class Runner:
     def __init__(
         self,
         problem: Problem,
-        settings: Any,
+        settings: SearchSettings,
         tolerances: Tolerances | None = None,
         *,
         box: tuple[Any, Any] | None = None,

@@ -20,6 +20,7 @@ from jaxland.core.solvers import band, lanes, quench, saddle
 from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.errors import ArgumentError, PrecisionError
+from jaxland.landscape.search.settings import PRECISIONS
 from jaxland.problem.problem import Problem
 
 # Parameters up to which an exact Hessian pays: in every step of a quench, of a saddle search, to finish a stubborn
@@ -29,7 +30,6 @@ EXACT_SADDLE = 120
 EXACT_FINISH = 450
 EXACT_AUDIT = 2500
 DENSE_BFGS = 1500
-PRECISIONS = ("double", "mixed")
 _FEW = 12
 _LANCZOS = 12
 

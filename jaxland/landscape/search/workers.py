@@ -23,8 +23,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jaxland.errors import StoreError, StoreLockedError
-from jaxland.landscape.search.explore import Search, Settings
+from jaxland.landscape.search.explore import Search
 from jaxland.landscape.search.jobs import Batch, Finds, Runner
+from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.store import Round, Store
 from jaxland.problem.problem import Problem
@@ -198,7 +199,7 @@ class Spool:
 def work(
     problem: Problem,
     directory: str | Path,
-    settings: Settings,
+    settings: SearchSettings,
     *,
     lease: float = 60.0,
     batch: int = 16,

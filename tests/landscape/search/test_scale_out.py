@@ -15,16 +15,16 @@ from shared_cases import same, xor
 
 from jaxland.errors import ArgumentError, StoreError
 from jaxland.landscape import Store, explore
-from jaxland.landscape.search.explore import Settings
 from jaxland.landscape.search.jobs import Batch, Finds, Runner
 from jaxland.landscape.search.merge import absorb
+from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.search.workers import Spool, work
 
 TESTS = str(Path(__file__).parents[2])
 
-SETTINGS = Settings(seed=3, starts=40, start_scale=1.5, walkers=6, hops=2, climbs=40, searches=3, rounds=4)
-OPTIONS = {name: getattr(SETTINGS, name) for name in Settings.__dataclass_fields__}
+SETTINGS = SearchSettings(seed=3, starts=40, start_scale=1.5, walkers=6, hops=2, climbs=40, searches=3, rounds=4)
+OPTIONS = {name: getattr(SETTINGS, name) for name in SearchSettings.__dataclass_fields__}
 CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 
