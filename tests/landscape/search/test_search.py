@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared_cases import SADDLES, XOR_X, XOR_Y, muller_brown, same
+from shared_cases import SADDLES, XOR_X, XOR_Y, muller_brown, same, xor
 
 from jaxland import Problem, mlp
 from jaxland.errors import ArgumentError, ConvergenceError, PrecisionError, StoreError
