@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo test test-slow test-peers lint types bench bench-table bench-compare bench-scaling bench-start clean
+.PHONY: demo test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +22,8 @@ demo: $(VENV)/.base
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
+GPU_TESTS := tests/core tests/landscape/search/test_search.py tests/landscape/search/test_clusters.py
+
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "slow and not peers"
 
@@ -29,9 +31,14 @@ test-peers: $(VENV)/.test
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[peers]'
 	$(BIN)/python -m pytest -q -m peers
 
+# The known answers, computed on the GPU of this machine; $(BIN) must hold a JAX that knows it (extras cuda12, cuda13).
+test-gpu: $(VENV)/.test
+	JAXLAND_TEST_GPU=1 $(BIN)/python -m pytest -q -m "not slow and not peers" $(GPU_TESTS)
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check jaxland tests benchmarks examples
 	$(BIN)/ruff format --check jaxland tests benchmarks examples
+	$(BIN)/lint-imports --no-cache pyproject.toml
 
 types: $(VENV)/.test
 	$(BIN)/mypy

@@ -39,7 +39,7 @@ def resnet_problem(rows=1437, chunk=479, seed=0):
 
 def trained_resnet(seed):
     """Parameters after 400 steps of Adam on batches of 128, kept in a file."""
-    from jaxland.models.networks import train
+    from jaxland.problem.training import train
 
     place = OUT / f"resnet_{seed}.npy"
     problem, test = resnet_problem(seed=seed, chunk=None)
@@ -89,7 +89,7 @@ def modes_part(args):
         w, _, _ = trained_resnet(0)
         problem = resnet_problem()[0].at(w)
     else:
-        from jaxland.models.networks import train
+        from jaxland.problem.training import train
 
         place = OUT / "transformer.npy"
         problem = transformer_problem()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxland.models.model import Model, from_equinox, from_function, from_linen, from_nnx, mlp
     from jaxland.problem.problem import Problem
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "JaxlandError",

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh
 
 @contextlib.contextmanager
 def abstract_gpu(axis: str = "device") -> Iterator[AbstractMesh]:
-    """A mesh of one abstract H100, in force: newer JAX asks which GPU a Pallas kernel is lowered for, older names none."""
+    """A mesh of one abstract H100, in force: newer JAX asks which GPU Pallas lowers for, older names none."""
     auto = (jax.sharding.AxisType.Auto,)
     try:
         device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="cuda")

@@ -12,13 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from jaxland.errors import ArgumentError
 from jaxland.models.model import Model, from_nnx
-from jaxland.problem.problem import Problem
-from jaxland.problem.rows import host_rows
 
 
 def _maybe_remat(block: nnx.Module, remat: bool) -> Any:
@@ -158,30 +155,6 @@ def next_token_loss(outputs: jax.Array, tokens: Any) -> jax.Array:
     """Cross-entropy per sequence in nats per token: logits [n, length, vocabulary], following tokens [n, length]."""
     logp = jax.nn.log_softmax(outputs, axis=-1)
     return -jnp.mean(jnp.take_along_axis(logp, tokens[..., None].astype(jnp.int32), axis=-1)[..., 0], axis=-1)
-
-
-def train(
-    problem: Problem, *, steps: int = 500, learning_rate: float = 1e-3, batch: int = 128, seed: int = 0
-) -> jax.Array:
-    """Flat parameters after Adam with a cosine-decayed rate on mini-batches, from where the problem stands.
-
-    A plain trainer for examples and benchmarks: bring parameters of your own training where you have them.
-    """
-    rule = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-    x, y = host_rows(problem)
-    batch = min(batch, problem.n)
-
-    @jax.jit
-    def step(w: jax.Array, state: Any, rows: Any) -> tuple[jax.Array, Any]:
-        update, state = rule.update(jax.grad(problem.energy_of)(w, rows), state)
-        return w + update, state
-
-    rng, w = np.random.default_rng(seed), problem.w
-    state = rule.init(w)
-    for _ in range(steps):
-        chosen = rng.choice(problem.n, batch, replace=False)
-        w, state = step(w, state, jax.tree.map(lambda a, chosen=chosen: a[chosen], (x, y)))
-    return w
 
 
 def _model(build: Callable[[], nnx.Module], seed: int, name: str) -> Model:
