@@ -1,122 +1,257 @@
-"""One self-contained HTML file: headings, text, tables, figures. No scripts from elsewhere, no files beside it."""
+"""One self-contained HTML file: headings, text, tables, figures. No scripts from elsewhere, no files beside it.
+
+A ``Page`` collects blocks; the templates beside this module turn them into markup and escape all text.
+"""
 
 from __future__ import annotations
 
-import base64
 import datetime
-import html
-import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-STYLE = """
-:root{--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--back:#fbfcfd;--accent:#1f5f99}
-*{box-sizing:border-box}
-body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1060px;margin:0 auto;padding:2rem 1.5rem 4rem}
-h1{font-size:1.9rem;line-height:1.2;margin:.2rem 0}h2{margin:2.4rem 0 .6rem;border-bottom:1px solid var(--line)}
-p.sub{color:var(--soft);margin:.2rem 0 1.2rem}nav a{margin-right:1rem;color:var(--accent);text-decoration:none}
-figure{margin:1.2rem 0;background:#fff;border:1px solid var(--line);border-radius:8px;padding:.8rem}
-figure svg,figure img{max-width:100%;height:auto;display:block;margin:auto}
-figcaption{color:var(--soft);font-size:.9rem}
-.wrap{overflow-x:auto;background:#fff;border:1px solid var(--line);border-radius:8px;margin:1rem 0}
-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.35rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}thead th{background:#f1f4f7}
-caption{caption-side:bottom;color:var(--soft)}
-.note{border-left:4px solid var(--accent);background:#eef4fa;padding:.6rem 1rem;border-radius:0 8px 8px 0}
-.warn{border-left-color:#b3541e;background:#fbf1ea}
-code{background:#eef1f4;padding:.1em .3em;border-radius:4px}footer{color:var(--soft);font-size:.85rem;margin-top:3rem}
-"""
+from jaxland.report.embed import embedded
+from jaxland.runs import replacing
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+LONG = 48
+NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?|–")
+
+
+@cache
+def templates() -> Environment:
+    """Where the templates of this package are; autoescape is on for all of them."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("jaxland.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section begins."""
+
+    kind: ClassVar[str] = "heading"
+    anchor: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Text; ``tone`` is the class of its box: "" (none), "note" or "warn"."""
+
+    kind: ClassVar[str] = "paragraph"
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command line."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Points of a list."""
+
+    kind: ClassVar[str] = "listing"
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """(word, meaning) pairs."""
+
+    kind: ClassVar[str] = "words"
+    words: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Cards:
+    """(value, label) pairs as boxes side by side."""
+
+    kind: ClassVar[str] = "cards"
+    cards: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; columns are (name, look): look "n" for numbers, "long" for text that may wrap, else ""."""
+
+    kind: ClassVar[str] = "table"
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, caption: str = "", digits: int = 4) -> Table:
+        """The columns of a DataFrame; floats with ``digits`` significant digits, what is missing as a dash."""
+        cells = [[_cell(v, digits) for v in frame.iloc[:, j]] for j in range(frame.shape[1])]
+        looks = ["n" if _is_numeric(frame.iloc[:, j]) else _look(cells[j]) for j in range(frame.shape[1])]
+        columns = tuple(zip(map(str, frame.columns), looks))
+        return cls(columns, tuple(zip(*cells)), caption)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A table of which only the first rows are open."""
+
+    kind: ClassVar[str] = "folded"
+    first: Table
+    rest: Table
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Inline markup of our own making (an object that templates do not escape)."""
+
+    kind: ClassVar[str] = "drawing"
+    markup: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A png, base64."""
+
+    kind: ClassVar[str] = "picture"
+    data: str
+    alt: str
+    caption: str = ""
+
+
+Block = Heading | Paragraph | Code | Listing | Words | Cards | Table | Folded | Drawing | Picture
 
 
 class Page:
-    """Builds a report from top to bottom. Text is escaped unless a method says otherwise."""
+    """Builds a report from top to bottom. All text is plain: it is escaped when the page is rendered."""
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
-        self._sections: list[tuple[str, str]] = []
-        self._body: list[str] = []
+        self._body: list[Block] = []
 
     def section(self, heading: str) -> None:
         """Start a section; it appears in the navigation line."""
-        anchor = f"s{len(self._sections) + 1}"
-        self._sections.append((anchor, heading))
-        self._body.append(f'<h2 id="{anchor}">{html.escape(heading)}</h2>')
+        self._body.append(Heading(f"s{len(self._sections) + 1}", heading))
 
     def text(self, paragraph: str) -> None:
         """A paragraph."""
-        self._body.append(f"<p>{html.escape(paragraph)}</p>")
+        self._body.append(Paragraph(paragraph))
 
     def note(self, paragraph: str, *, warn: bool = False) -> None:
         """A highlighted paragraph; ``warn`` for what the reader should distrust."""
-        self._body.append(f'<p class="note{" warn" if warn else ""}">{html.escape(paragraph)}</p>')
+        self._body.append(Paragraph(paragraph, "warn" if warn else "note"))
 
-    def raw(self, markup: str) -> None:
-        """Trusted markup as it is (an inline SVG with hover values, say)."""
-        self._body.append(markup)
+    def code(self, text: str) -> None:
+        """A command line."""
+        self._body.append(Code(text))
 
-    def table(self, frame: pd.DataFrame, caption: str = "", *, digits: int = 4, index: bool = False) -> None:
+    def listing(self, items: Iterable[str]) -> None:
+        """A list of points."""
+        self._body.append(Listing(tuple(items)))
+
+    def words(self, meanings: Mapping[str, str]) -> None:
+        """Words and what they mean."""
+        self._body.append(Words(tuple(meanings.items())))
+
+    def table(self, frame: pd.DataFrame, caption: str = "", *, digits: int = 4) -> None:
         """A table; floats with ``digits`` significant digits."""
-        markup = frame.to_html(
-            index=index, border=0, escape=True, na_rep="–", float_format=lambda v: f"{v:.{digits}g}", justify="right"
-        )
-        note = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        self._body.append(f'<div class="wrap">{markup}</div>{note}')
+        self._body.append(Table.of(frame, caption, digits))
 
     def folded(self, frame: pd.DataFrame, caption: str = "", most: int = 14) -> None:
         """A table of which only the first rows are open."""
         if len(frame) <= most + 4:
             self.table(frame, caption)
             return
-        self.table(frame.head(most), caption)
-        self.raw(f"<details><summary>The other {len(frame) - most} rows</summary>")
-        self.table(frame.iloc[most:])
-        self.raw("</details>")
+        self._body.append(Folded(Table.of(frame.head(most), caption), Table.of(frame.iloc[most:])))
 
-    def cards(self, cards: list[tuple[str, str]]) -> None:
+    def cards(self, cards: Sequence[tuple[str, str]]) -> None:
         """(value, label) pairs as boxes side by side."""
-        boxes = "".join(
-            '<div style="background:#fff;border:1px solid #dfe4ea;border-radius:8px;padding:.7rem 1rem;'
-            f'min-width:8.5rem"><div style="font-size:1.45rem;font-weight:600">{html.escape(value)}</div>'
-            f'<div style="color:#5b6675;font-size:.85rem">{html.escape(label)}</div></div>'
-            for value, label in cards
-        )
-        self.raw(f'<div style="display:flex;flex-wrap:wrap;gap:.7rem;margin:1rem 0">{boxes}</div>')
+        self._body.append(Cards(tuple(cards)))
 
-    def figure(self, figure: Any, caption: str = "", *, kind: str = "svg", dpi: int = 110) -> None:
-        """A matplotlib figure, embedded as svg or, for many points, as png."""
-        buffer = io.BytesIO()
-        plain = {"Creator": None, "Date": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, dpi=dpi, bbox_inches="tight", metadata=plain)
-        if kind == "svg":
-            text = buffer.getvalue().decode()
-            markup = text[text.index("<svg") :]
+    def drawing(self, markup: str, caption: str = "") -> None:
+        """Trusted markup of our own (an inline SVG with hover values, say)."""
+        from markupsafe import Markup
+
+        self._body.append(Drawing(Markup(markup), caption))
+
+    def figure(self, figure: Figure, caption: str = "", *, kind: str = "svg", dpi: int = 110, alt: str = "") -> None:
+        """A matplotlib figure, embedded as svg or, for many points, as png.
+
+        Args:
+            figure: what to embed; an svg that would be larger than its picture needs becomes a png.
+            caption: below it.
+            kind, dpi: "svg" or "png", and the resolution of the latter.
+            alt: what it shows, for those who cannot see it; default the caption, else the section's heading.
+        """
+        told = alt or caption or (self._sections[-1].text if self._sections else self.title)
+        name = f"f{sum(isinstance(b, Drawing | Picture) for b in self._body) + 1}"
+        svg, png = embedded(figure, kind=kind, dpi=dpi, name=name, alt=told)
+        if png:
+            self._body.append(Picture(png, told, caption))
         else:
-            markup = f'<img alt="{html.escape(caption)}" src="data:image/png;base64,' + (
-                base64.b64encode(buffer.getvalue()).decode() + '">'
-            )
-        self._body.append(f"<figure>{markup}<figcaption>{html.escape(caption)}</figcaption></figure>")
+            self.drawing(svg, caption)
 
     def render(self) -> str:
         """The whole document."""
         from jaxland import __version__
 
-        nav = "".join(f'<a href="#{a}">{html.escape(h)}</a>' for a, h in self._sections)
-        when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
-            f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
-            f'<body><main><h1>{html.escape(self.title)}</h1><p class="sub">{html.escape(self.subtitle)}</p>'
-            f"<nav>{nav}</nav>{''.join(self._body)}"
-            f"<footer>jaxland {__version__} · {when}</footer></main></body></html>"
+            templates()
+            .get_template("page.html.j2")
+            .render(
+                title=self.title,
+                subtitle=self.subtitle,
+                sections=[(s.anchor, s.text) for s in self._sections],
+                body=self._body,
+                version=__version__,
+                made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            )
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the document; returns its path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.render(), encoding="utf-8")
+        """Write the document, whole or not at all; returns its path.
+
+        Raises:
+            StoreError: the place cannot be written.
+        """
+        path, text = Path(path), self.render()
+        with replacing(path.parent, [path.name], force=True) as scratch:
+            (scratch / path.name).write_text(text, encoding="utf-8")
         return path
+
+    @property
+    def _sections(self) -> list[Heading]:
+        return [block for block in self._body if isinstance(block, Heading)]
+
+
+def _cell(value: object, digits: int) -> str:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return "–"
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.{digits}g}"
+    return str(value)
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype))
+
+
+def _look(cells: Sequence[str]) -> str:
+    """Text that reads as numbers is set like numbers."""
+    if any(len(cell) > LONG for cell in cells):
+        return "long"
+    return "n" if cells and all(NUMBER.fullmatch(cell) for cell in cells) else ""

@@ -51,7 +51,7 @@ def imported_report(
         "Height is energy. Every line that ends below is a minimum; lines meet at the level below which one can be "
         "turned into the other. Move the mouse over a line for its values."
     )
-    page.raw("<figure>" + interactive_svg(landscape, cut, energy_label=energy_label) + "</figure>")
+    page.drawing(interactive_svg(landscape, cut, energy_label=energy_label))
     for heading, what in (("Minima", "minima"), ("Transition states", "transition_states")):
         frame = landscape.to_pandas(what).dropna(axis=1, how="all").reset_index()
         if "hits" in frame and (frame["hits"] == 1).all():

@@ -210,7 +210,7 @@ def information_report(
     n = int(lines["n"].max())
     page = Page(title, f"{len(tables.rows)} × {len(tables.columns)} variables, {n} samples, in {tables.units}")
     if command:
-        page.raw(f"<p><code>{command.replace('&', '&amp;').replace('<', '&lt;')}</code></p>")
+        page.code(command)
     page.section("Information")
     page.text(
         "Each cell is the mutual information of a pair, estimated from a Gaussian mixture fitted to its joint "

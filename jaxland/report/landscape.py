@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,6 @@ def explore_report(
     colours = group_colours(conserved)
     name = title or (f"Loss landscape of {train.name}" if train is not None else "Loss landscape")
     page = Page(name, f"{landscape.describe()}.")
-    page.raw("<style>.wrap th{white-space:normal;vertical-align:bottom;line-height:1.25}</style>")
     if windows is None:
         windows = lowest_windows(landscape, conserved, test)
     told = windows if conserved.headline is None and windows is not None else conserved
@@ -269,7 +267,7 @@ def _data(page: Page, train: Dataset, test: Dataset | None) -> None:
     if test is not None:
         page.text(f"Test data, never seen in training: {test.n:,} rows. All performance below is on them.")
     if train.notes:
-        page.raw("<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in train.notes) + "</ul>")
+        page.listing(train.notes)
     x = train.x if train.scaling is None else train.scaling.invert(train.x)
     frame = pd.DataFrame(
         {
@@ -327,11 +325,10 @@ def _graph(
     if len(numbers) != graph.n_minima:
         numbers = np.arange(graph.n_minima)
     landscape = graph
-    page.raw(
-        "<figure>"
-        + interactive_svg(landscape, cut, groups=colours, columns=columns, numbers=numbers)
-        + f"<figcaption>Levels are {number(cut.delta)} apart, from {number(cut.first, 5)} down. A group's name is "
-        "level_number, numbers going by lowest loss; coloured groups are used below.</figcaption></figure>"
+    page.drawing(
+        interactive_svg(landscape, cut, groups=colours, columns=columns, numbers=numbers),
+        f"Levels are {number(cut.delta)} apart, from {number(cut.first, 5)} down. A group's name is "
+        "level_number, numbers going by lowest loss; coloured groups are used below.",
     )
     if scores is not None and landscape.n_minima > 2:
         figure = disconnectivity_graph(landscape, cut, values=scores, value_label=f"test {metric}", height=4.4)
@@ -415,7 +412,7 @@ def _search(page: Page, landscape: Landscape, conserved: ConservedWeights, comma
             "that differ by it only are one."
         )
     if command:
-        page.raw(f"<p><code>{html.escape(command)}</code></p>")
+        page.code(command)
     rounds = landscape.statistics.get("rounds")
     if rounds:
         frame = pd.DataFrame(rounds).drop(columns="id", errors="ignore")
@@ -446,11 +443,7 @@ def _reading(page: Page, conserved: ConservedWeights) -> None:
         "p, q": "p: how often random groups of other networks do as well; q: p corrected for the number of tests "
         "(Benjamini and Hochberg). Below 0.05 is called significant here.",
     }
-    page.raw(
-        "<dl>"
-        + "".join(f"<dt><b>{html.escape(k)}</b></dt><dd>{html.escape(v)}</dd>" for k, v in words.items())
-        + "</dl>"
-    )
+    page.words(words)
     page.text(
         "Method: Niroomand and Wales, Physics-Inspired Interpretability of Machine Learning Models (2023), arXiv "
         "2304.02381."

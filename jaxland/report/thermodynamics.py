@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -217,7 +216,7 @@ def thermodynamics_report(
             page.figure(figure, kind="svg" if part.n_minima <= 800 else "png", dpi=140)
     if command:
         page.section("How")
-        page.raw(f"<p><code>{html.escape(command)}</code></p>")
+        page.code(command)
     return page.save(path)
 
 

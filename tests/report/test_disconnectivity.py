@@ -15,8 +15,8 @@ from jaxland.landscape.weights.layout import Layout
 from jaxland.report.disconnectivity import (
     disconnectivity_graph,
     interactive_svg,
-    layout,
     notable_groups,
+    place_tree,
     visible_top,
 )
 from jaxland.report.figures import save
@@ -45,7 +45,7 @@ def crossing(a, b, c, d):
 def test_layout_is_a_tree_of_all_minima_without_crossings(m, seed):
     land = landscape(m, seed)
     cut = level_cut(land)
-    tree = layout(land, cut)
+    tree = place_tree(land, cut)
     single = [b for b in range(len(tree.branches)) if len(tree.branches[b].members) == 1]
     assert sorted(int(tree.branches[b].members[0]) for b in single) == list(range(m))
     assert len(set(np.round(tree.x[single], 9))) == m
@@ -70,7 +70,7 @@ def test_layout_is_a_tree_of_all_minima_without_crossings(m, seed):
 def test_groups_meet_at_level_energies():
     land = Landscape.from_points([0.0, 0.2, 0.3], np.zeros((3, 1)), [0.45, 0.75], [[0, 1], [1, 2]])
     cut = level_cut(land, first=1.0, delta=0.1)
-    tree = layout(land, cut)
+    tree = place_tree(land, cut)
     whole = next(b for b, branch in enumerate(tree.branches) if len(branch.members) == 3)
     pair = next(b for b, branch in enumerate(tree.branches) if len(branch.members) == 2)
     # 0.75 is below e_3 = 0.8 and not below e_4 = 0.7: together down to level 3.
