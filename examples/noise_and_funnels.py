@@ -12,11 +12,10 @@ import numpy as np
 
 from jaxland import Problem, mlp
 from jaxland.data.datasets import load
-from jaxland.landscape import explore
+from jaxland.landscape import explore, values_per_minimum
 from jaxland.landscape.physics.analysis import analyse
 from jaxland.landscape.physics.averaging import average_predictions
 from jaxland.landscape.tree import monotonic_basins, skeleton
-from jaxland.landscape.weights.performance import values
 from jaxland.report import thermodynamics as drawing
 from jaxland.report.disconnectivity import disconnectivity_graph
 from jaxland.report.figures import save
@@ -41,7 +40,7 @@ def main() -> None:
         if analysis.kinetics is not None:
             print("\n" + analysis.kinetics.rates.to_pandas().to_string())
 
-        test = values(landscape, split.test)
+        test = values_per_minimum(landscape, split.test)
         y = split.test.y
         for name, minima in (("lowest minimum", [0]), ("posterior average", None)):
             p = average_predictions(landscape, split.test.x, minima=minima).mean

@@ -138,8 +138,7 @@ def _report_of_model(recipe: Recipe, found: Any, out: Path, threshold: float, qu
 
     import jax.numpy as jnp
 
-    from jaxland.landscape import conserved_weights
-    from jaxland.landscape.weights.performance import values
+    from jaxland.landscape import ConservationSettings, conserved_weights, values_per_minimum
     from jaxland.models.model import save
     from jaxland.report.landscape import explore_report, save_figures
 
@@ -160,15 +159,14 @@ def _report_of_model(recipe: Recipe, found: Any, out: Path, threshold: float, qu
     with _spinner(quiet, "conserved weights, null groups, validation"):
         conserved = conserved_weights(
             found.connected(),
-            threshold=threshold,
-            seed=recipe.seed,
+            settings=ConservationSettings(threshold=threshold, seed=recipe.seed),
             test=None if test is None else (test.x, test.y),
             features=train.features,
             sources=train.sources,
             classes=train.classes or None,
         )
     with _spinner(quiet, "report"):
-        measured = None if test is None else values(found, test)
+        measured = None if test is None else values_per_minimum(found, test)
         if measured is not None:
             measured.to_pandas().to_csv(out / "values.csv")
         save_figures(conserved, out, data=train, test=test)

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         monotonic_basins,
         skeleton,
     )
-    from jaxland.landscape.weights.conserved import ConservedWeights, GroupConservation, conserved_weights
-    from jaxland.landscape.weights.performance import values
+    from jaxland.landscape.weights.conserved import ConservedWeights, conserved_weights, lowest_windows
+    from jaxland.landscape.weights.group import GroupConservation
+    from jaxland.landscape.weights.settings import ConservationSettings
+    from jaxland.landscape.weights.values import ValuesPerMinimum, values_per_minimum
 
 _HOMES = {
     "physics.analysis": ("Analysis", "analyse"),
@@ -48,14 +50,17 @@ _HOMES = {
         "monotonic_basins",
         "skeleton",
     ),
-    "weights.conserved": ("ConservedWeights", "GroupConservation", "conserved_weights"),
-    "weights.performance": ("values",),
+    "weights.conserved": ("ConservedWeights", "conserved_weights", "lowest_windows"),
+    "weights.group": ("GroupConservation",),
+    "weights.settings": ("ConservationSettings",),
+    "weights.values": ("ValuesPerMinimum", "values_per_minimum"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Analysis",
     "AveragedPrediction",
+    "ConservationSettings",
     "ConservedWeights",
     "Funnels",
     "GroupConservation",
@@ -68,6 +73,7 @@ __all__ = [
     "Store",
     "Thermodynamics",
     "Tolerances",
+    "ValuesPerMinimum",
     "analyse",
     "average_predictions",
     "conserved_weights",
@@ -75,10 +81,11 @@ __all__ = [
     "explore",
     "frustration",
     "level_cut",
+    "lowest_windows",
     "merge_tree",
     "monotonic_basins",
     "skeleton",
-    "values",
+    "values_per_minimum",
     "with_log_products",
 ]
 

@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from jaxland.data.datasets import Dataset
-from jaxland.landscape.result import Landscape
-from jaxland.landscape.tree import energy_windows
-from jaxland.landscape.weights.attribution import Attribution, Validation
-from jaxland.landscape.weights.conserved import ConservedWeights, GroupConservation, conserved_weights
+from jaxland.landscape.weights.conserved import ConservedWeights
+from jaxland.landscape.weights.group import GroupConservation
+from jaxland.landscape.weights.validation import Validation
 from jaxland.report.disconnectivity import notable_groups
 from jaxland.report.figures import PALETTE, canvas
 from jaxland.report.html import Page
@@ -34,7 +31,7 @@ def group_colours(conserved: ConservedWeights, most: int = 6) -> dict[str, str]:
     for group in sorted(conserved.significant, key=lambda g: (g.q_group, -len(g.members))):
         if len(chosen) < most and disjoint(group.members):
             chosen.append((group.name, group.members))
-    close = [g for g in conserved.groups if g.q_spread <= conserved.alpha and g.spread_ratio < 1]
+    close = conserved.closer_than_chance
     for group in sorted(close, key=lambda g: g.spread_z):
         if len(chosen) < most and disjoint(group.members):
             chosen.append((group.name, group.members))
@@ -124,30 +121,12 @@ def validation_figure(check: Validation, *, colour: str = PALETTE[0]) -> Any:
     return figure
 
 
-def leading_inputs(conserved: ConservedWeights, group: GroupConservation) -> list[str]:
-    """Input columns whose conserved mass beats chance, largest mass first."""
-    source = group.sources
-    if source is None:
-        return []
-    order = np.argsort(-source.mass, kind="stable")
-    return [source.labels[i] for i in order if source.mass[i] > 0 and source.q_value[i] <= conserved.alpha]
-
-
-def agreeing_inputs(conserved: ConservedWeights, group: GroupConservation) -> list[str]:
-    """Input columns whose first-layer weights scatter less than chance gives, closest agreement first."""
-    source = group.sources
-    if source is None:
-        return []
-    order = np.argsort(source.spread_ratio, kind="stable")
-    return [source.labels[i] for i in order if source.spread_q[i] <= conserved.alpha and source.spread_ratio[i] < 1]
-
-
 def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
     """What was found, in plain sentences; True marks those that say that something is not there."""
     out: list[tuple[str, bool]] = []
     group = conserved.headline
     if group is None:
-        most = conserved.settings["min_members"]
+        most = conserved.settings.min_members
         return [
             (
                 f"No group of at least {most} minima holds the best network: nothing can be said of conserved "
@@ -179,7 +158,7 @@ def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
                 False,
             )
         )
-        close = agreeing_inputs(conserved, group)
+        close = group.agreeing_inputs(conserved.alpha)
         if close:
             out.append((f"They agree most on how they use {listed(close, 8)}.", False))
     elif count == 0:
@@ -218,7 +197,7 @@ def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
             )
         )
     if count and group.sources is not None:
-        leading = leading_inputs(conserved, group)
+        leading = group.leading_inputs(conserved.alpha)
         if leading:
             out.append((f"Inputs on whose use all these networks agree beyond chance: {listed(leading, 8)}.", False))
         elif group.sources.mass.any():
@@ -277,63 +256,20 @@ def _tested(check: Validation) -> str:
     return "conserved" if check.what == "conserved" else "most agreeing"
 
 
-def lowest_windows(
-    landscape: Landscape, conserved: ConservedWeights, test: Dataset | None
-) -> ConservedWeights | None:
-    """Conserved weights of the lowest minima, joined or not, with the settings of ``conserved``."""
-    least = conserved.settings["min_members"]
-    if landscape.n_minima < 2 * least or conserved.layout.sizes is None:
-        return None
-    layout, settings = conserved.layout, conserved.settings
-    return conserved_weights(
-        landscape,
-        energy_windows(landscape, tuple(sorted({least, 10, 20, 50, 100, 200, 500, 1000}))),
-        threshold=conserved.threshold,
-        alpha=conserved.alpha,
-        min_members=least,
-        draws=settings["draws"],
-        null_members=settings["null_members"],
-        seed=settings["seed"],
-        shuffles=settings["shuffles"],
-        test=None if test is None else (test.x, test.y),
-        features=layout.features,
-        sources=layout.origins,
-        classes=layout.outputs,
-        compare=1,
-    )
-
-
 def windows_section(page: Page, windows: ConservedWeights | None) -> None:
     """What the lowest minima share, whatever lies between them."""
     if windows is None or not windows.groups:
         return
     page.section("All good networks, joined or not")
-    rows = []
-    for g in windows.groups:
-        row: dict[str, Any] = {
-            "lowest minima": len(g.members),
-            "loss below": g.energy,
-            "spread / chance": g.spread_ratio,
-            "q, spread": g.q_spread,
-            "live conserved": int(g.live_conserved.sum()),
-            "q": g.q_group,
-        }
-        if g.validation is not None:
-            row["p, validation"] = g.validation.p_value
-            row["p, same layers"] = g.validation.p_like
-        row["inputs agreed on most"] = ", ".join(agreeing_inputs(windows, g)[:4]) or "–"
-        rows.append(row)
     page.text(
         "The same question without the graph: do the best networks agree more than networks drawn at random from all "
         "that were found, and on which inputs?"
     )
-    page.table(pd.DataFrame(rows))
-    close = [g for g in windows.groups if g.q_spread <= windows.alpha and g.spread_ratio < 1]
+    page.table(windows.by_window())
+    close, shared = windows.closer_than_chance, windows.shared_inputs()
     if not close:
         page.note("They do not: the best networks differ from each other as much as any others.", warn=True)
         return
-    common = [set(agreeing_inputs(windows, g)) for g in close]
-    shared = [name for name in agreeing_inputs(windows, close[-1]) if all(name in s for s in common)]
     said = f"They do, up to the {max(len(g.members) for g in close)} lowest."
     page.text(said + (f" Inputs agreed on in every set: {listed(shared, 8)}." if shared else ""))
 
@@ -342,12 +278,12 @@ def groups_section(page: Page, conserved: ConservedWeights) -> None:
     """Every group and how many weights are conserved in it."""
     page.section("Groups and what they share")
     if not conserved.groups:
-        page.note(f"No group has {conserved.settings['min_members']} minima or more.", warn=True)
+        page.note(f"No group has {conserved.settings.min_members} minima or more.", warn=True)
         return
     page.text(
         f"A weight is conserved in a group if its standard deviation over the group's minima, after matching their "
         f"hidden units, is below n = {number(conserved.threshold)}. Live: not switched off. Expected by chance: the "
-        f"mean over {conserved.settings['draws']} random groups of other minima; p from them, q corrected for "
+        f"mean over {conserved.settings.draws} random groups of other minima; p from them, q corrected for "
         f"testing {len(conserved.groups)} groups."
     )
     frame = conserved.to_pandas().drop(columns=["energy", "live weights", "dead conserved", "p"])
@@ -361,7 +297,7 @@ def groups_section(page: Page, conserved: ConservedWeights) -> None:
     )
     if not conserved.significant:
         page.note("In no group are there more live conserved weights than chance gives.", warn=True)
-    close = [g for g in conserved.groups if g.q_spread <= conserved.alpha and g.spread_ratio < 1]
+    close = conserved.closer_than_chance
     if close:
         page.text(
             f"Without any threshold: in {len(close)} of {len(conserved.groups)} groups the weights scatter less "
@@ -395,7 +331,7 @@ def weights_section(
     if not count and agreeing.any():
         marked = agreeing
         what = "as none is conserved, the live weights that scatter less than chance gives"
-    if group.layout.sizes is not None:
+    if group.parameters.sizes is not None:
         page.figure(
             network_diagram(group, marked=marked, colour=colour, title=called(conserved, group)),
             f"The network. Coloured: {what} (wide: large; dashed: negative, up to the sign of the hidden unit). "
@@ -409,10 +345,6 @@ def weights_section(
     page.table(frame.head(shown), f"The {shown} weights that come first, live conserved ones on top.")
     sweep = group.sweep.to_pandas()
     page.table(sweep, "The same count at other thresholds n: at which scale does the group stand out from chance?")
-
-
-def _direction(source: Attribution, i: int) -> float:
-    return float(source.path_signed[i, 1] - source.path_signed[i, 0]) if source.path_signed.shape[1] == 2 else 0.0
 
 
 def inputs_section(
@@ -448,9 +380,9 @@ def inputs_section(
             "the same weights in random groups of networks. Below 1 the group agrees more closely than chance; "
             f"coloured where q is at most {number(conserved.alpha)}.",
         )
-    leading = leading_inputs(conserved, group)
-    ups = [name for name in leading if _direction(source, source.labels.index(name)) > 0]
-    downs = [name for name in leading if _direction(source, source.labels.index(name)) < 0]
+    leading = group.leading_inputs(conserved.alpha)
+    ups = [name for name in leading if source.direction(name) > 0]
+    downs = [name for name in leading if source.direction(name) < 0]
     if len(source.outputs) == 2 and (ups or downs):
         said = []
         if ups:

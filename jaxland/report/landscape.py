@@ -13,8 +13,10 @@ from jaxland.data.datasets import Dataset, Split
 from jaxland.landscape.physics.analysis import Analysis, analyse
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, level_cut
-from jaxland.landscape.weights.conserved import ConservedWeights
-from jaxland.landscape.weights.performance import Scorer, Values, precision, values
+from jaxland.landscape.weights.conserved import ConservedWeights, lowest_windows
+from jaxland.landscape.weights.null import LIVE_SHARE
+from jaxland.landscape.weights.scoring import Scorer, precision
+from jaxland.landscape.weights.values import ValuesPerMinimum, values_per_minimum
 from jaxland.report.conserved import (
     called,
     comparison_section,
@@ -23,7 +25,6 @@ from jaxland.report.conserved import (
     groups_section,
     inputs_section,
     levels_section,
-    lowest_windows,
     validation_section,
     weights_section,
     windows_section,
@@ -52,7 +53,7 @@ def explore_report(
     cut: LevelCut | None = None,
     windows: ConservedWeights | None = None,
     analysis: Analysis | None = None,
-    measured: Values | None = None,
+    measured: ValuesPerMinimum | None = None,
     title: str = "",
     command: str = "",
 ) -> Path:
@@ -68,7 +69,7 @@ def explore_report(
         windows: conserved weights of the lowest minima, joined or not (a cut by ``energy_windows``); by default found
             here with the settings of ``conserved``.
         analysis: thermodynamics, funnels and kinetics (``landscape.analysis.analyse``); by default found here.
-        measured: numbers of every minimum of ``landscape`` (``landscape.performance.values``); by default those of
+        measured: numbers of every minimum of ``landscape`` (``landscape.values_per_minimum``); by default those of
             the problem's loss on the test data.
         title: of the page; by default the name of the data.
         command: the command line that made it, repeated in the report.
@@ -149,7 +150,7 @@ def save_figures(
         figure = disconnectivity_graph(landscape, conserved.cut, values=scores, value_label=f"test {metric}")
         paths += save(figure, folder / "disconnectivity-test")
     headline = conserved.headline
-    if headline is not None and conserved.layout.sizes is not None:
+    if headline is not None and conserved.parameters.sizes is not None:
         colour = colours.get(headline.name, PALETTE[0])
         marked = headline.live_conserved if headline.live_conserved.any() else headline.agreeing(conserved.alpha)
         figure = network_diagram(headline, marked=marked, colour=colour, title=f"group {headline.name}")
@@ -211,11 +212,13 @@ def _scores(landscape: Landscape, test: Dataset | None) -> tuple[np.ndarray | No
     return scorer(landscape.coordinates), scorer.metric
 
 
-def _noise(page: Page, landscape: Landscape, analysis: Analysis, test: Dataset | None, found: Values | None) -> None:
+def _noise(
+    page: Page, landscape: Landscape, analysis: Analysis, test: Dataset | None, found: ValuesPerMinimum | None
+) -> None:
     """Thermodynamics, funnels, kinetics, and what every minimum does on the test data."""
     said = []
     if test is not None and landscape.problem is not None and landscape.problem.model is not None:
-        found = values(landscape, test) if found is None else found
+        found = values_per_minimum(landscape, test) if found is None else found
         said = averaging_sentences(landscape, test.x, test.y)
     thermodynamics_section(page, analysis)
     columns = {} if found is None else {f"test {name}": found[name] for name in found.names}
@@ -248,7 +251,7 @@ def _summary(
             (str(int(headline.live_conserved.sum())), f"live conserved weights in {called(conserved, headline)}")
         )
     page.cards(cards)
-    if landscape.n_minima > 1 and joined < conserved.settings["min_members"]:
+    if landscape.n_minima > 1 and joined < conserved.settings.min_members:
         page.note(
             f"Only {joined} of {landscape.n_minima:,} minima {'is' if joined == 1 else 'are'} joined to the best "
             "so far: "
@@ -312,7 +315,7 @@ def _graph(
     columns = {} if scores is None else {f"test {metric}": scores}
     numbers = np.arange(landscape.n_minima)
     graph = conserved.landscape
-    if graph.n_minima < landscape.n_minima and graph.n_minima < conserved.settings["min_members"]:
+    if graph.n_minima < landscape.n_minima and graph.n_minima < conserved.settings.min_members:
         graph, cut, colours = landscape, level_cut(landscape), {}
         scores, metric = all_scores()
         columns = {} if scores is None else {f"test {metric}": scores}
@@ -423,7 +426,7 @@ def _search(page: Page, landscape: Landscape, conserved: ConservedWeights, comma
     page.table(audit(landscape), "Audit of every stored point.")
     if landscape.settings:
         page.table(
-            _flat({**landscape.settings, **{f"conserved: {k}": v for k, v in conserved.settings.items()}}),
+            _flat({**landscape.settings, **{f"conserved: {k}": v for k, v in conserved.facts().items()}}),
             "Settings.",
         )
 
@@ -439,7 +442,7 @@ def _reading(page: Page, conserved: ConservedWeights) -> None:
         "conserved weight": f"standard deviation over the group below {number(conserved.threshold)}, after matching "
         "hidden units (they can be exchanged, and for tanh change sign, without any effect).",
         "live": f"root mean square over the group above three times that threshold and above "
-        f"{conserved.settings['live_share']:.0%} of the typical weight of its layer; otherwise dead.",
+        f"{LIVE_SHARE:.0%} of the typical weight of its layer; otherwise dead.",
         "p, q": "p: how often random groups of other networks do as well; q: p corrected for the number of tests "
         "(Benjamini and Hochberg). Below 0.05 is called significant here.",
     }

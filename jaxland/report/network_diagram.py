@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxland.errors import ProblemError
-from jaxland.landscape.weights.conserved import GroupConservation
+from jaxland.landscape.weights.group import GroupConservation
 from jaxland.report.figures import PALETTE, canvas
 
 GREY = "#c3c9d1"
@@ -39,12 +39,12 @@ def network_diagram(
     """
     from matplotlib.collections import LineCollection
 
-    layout = group.layout
-    if layout.sizes is None:
+    table = group.parameters
+    if table.sizes is None:
         raise ProblemError("the layers of this model are not known: only networks made by jaxland.mlp can be drawn")
-    sizes, kept = layout.sizes, group.live_conserved if marked is None else np.asarray(marked, bool)
-    first: np.ndarray = np.abs(layout.matrices(group.mean)[0]).sum(1)
-    coloured: np.ndarray = np.asarray(layout.matrices(kept)[0].any(1))
+    sizes, kept = table.sizes, group.live_conserved if marked is None else np.asarray(marked, bool)
+    first: np.ndarray = np.abs(table.matrices(group.mean)[0]).sum(1)
+    coloured: np.ndarray = np.asarray(table.matrices(kept)[0].any(1))
     order = np.lexsort((-first, ~coloured))[:most_inputs]
     shown = np.sort(order)
     left_out = sizes[0] - len(shown)
@@ -57,15 +57,15 @@ def network_diagram(
         pitch = min(1.0, 1.0 / max(len(units) - 1, 1) * (1.0 if len(units) > 3 else 0.45 * len(units) / 2))
         at = 0.5 + pitch * ((len(units) - 1) / 2 - np.arange(len(units)))
         position.append({int(u): (float(depth), float(y)) for u, y in zip(units, at)})
-    weights = ~layout.bias
+    weights = ~table.bias
     visible = weights & np.array(
-        [layout.layer[j] > 0 or int(layout.source[j]) in position[0] for j in range(len(kept))]
+        [table.layer[j] > 0 or int(table.source[j]) in position[0] for j in range(len(kept))]
     )
     largest = max(float(np.abs(group.mean[kept & weights]).max()) if (kept & weights).any() else 1.0, 1e-12)
 
     def segment(j: Any) -> list[tuple[float, float]]:
-        depth = int(layout.layer[j])
-        return [position[depth][int(layout.source[j])], position[depth + 1][int(layout.target[j])]]
+        depth = int(table.layer[j])
+        return [position[depth][int(table.source[j])], position[depth + 1][int(table.target[j])]]
 
     plain = np.flatnonzero(visible & group.live & ~kept)
     count = max(len(plain), 1)
@@ -91,7 +91,7 @@ def network_diagram(
         for u, (x, y) in position[depth].items():
             rim, thick = EDGE, 0.8
             if depth > 0:
-                bias = np.flatnonzero(layout.bias & (layout.layer == depth - 1) & (layout.target == u))
+                bias = np.flatnonzero(table.bias & (table.layer == depth - 1) & (table.target == u))
                 if len(bias) and kept[bias[0]]:
                     rim, thick = colour, 2.4
             axes.scatter([x], [y], s=size, c=NODE, edgecolors=rim, linewidths=thick, zorder=3)
@@ -99,10 +99,10 @@ def network_diagram(
                 bold = "bold" if coloured[u] else "normal"
                 tint = colour if coloured[u] else "#1c2430"
                 axes.text(
-                    -0.07, y, layout.features[u], ha="right", va="center", fontsize=small, color=tint, weight=bold
+                    -0.07, y, table.features[u], ha="right", va="center", fontsize=small, color=tint, weight=bold
                 )
             elif depth == len(sizes) - 1:
-                axes.text(x + 0.08, y, layout.outputs[u], ha="left", va="center", fontsize=9.5)
+                axes.text(x + 0.08, y, table.outputs[u], ha="left", va="center", fontsize=9.5)
         if 0 < depth < len(sizes) - 1:
             name = "hidden" if len(sizes) == 3 else f"hidden {depth}"
             axes.text(depth, -0.085, f"{name} ({width})", ha="center", va="top", fontsize=8.5, color=EDGE)

@@ -15,7 +15,7 @@ from jaxland.landscape.physics.averaging import average_predictions
 from jaxland.landscape.physics.kinetics import RateConstants
 from jaxland.landscape.physics.thermodynamics import Thermodynamics
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.weights.performance import Values
+from jaxland.landscape.weights.values import ValuesPerMinimum
 from jaxland.report.disconnectivity import disconnectivity_graph
 from jaxland.report.figures import PALETTE, canvas
 from jaxland.report.html import Page
@@ -353,7 +353,7 @@ def kinetics_section(page: Page, analysis: Analysis, *, energy_label: str = "los
         page.table(pd.DataFrame(rows), f"Fastest paths at T = {number(k.temperature)}.")
 
 
-def values_section(page: Page, landscape: Landscape, values: Values, said: Sequence[str] = ()) -> None:
+def values_section(page: Page, landscape: Landscape, values: ValuesPerMinimum, said: Sequence[str] = ()) -> None:
     """Numbers per minimum: their range, and how they go with the loss; ``said``: sentences on them."""
     page.section("Every network on the test data")
     from scipy.stats import spearmanr

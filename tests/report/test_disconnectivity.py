@@ -11,7 +11,8 @@ from jaxland.errors import ArgumentError, ProblemError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import level_cut
 from jaxland.landscape.weights.conserved import conserved_weights
-from jaxland.landscape.weights.layout import Layout
+from jaxland.landscape.weights.parameters import ParameterTable
+from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.report.disconnectivity import (
     disconnectivity_graph,
     interactive_svg,
@@ -166,13 +167,15 @@ def test_network_diagram(tmp_path):
     land = Landscape.from_points(
         np.linspace(0, 1, 9), points, np.full(8, 2.0), [[i, i + 1] for i in range(8)], problem=problem
     )
-    group = conserved_weights(land, features=[f"input {i}" for i in range(50)], draws=20).headline
+    group = conserved_weights(
+        land, settings=ConservationSettings(draws=20), features=[f"input {i}" for i in range(50)]
+    ).headline
     figure = network_diagram(group, title="group")
     assert any("10 inputs" in text.get_text() for text in figure.axes[0].texts)
     assert save(figure, tmp_path / "n", kinds=("png",))[0].stat().st_size > 1000
     plain = Landscape.from_points(land.energies, land.coordinates, land.ts_energies, land.ts_ends)
     with pytest.raises(ProblemError, match="layers"):
-        network_diagram(conserved_weights(plain, draws=5).headline)
+        network_diagram(conserved_weights(plain, settings=ConservationSettings(draws=5)).headline)
 
 
 def family(problem, fixed, seed=0, k=10, others=30):
@@ -192,10 +195,10 @@ def family(problem, fixed, seed=0, k=10, others=30):
 def test_report_is_one_file_that_says_what_is_and_what_is_not(tmp_path, x64, planted):
     split = load("checkerboard", n=120).split(0.5, scale="standardise")
     problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-3)
-    names = Layout.of(problem, problem.size, split.train.features, None, split.train.classes)
+    names = ParameterTable.of(problem, problem.size, split.train.features, None, split.train.classes)
     fixed = {names.names.index(f"x1 → h{u}"): 3.0 + u for u in (1, 2, 3)} if planted else {}
     land = family(problem, fixed)
-    found = conserved_weights(land, test=split.test, draws=100, shuffles=10)
+    found = conserved_weights(land, settings=ConservationSettings(draws=100, shuffles=10), test=split.test)
     text = explore_report(
         land, found, tmp_path / "report.html", data=split, command="jaxland explore <x>"
     ).read_text()
@@ -226,7 +229,9 @@ def test_report_of_a_plain_energy_and_of_one_minimum(tmp_path, x64):
     from dataclasses import replace
 
     land = replace(land, problem=problem)
-    text = explore_report(land, conserved_weights(land, draws=20), tmp_path / "a.html", title="Energy").read_text()
+    text = explore_report(
+        land, conserved_weights(land, settings=ConservationSettings(draws=20)), tmp_path / "a.html", title="Energy"
+    ).read_text()
     assert "<h1>Energy</h1>" in text
     single = Landscape.from_points([0.5], np.zeros((1, 4)), problem=problem)
     text = explore_report(single, conserved_weights(single), tmp_path / "b.html").read_text()
@@ -240,7 +245,9 @@ def test_a_part_is_drawn_where_the_rest_is_not_connected(tmp_path):
     figure = disconnectivity_graph(land, groups=[])
     assert any("50 minima in 50 unconnected pieces not drawn" in t.get_text() for t in figure.axes[0].texts)
     part = land.connected()
-    text = explore_report(land, conserved_weights(part, draws=5), tmp_path / "r.html").read_text()
+    text = explore_report(
+        land, conserved_weights(part, settings=ConservationSettings(draws=5)), tmp_path / "r.html"
+    ).read_text()
     assert "Drawn are the 10 minima joined to the best; 50 others" in text
 
 
@@ -251,10 +258,10 @@ def test_a_float64_landscape_is_read_in_float64_whatever_jax_is_set_to(tmp_path)
     with jax.enable_x64(True):
         problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-3)
         land = family(problem, {2: 2.0, 3: 3.0})
-        inside = conserved_weights(land, test=split.test, draws=20, shuffles=5)
+        inside = conserved_weights(land, settings=ConservationSettings(draws=20, shuffles=5), test=split.test)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        outside = conserved_weights(land, test=split.test, draws=20, shuffles=5)
+        outside = conserved_weights(land, settings=ConservationSettings(draws=20, shuffles=5), test=split.test)
         explore_report(land, outside, tmp_path / "r.html", data=split)
     assert inside.to_pandas().equals(outside.to_pandas())
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.landscape.physics.thermodynamics import checked, checked_temperatures, log_weights
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.weights.performance import BLOCK, predictor, probabilities
+from jaxland.landscape.weights.scoring import BLOCK, predictor, probabilities
 
 NEGLIGIBLE = 1e-12
 

@@ -287,7 +287,7 @@ def with_log_products(landscape: Landscape, *, zero: float = 1e-8) -> Landscape:
 def _completed(
     landscape: Landscape, column: Any, points: np.ndarray, index: int, what: str, zero: float
 ) -> np.ndarray:
-    from jaxland.landscape.weights.performance import precision
+    from jaxland.landscape.weights.scoring import precision
 
     out = np.array(column, float)
     problem = landscape.problem

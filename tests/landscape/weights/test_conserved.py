@@ -8,9 +8,10 @@ from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import level_cut
 from jaxland.landscape.weights.conserved import conserved_weights
-from jaxland.landscape.weights.layout import Layout
-from jaxland.landscape.weights.performance import Scorer, auc
-from jaxland.landscape.weights.significance import benjamini_hochberg
+from jaxland.landscape.weights.null import q_values
+from jaxland.landscape.weights.parameters import ParameterTable
+from jaxland.landscape.weights.scoring import Scorer, auc
+from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.problem.symmetry import NoSymmetry, align_many
 
 D, H = 4, 3
@@ -43,22 +44,27 @@ def planted(problem, fixed, k=12, others=40, seed=1):
     return Landscape.from_points(energies, points, heights, ends, problem=problem)
 
 
-def weight(layout, name):
-    return layout.names.index(name)
+def weight(table, name):
+    return table.names.index(name)
 
 
 @pytest.fixture(scope="module")
 def found():
     with jax.enable_x64(True):
         problem = problem_of()
-        names = Layout.of(problem, problem.size, "abcd", None, ["no", "yes"])
+        names = ParameterTable.of(problem, problem.size, "abcd", None, ["no", "yes"])
         fixed = {weight(names, f"a → h{u}"): 4.0 + u for u in (1, 2, 3)}
         fixed |= {weight(names, "c → h2"): 0.0, weight(names, "h1 → yes"): 3.0}
         land = planted(problem, fixed)
         cut = level_cut(land, first=0.7, delta=0.1)
         test = (X[:150], Y[:150])
         result = conserved_weights(
-            land, cut, test=test, features="abcd", classes=["no", "yes"], draws=200, shuffles=20, seed=3
+            land,
+            cut,
+            ConservationSettings(draws=200, shuffles=20, seed=3),
+            test=test,
+            features="abcd",
+            classes=["no", "yes"],
         )
         return result, names, land
 
@@ -124,7 +130,9 @@ def test_p_values_of_groups_in_which_nothing_is_planted_are_uniform(x64):
     for seed in range(24):
         land = planted(problem, {}, k=15, seed=seed)
         group = conserved_weights(
-            land, level_cut(land, first=0.7, delta=0.1), draws=40, threshold=0.25, min_members=15, seed=seed
+            land,
+            level_cut(land, first=0.7, delta=0.1),
+            ConservationSettings(draws=40, threshold=0.25, min_members=15, seed=seed),
         )["5_1"]
         spread.append(group.p_spread)
         count.append(group.p_group)
@@ -135,7 +143,7 @@ def test_p_values_of_groups_in_which_nothing_is_planted_are_uniform(x64):
 def test_a_real_cause_survives_validation(x64):
     """Weights fitted by hand: input a alone decides, and its weights are the conserved ones."""
     problem = problem_of(y=(X[:, 0] > 0).astype(int))
-    names = Layout.of(problem, problem.size, "abcd", None, ["no", "yes"])
+    names = ParameterTable.of(problem, problem.size, "abcd", None, ["no", "yes"])
     rng, points = np.random.default_rng(5), []
     for i in range(30):
         w = 0.25 * rng.normal(size=problem.size)
@@ -148,7 +156,11 @@ def test_a_real_cause_survives_validation(x64):
     ends = [[i, i + 1] for i in range(29)]
     land = Landscape.from_points(energies, points, [0.2 if j < 10 else 0.7 for _, j in ends], ends, problem=problem)
     result = conserved_weights(
-        land, level_cut(land, first=0.8, delta=0.1), test=(X[:150], problem.y[:150]), features="abcd", draws=50
+        land,
+        level_cut(land, first=0.8, delta=0.1),
+        ConservationSettings(draws=50),
+        test=(X[:150], problem.y[:150]),
+        features="abcd",
     )
     group = result.headline
     assert group.live_conserved.sum() == 9 and len(group.members) == 10
@@ -169,7 +181,7 @@ def test_a_real_cause_survives_validation(x64):
 def test_agreement_without_any_conserved_weight(x64):
     """Large weights that agree to 0.05 are not conserved at n = 0.01; the spread against chance still finds them."""
     problem = problem_of()
-    names = Layout.of(problem, problem.size)
+    names = ParameterTable.of(problem, problem.size)
     agree = [weight(names, f"x{i} → h{u}") for i in (2, 3) for u in (1, 2, 3)]
     rng, points = np.random.default_rng(7), []
     base = rng.normal(size=problem.size) + 3 * np.sign(rng.normal(size=problem.size))
@@ -182,7 +194,9 @@ def test_agreement_without_any_conserved_weight(x64):
     ends = [[i, i + 1] for i in range(49)]
     energies = np.concatenate([np.linspace(0, 0.1, 10), np.linspace(0.2, 0.5, 40)])
     land = Landscape.from_points(energies, points, heights, ends, problem=problem)
-    result = conserved_weights(land, level_cut(land, first=0.8, delta=0.1), test=(X, Y), draws=100, shuffles=10)
+    result = conserved_weights(
+        land, level_cut(land, first=0.8, delta=0.1), ConservationSettings(draws=100, shuffles=10), test=(X, Y)
+    )
     group = result.headline
     assert not group.live_conserved.any() and group.members.tolist() == list(range(10))
     assert group.q_spread <= 0.05 and group.agreeing().sum() >= 5
@@ -194,11 +208,15 @@ def test_one_hot_columns_are_summed_by_source(x64):
     problem = problem_of()
     origins = ["a", "colour", "colour", "d"]
     features = ["a", "colour=red", "colour=blue", "d"]
-    names = Layout.of(problem, problem.size, features, origins)
+    names = ParameterTable.of(problem, problem.size, features, origins)
     fixed = {weight(names, "colour=red → h1"): 3.0, weight(names, "colour=blue → h2"): 5.0}
     land = planted(problem, fixed)
     result = conserved_weights(
-        land, level_cut(land, first=0.7, delta=0.1), features=features, sources=origins, draws=50
+        land,
+        level_cut(land, first=0.7, delta=0.1),
+        ConservationSettings(draws=50),
+        features=features,
+        sources=origins,
     )
     group = result["5_1"]
     assert group.inputs.mass.tolist() == pytest.approx([0, 3, 5, 0], abs=0.01)
@@ -213,7 +231,7 @@ def test_one_hot_columns_are_summed_by_source(x64):
 def test_deeper_networks_and_more_classes(x64):
     data = load((RNG.normal(size=(90, D)), np.resize([0, 1, 2], 90)))
     problem = Problem.from_model(mlp((D, 4, 3, 3)), data.x, data.y, l2=1e-3)
-    names = Layout.of(problem, problem.size)
+    names = ParameterTable.of(problem, problem.size)
     assert names.names[0] == "bias h1.1" and "h1.4 → h2.3" in names.names and "h2.1 → y3" in names.names
     w = RNG.normal(size=problem.size)
     layers = [np.asarray(layer["w"]) for layer in problem.unravel(w)]
@@ -226,7 +244,9 @@ def test_deeper_networks_and_more_classes(x64):
             assert w[j] == problem.unravel(w)[names.layer[j]]["w"][names.source[j], names.target[j]], name
     fixed = {weight(names, "x2 → h1.1"): 3.0, weight(names, "h1.1 → h2.2"): 4.0, weight(names, "h2.2 → y3"): 5.0}
     land = planted(problem, fixed)
-    group = conserved_weights(land, level_cut(land, first=0.7, delta=0.1), test=data, draws=50, shuffles=5)["5_1"]
+    group = conserved_weights(
+        land, level_cut(land, first=0.7, delta=0.1), ConservationSettings(draws=50, shuffles=5), test=data
+    )["5_1"]
     assert group.validation.metric == "accuracy" and group.inputs.outputs == ("0", "1", "2")
     expected = np.zeros((D, 3))
     expected[1, 2] = 60
@@ -241,7 +261,7 @@ def test_any_energy_has_conserved_coordinates(x64):
     land = Landscape.from_points(
         np.linspace(0, 1, 30), points, heights, [[i, i + 1] for i in range(29)], problem=problem
     )
-    group = conserved_weights(land, level_cut(land, first=2.5, delta=0.5), draws=50).headline
+    group = conserved_weights(land, level_cut(land, first=2.5, delta=0.5), ConservationSettings(draws=50)).headline
     assert group.live_conserved.tolist() == [False, True, False] and group.inputs is None and group.validation is None
     assert group.q_group < 0.05
 
@@ -282,19 +302,21 @@ def test_scores(x64):
         Scorer.of(problem, X[:3], np.zeros(3, int))
 
 
-def test_benjamini_hochberg():
+def test_q_values_leave_out_what_is_not_known():
     p = np.array([0.01, 0.04, np.nan, 0.03, 0.005, 1.0])
-    np.testing.assert_allclose(benjamini_hochberg(p), [0.025, 0.05, np.nan, 0.05, 0.025, 1.0])
-    stats = pytest.importorskip("scipy.stats")
+    np.testing.assert_allclose(q_values(p), [0.025, 0.05, np.nan, 0.05, 0.025, 1.0])
     p = RNG.uniform(size=50)
-    np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p))
+    order = np.argsort(p)
+    by_hand = [min(p[order[j]] * 50 / (j + 1) for j in range(i, 50)) for i in range(50)]
+    np.testing.assert_allclose(q_values(p)[order], by_hand, rtol=1e-14)
+    assert not q_values(np.zeros(0)).size and np.isnan(q_values(np.full(3, np.nan))).all()
 
 
 def test_bad_arguments(x64):
     land = planted(problem_of(), {})
     with pytest.raises(ArgumentError, match="min_members"):
-        conserved_weights(land, min_members=1)
+        conserved_weights(land, settings=ConservationSettings(min_members=1))
     with pytest.raises(ArgumentError, match="threshold"):
-        conserved_weights(land, threshold=0)
+        conserved_weights(land, settings=ConservationSettings(threshold=0))
     with pytest.raises(ArgumentError, match="3 names for 4"):
         conserved_weights(land, features=["a", "b", "c"])

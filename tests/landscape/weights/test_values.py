@@ -8,7 +8,8 @@ from jaxland.data.datasets import load
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.landscape.physics.averaging import average_predictions
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.weights.performance import probabilities, values
+from jaxland.landscape.weights.scoring import probabilities
+from jaxland.landscape.weights.values import values_per_minimum
 
 
 def networks(problem, m=40, seed=0, **columns):
@@ -25,7 +26,7 @@ def test_every_metric_against_scikit_learn(x64):
         split = load(name).split(0.4, scale="standardise")
         problem = Problem.from_model(mlp(widths), split.train.x, split.train.y, l2=1e-3)
         land = networks(problem)
-        found = values(land, split.test)
+        found = values_per_minimum(land, split.test)
         assert found.names == ("loss", "accuracy", "AUC") and found.table.shape == (40, 3)
         for k in (0, 17, 39):
             p = probabilities(np.asarray(problem.predict(land.coordinates[k], split.test.x)))
@@ -42,7 +43,7 @@ def test_regression_and_functions_of_outputs_and_parameters(x64):
     y = x[:, 0] * x[:, 1]
     problem = Problem.from_model(mlp((2, 3, 1)), x, y, loss="squared_error", l2=1e-3)
     land = networks(problem, 35)
-    found = values(
+    found = values_per_minimum(
         land,
         (x, y),
         of_outputs={"worst": lambda z, t: np.abs(z[:, 0] - t).max(), "rows": lambda z, t: len(z)},
@@ -63,12 +64,12 @@ def test_regression_and_functions_of_outputs_and_parameters(x64):
 def test_values_of_a_plain_energy(x64):
     problem = Problem.from_energy(lambda w: jnp.sum(w**2), 3)
     land = networks(problem, 4)
-    got = values(land, of_params={"sum": lambda w: w.sum()})
+    got = values_per_minimum(land, of_params={"sum": lambda w: w.sum()})
     np.testing.assert_allclose(got["sum"], land.coordinates.sum(1))
     with pytest.raises(ArgumentError, match="choose from none"):
-        values(land, (np.zeros((2, 1)), np.zeros(2)), ["accuracy"])
+        values_per_minimum(land, (np.zeros((2, 1)), np.zeros(2)), ["accuracy"])
     with pytest.raises(ProblemError, match="no model"):
-        values(land, (np.zeros((2, 1)), np.zeros(2)), of_outputs={"f": lambda z, y: 0.0})
+        values_per_minimum(land, (np.zeros((2, 1)), np.zeros(2)), of_outputs={"f": lambda z, y: 0.0})
 
 
 def test_a_float64_landscape_is_evaluated_in_float64_whatever_jax_is_set_to():
@@ -76,8 +77,8 @@ def test_a_float64_landscape_is_evaluated_in_float64_whatever_jax_is_set_to():
         split = load("checkerboard", n=60).split(0.5)
         problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-3)
         land = networks(problem, 5, log_products=np.zeros(5))
-        inside = values(land, split.test), average_predictions(land, split.test.x)
-    outside = values(land, split.test), average_predictions(land, split.test.x)
+        inside = values_per_minimum(land, split.test), average_predictions(land, split.test.x)
+    outside = values_per_minimum(land, split.test), average_predictions(land, split.test.x)
     np.testing.assert_array_equal(inside[0].table, outside[0].table)
     np.testing.assert_array_equal(inside[1].mean, outside[1].mean)
 
@@ -88,14 +89,18 @@ def test_bad_values_are_named(x64):
     bare = Landscape.from_points(land.energies, land.coordinates)
     data = (np.zeros((4, 2)), np.array([0, 1, 0, 1]))
     for call, error, words in [
-        (lambda: values(bare, data), ProblemError, "no problem"),
-        (lambda: values(land), ArgumentError, "nothing to evaluate"),
-        (lambda: values(land, metrics=["loss"]), ArgumentError, "data="),
-        (lambda: values(land, data, ["R2"]), ArgumentError, "choose from loss, accuracy, AUC"),
-        (lambda: values(land, (data[0], data[1][:2])), DataError, "4 and 2"),
-        (lambda: values(land, (data[0], np.zeros(4, int))), DataError, "one class only"),
-        (lambda: values(land, data, of_outputs={"f": lambda z, y: z}), ArgumentError, "f must give one number"),
-        (lambda: values(land, of_params={"g": lambda p: None}), ArgumentError, "g must give one number"),
+        (lambda: values_per_minimum(bare, data), ProblemError, "no problem"),
+        (lambda: values_per_minimum(land), ArgumentError, "nothing to evaluate"),
+        (lambda: values_per_minimum(land, metrics=["loss"]), ArgumentError, "data="),
+        (lambda: values_per_minimum(land, data, ["R2"]), ArgumentError, "choose from loss, accuracy, AUC"),
+        (lambda: values_per_minimum(land, (data[0], data[1][:2])), DataError, "4 and 2"),
+        (lambda: values_per_minimum(land, (data[0], np.zeros(4, int))), DataError, "one class only"),
+        (
+            lambda: values_per_minimum(land, data, of_outputs={"f": lambda z, y: z}),
+            ArgumentError,
+            "f must give one number",
+        ),
+        (lambda: values_per_minimum(land, of_params={"g": lambda p: None}), ArgumentError, "g must give one number"),
     ]:
         with pytest.raises(error, match=words):
             call()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from jaxland.errors import ArgumentError
+from jaxland.problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """What each flat parameter is.
+class ParameterTable:
+    """What each flat parameter is, one column a property.
 
     Attributes:
         names: [N] such as ``AGE → h3``, ``h3 → 1``, ``bias h3``; with several hidden layers units are h1.3, h2.1.
@@ -39,19 +39,19 @@ class Layout:
     @classmethod
     def of(
         cls,
-        problem: Any,
+        problem: Problem | None,
         n: int,
         features: Sequence[str] | None = None,
         origins: Sequence[str] | None = None,
         outputs: Sequence[str] | None = None,
-    ) -> Layout:
-        """Layout of a problem's model; ``n`` is the number of parameters, for a problem that is not known."""
+    ) -> ParameterTable:
+        """Table of a problem's model; ``n`` is the number of parameters, for a problem that is not known."""
         model = getattr(problem, "model", None)
         sizes = getattr(model, "sizes", None)
         if sizes is None:
             flat = np.full(n, -1)
             plain = _leaf_names(problem) if problem is not None else [f"w{j + 1}" for j in range(n)]
-            return cls(tuple(plain), np.zeros(n, int), np.zeros(n, bool), flat, flat)
+            return cls(names=tuple(plain), layer=np.zeros(n, int), bias=np.zeros(n, bool), source=flat, target=flat)
         features = _checked(features, sizes[0], "x", "features")
         origins = features if origins is None else _checked(origins, sizes[0], "x", "sources")
         outputs = _checked(outputs, sizes[-1], "y", "classes")
@@ -73,8 +73,17 @@ class Layout:
             bias += [True] * fan_out + [False] * (fan_in * fan_out)
             source += [-1] * fan_out + np.repeat(np.arange(fan_in), fan_out).tolist()
             target += np.tile(np.arange(fan_out), fan_in + 1).tolist()
-        arrays = (np.array(layer), np.array(bias), np.array(source), np.array(target))
-        return cls(tuple(names), *arrays, tuple(sizes), features, origins, outputs)
+        return cls(
+            names=tuple(names),
+            layer=np.array(layer),
+            bias=np.array(bias),
+            source=np.array(source),
+            target=np.array(target),
+            sizes=tuple(sizes),
+            features=features,
+            origins=origins,
+            outputs=outputs,
+        )
 
     def matrices(self, values: np.ndarray) -> list[np.ndarray]:
         """Weight matrices [in, out] of each layer of flat values [N]."""
@@ -88,7 +97,7 @@ class Layout:
         return out
 
 
-def _leaf_names(problem: Any) -> list[str]:
+def _leaf_names(problem: Problem) -> list[str]:
     import jax
 
     names = []

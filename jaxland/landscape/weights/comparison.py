@@ -1,0 +1,149 @@
+"""Attributions of a group beside other measures of the importance of inputs: permutation and input gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxland.landscape.result import Landscape
+from jaxland.landscape.weights.attribution import WeightAttribution
+from jaxland.landscape.weights.parameters import ParameterTable
+from jaxland.landscape.weights.scoring import Scorer
+
+if TYPE_CHECKING:
+    import pandas
+
+OTHERS = ("permutation importance", "input gradient")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Attributions of a group beside permutation importance and input gradients of the same minima.
+
+    Attributes:
+        labels: [s] source columns.
+        conserved_mass, conserved_paths: [s] see ``WeightAttribution``.
+        agreement: [s] 1 / spread_ratio of ``WeightAttribution``.
+        all_paths: [s] path mass of all weights.
+        permutation: [s] drop of the metric when the column is shuffled in the test data.
+        gradient: [s] mean abs(d output / d input) times the input's standard deviation.
+        members: the minima they were averaged over.
+        correlations: rank correlation (Spearman) and its p-value by (ours, theirs).
+    """
+
+    labels: tuple[str, ...]
+    metric: str
+    conserved_mass: np.ndarray
+    conserved_paths: np.ndarray
+    agreement: np.ndarray
+    all_paths: np.ndarray
+    permutation: np.ndarray
+    gradient: np.ndarray
+    members: np.ndarray
+    correlations: dict[tuple[str, str], tuple[float, float]]
+
+    def to_pandas(self, what: str = "inputs") -> pandas.DataFrame:
+        """``inputs``: one row per source column; ``correlations``: one row per pair of measures."""
+        import pandas as pd
+
+        if what == "correlations":
+            rows = [
+                {"measure": a, "compared with": b, "rho": r, "p": p} for (a, b), (r, p) in self.correlations.items()
+            ]
+            return pd.DataFrame(rows, columns=["measure", "compared with", "rho", "p"])
+        frame = pd.DataFrame(
+            {
+                "input": self.labels,
+                "conserved mass": self.conserved_mass,
+                "conserved paths": self.conserved_paths,
+                "agreement": self.agreement,
+                "all paths": self.all_paths,
+                f"permutation ({self.metric})": self.permutation,
+                "input gradient": self.gradient,
+            }
+        )
+        return frame.sort_values(f"permutation ({self.metric})", ascending=False, ignore_index=True)
+
+
+def compare_group(
+    landscape: Landscape,
+    members: np.ndarray,
+    attribution: WeightAttribution,
+    table: ParameterTable,
+    scorer: Scorer,
+    *,
+    seed: int,
+    cache: dict[int, tuple[np.ndarray, np.ndarray]],
+    repeats: int = 3,
+) -> Comparison:
+    """Permutation importance and input gradients of a group's three lowest minima beside its attribution.
+
+    Args:
+        landscape: whose minima.
+        members: int [k] of the group, lowest first.
+        attribution: of the group, per source column.
+        table: what each weight is.
+        scorer: on the test data.
+        seed: of the shuffles.
+        cache: permutation importance and input gradient [s] by minimum, filled as needed.
+        repeats: shuffles of each input column.
+    """
+    labels = attribution.labels
+    members = members[:3]
+    for i in members.tolist():
+        if i not in cache:
+            cache[i] = _importance(landscape.coordinates[i], table, labels, scorer, repeats, seed)
+    permutation = np.mean([cache[i][0] for i in members.tolist()], axis=0)
+    gradient = np.mean([cache[i][1] for i in members.tolist()], axis=0)
+    ours = {
+        "conserved mass": attribution.mass,
+        "conserved paths": attribution.path_mass.sum(1),
+        "agreement": 1.0 / attribution.spread_ratio,
+        "all paths": attribution.total_path_mass.sum(1),
+    }
+    values = {**ours, OTHERS[0]: permutation, OTHERS[1]: gradient}
+    pairs = [*((a, b) for a in ours for b in OTHERS), OTHERS]
+    return Comparison(
+        labels=labels,
+        metric=scorer.metric,
+        conserved_mass=ours["conserved mass"],
+        conserved_paths=ours["conserved paths"],
+        agreement=ours["agreement"],
+        all_paths=ours["all paths"],
+        permutation=permutation,
+        gradient=gradient,
+        members=members,
+        correlations={(a, b): _rank_correlation(values[a], values[b]) for a, b in pairs},
+    )
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Spearman's rho and its p-value over the entries known in both; NaN for fewer than three or for equal ones."""
+    from scipy.stats import spearmanr
+
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+        return float("nan"), float("nan")
+    found = spearmanr(a[known], b[known])
+    return float(found.statistic), float(found.pvalue)
+
+
+def _importance(
+    w: np.ndarray, table: ParameterTable, labels: tuple[str, ...], scorer: Scorer, repeats: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Permutation importance and input gradient [s] per source column of one minimum."""
+    base = float(scorer(w)[0])
+    origin = np.array([labels.index(o) for o in table.origins])
+    rng = np.random.default_rng([seed, 23])
+    orders = [rng.permutation(len(scorer.y)) for _ in range(repeats)]
+    drop = np.zeros(len(labels))
+    for s in range(len(labels)):
+        columns = np.flatnonzero(origin == s)
+        for order in orders:
+            x = scorer.x.copy()
+            x[:, columns] = x[order][:, columns]
+            drop[s] += (base - float(scorer(w, x)[0])) / repeats
+    gradient = np.bincount(origin, weights=scorer.slopes(w), minlength=len(labels))
+    return drop, gradient
