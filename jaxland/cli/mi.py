@@ -53,12 +53,11 @@ def register(app: typer.Typer) -> None:
             seed=seed,
             memory=memory,
         )
-        chosen = labels if labels == "auto" else [s for s in (part.strip() for part in labels.split(",")) if s]
         with console.status("fitting mixtures"):
             between = information.matrix(left, ksg=ksg, **options) if left.shape[1] > 1 else None
             table = between
             if right is not None:
-                table = information.matrix(left, right, categorical=chosen, ksg=ksg, **options)
+                table = information.matrix(left, right, labels=labels, ksg=ksg, **options)
         if table is None:
             from jaxland.errors import DataError
 

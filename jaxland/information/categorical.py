@@ -6,160 +6,186 @@ alike; bootstraps resample the whole data, so shares vary as they should.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jaxland.core import mixture as gm
 from jaxland.information import fitting, integrals
 from jaxland.information.columns import Variable, copies, normal_scores
-from jaxland.information.estimate import CONTESTS, SCRAMBLINGS, Estimate, integral_seeds, shared_out, trailing
-from jaxland.information.fitting import Options, Table, Target
+from jaxland.information.estimate import (
+    CONTESTS,
+    SCRAMBLINGS,
+    Estimate,
+    integral_seeds,
+    maps_tried,
+    shared_out,
+    trailing,
+)
+from jaxland.information.options import Options
+from jaxland.information.table import ALL, Columns, Density, Key, Table, components, fold_weights, stack, trim
 
 
 def estimate_classes(x: Variable, codes: Int[np.ndarray, " n"], options: Options) -> Estimate:
     """I(X; C) of one variable and class numbers 0..C-1, each class present, in nats."""
-    n, d = x.columns.shape[1], x.size
-    count = int(codes.max()) + 1
-    shares = np.bincount(codes, minlength=count) / n
-    group = copies(x)
-    fold = np.empty(n, int)
-    members = [np.flatnonzero(codes == c) for c in range(count)]
-    for inside in members:
-        fold[inside] = fitting.fold_numbers(group[inside], options.folds, options.seed)
-    maps = ("raw", "scores") if options.maps == "auto" else (options.maps,)
-    longest = max(len(inside) for inside in members)
+    return _Classes(x, codes, options).run()
 
-    def place(columns: np.ndarray, samples: np.ndarray) -> np.ndarray:
-        out = np.zeros((len(columns), longest))
-        out[:, : len(samples)] = columns[:, samples]
-        return out
 
-    versions: dict[tuple[str, int], np.ndarray] = {}
-    for m in maps:
-        versions[m, -1] = x.columns if m == "raw" else normal_scores(x.columns)
-        for f in range(options.folds):
-            versions[m, f] = x.columns if m == "raw" else normal_scores(x.columns, np.flatnonzero(fold != f))
-    shuffles = [codes[np.random.default_rng([options.seed, 0x5F1E, q]).permutation(n)] for q in range(options.null)]
-    rows: list[np.ndarray] = []
-    where: dict[tuple[int, str, int], np.ndarray] = {}
-    for c, inside in enumerate(members):
-        for (m, f), columns in versions.items():
-            where[c, m, f] = np.arange(len(rows), len(rows) + d)
-            rows.extend(place(columns, inside))
-        for m in maps:
-            for q, shuffled in enumerate(shuffles):
-                where[c, m, -2 - q] = np.arange(len(rows), len(rows) + d)
-                rows.extend(place(versions[m, -1], np.flatnonzero(shuffled == c)))
-    weights = []
-    for inside in members:
-        weights.append(_row(np.ones(len(inside)), longest))
-        weights += [_row(fold[inside] != f, longest) for f in range(options.folds)]
-        weights += [_row(fold[inside] == f, longest) for f in range(options.folds)]
-    table = Table(np.stack(rows), np.stack(weights), options)
-    stride = 1 + 2 * options.folds
-    targets = [
-        Target(
-            where[c, m, -1],
-            np.stack([where[c, m, f] for f in range(options.folds)]),
-            c * stride,
-            c * stride + 1 + np.arange(options.folds),
-            c * stride + 1 + options.folds + np.arange(options.folds),
-            np.arange(len(members[c])),
+class _Classes:
+    """The classes of one variable; density ``count * m + c`` is class c in map m."""
+
+    def __init__(self, x: Variable, codes: Int[np.ndarray, " n"], options: Options) -> None:
+        self.codes, self.options, self.n = codes, options, x.columns.shape[1]
+        self.count = int(codes.max()) + 1
+        self.shares = np.bincount(codes, minlength=self.count) / self.n
+        self.group = copies(x)
+        self.members = [np.flatnonzero(codes == c) for c in range(self.count)]
+        self.longest = max(len(inside) for inside in self.members)
+        self.fold = np.empty(self.n, int)
+        for inside in self.members:
+            self.fold[inside] = fitting.fold_numbers(self.group[inside], options.folds, options.seed)
+        self.maps = maps_tried(options)
+        self.versions = self._versions(x)
+        self.columns = self._columns()
+        weights = [fold_weights(self.fold[inside], options.folds) for inside in self.members]
+        self.table = Table(
+            np.stack(self.columns.rows), np.concatenate([self._padded(rows) for rows in weights]), options
         )
-        for m in maps
-        for c in range(count)
-    ]
+        stride, folds = 1 + 2 * options.folds, np.arange(options.folds)
+        self.densities = [
+            Density(
+                columns=self.columns.places[Key(c, m)],
+                fold_columns=np.stack([self.columns.places[Key(c, m, ("fold", int(f)))] for f in folds]),
+                full=c * stride,
+                train=c * stride + 1 + folds,
+                test=c * stride + 1 + options.folds + folds,
+                samples=np.arange(len(self.members[c])),
+            )
+            for m in self.maps
+            for c in range(self.count)
+        ]
+        self.contest = len(self.maps) > 1 and options.criterion == "held_out"
 
-    def evidence(m: int, so_far: list[fitting.Selection]) -> float:
+    def _padded(self, rows: Float[np.ndarray, "r m"]) -> Float[np.ndarray, "r longest"]:
+        return np.pad(rows, ((0, 0), (0, self.longest - rows.shape[1])))
+
+    def _versions(self, x: Variable) -> dict[tuple[str, tuple[str, int]], Float[np.ndarray, "d n"]]:
+        """The variable in every map: by all samples, and by the training samples of each fold."""
+        found = {}
+        for m in self.maps:
+            found[m, ALL] = x.columns if m == "raw" else normal_scores(x.columns)
+            for f in range(self.options.folds):
+                mapped = x.columns if m == "raw" else normal_scores(x.columns, np.flatnonzero(self.fold != f))
+                found[m, ("fold", f)] = mapped
+        return found
+
+    def _columns(self) -> Columns:
+        """Each class's samples in every version, and as many drawn by shuffled labels."""
+        columns = Columns()
+        shuffled = [self.codes[order] for order in fitting.shuffles(self.options, self.n)]
+        for c, inside in enumerate(self.members):
+            for (m, version), values in self.versions.items():
+                columns.put(Key(c, m, version), self._padded(values[:, inside]))
+            for m in self.maps:
+                for q, labels in enumerate(shuffled):
+                    drawn = self.versions[m, ALL][:, np.flatnonzero(labels == c)]
+                    columns.put(Key(c, m, ("shuffle", q)), self._padded(drawn))
+        return columns
+
+    def _evidence(self, m: int, so_far: list[fitting.Selection]) -> float:
         """Held-out mean of log p(x|c) - log sum_j share_j p(x|j); its normaliser E e^T over labels is exactly 1."""
         total = 0.0
-        for f in range(options.folds):
-            z, truth = versions[maps[m], f][:, fold == f], codes[fold == f]
-            log_p = np.stack([integrals.log_density(so_far[m * count + c].folds[f], z) for c in range(count)])
+        for f in range(self.options.folds):
+            inside = self.fold == f
+            z, truth = self.versions[self.maps[m], ("fold", f)][:, inside], self.codes[inside]
+            selections = so_far[m * self.count : (m + 1) * self.count]
+            log_p = np.stack([integrals.log_density(own.folds[f], z) for own in selections])
             log_p = np.maximum(log_p, -1e4)
-            joint = log_p + np.log(shares)[:, None]
+            joint = log_p + np.log(self.shares)[:, None]
             top = joint.max(0)
             mixed = top + np.log(np.exp(joint - top).sum(0))
             total += float(np.sum(log_p[truth, np.arange(len(truth))] - mixed))
-        return total / n
+        return total / self.n
 
-    contest = len(maps) > 1 and options.criterion == "held_out"
-
-    def hopeless(order: int, so_far: list[fitting.Selection]) -> list[int]:
-        if not contest or order not in CONTESTS:
+    def _hopeless(self, order: int, so_far: list[fitting.Selection]) -> list[int]:
+        if not self.contest or order not in CONTESTS:
             return []
-        value = [evidence(m, so_far) for m in range(len(maps))]
-        return [m * count + c for m in trailing(order, value) for c in range(count)]
+        value = [self._evidence(m, so_far) for m in range(len(self.maps))]
+        return [m * self.count + c for m in trailing(order, value) for c in range(self.count)]
 
-    selections = fitting.select(table, targets, hopeless)
-    values = {name: evidence(m, selections) if contest else 0.0 for m, name in enumerate(maps)}
-    best = int(np.argmax(list(values.values())))
-    kept = selections[best * count : (best + 1) * count]
-    picked = targets[best * count : (best + 1) * count]
-    resampled = [fitting.resampled(group, options.seed, b) for b in range(options.bootstraps)]
-    fitted = fitting.finish(
-        table, picked, kept, lambda c, b: _row(resampled[b][members[c]], longest), list(range(count))
-    )
+    def run(self) -> Estimate:
+        """The estimate."""
+        o, count = self.options, self.count
+        selections = fitting.select(self.table, self.densities, self._hopeless)
+        evidence = {name: self._evidence(m, selections) if self.contest else 0.0 for m, name in enumerate(self.maps)}
+        best = int(np.argmax(list(evidence.values())))
+        kept = selections[best * count : (best + 1) * count]
+        densities = self.densities[best * count : (best + 1) * count]
+        drawn = [fitting.resampled(self.group, o.seed, b) for b in range(o.bootstraps)]
+        fitted = fitting.finish(
+            self.table,
+            densities,
+            kept,
+            lambda c, b: self._padded(drawn[b][None, self.members[c]])[0],
+            list(range(count)),
+        )
+        nulls = self._nulls(densities, kept, self.maps[best], max(len(f.full.log_weight) for f in fitted))
+        return Estimate(
+            **shared_out(self._integrals(fitted, drawn, nulls), o),
+            map=self.maps[best],
+            evidence=evidence,
+            order=sum(s.order for s in kept),
+            components=sum(components(f.full) for f in fitted),
+            history={},
+            mixture=trim(self._joined(fitted)),
+            coordinates=(self.versions[self.maps[best], ALL],),
+            dropped=sum(f.dropped for f in fitted) + sum(s.dropped for s in kept),
+            unconverged=sum(f.unconverged for f in fitted),
+            steps=sum(f.steps for f in fitted),
+            at_limit=len(o.orders) > 1 and any(s.order == o.orders[-1] for s in kept),
+        )
 
-    size = max(len(f.full.log_weight) for f in fitted)
-    nulls = _nulls(table, picked, kept, where, maps[best], options, size)
-    lots = [fitting.stack([f.full for f in fitted], size)] * SCRAMBLINGS
-    lot_shares = [shares] * SCRAMBLINGS
-    for b in range(options.bootstraps):
-        lots.append(fitting.stack([f.boots[b] for f in fitted], size))
-        lot_shares.append(np.bincount(codes, weights=resampled[b], minlength=count) / n)
-    lots += nulls
-    lot_shares += [shares] * len(nulls)
-    got = integrals.integrate_classes(
-        gm.Mixture(*(np.stack(a) for a in zip(*lots))),
-        np.stack(lot_shares),
-        integral_seeds(options)[: len(lots)],
-        points=options.points,
-        dtype=np.dtype(options.dtype),
-    )
-    joined = gm.Mixture(
-        np.concatenate(
-            [f.full.log_weight + np.log(s) * (f.full.log_weight > 0.5 * gm.DEAD) for f, s in zip(fitted, shares)]
-        ),
-        np.concatenate([f.full.mean for f in fitted]),
-        np.concatenate([f.full.chol for f in fitted]),
-    )
-    return Estimate(
-        **shared_out(got, options),
-        map=maps[best],
-        evidence=values,
-        order=sum(s.order for s in kept),
-        components=sum(fitting.components(f.full) for f in fitted),
-        history={},
-        mixture=fitting.trim(joined),
-        coordinates=(versions[maps[best], -1],),
-        dropped=sum(f.dropped for f in fitted) + sum(s.dropped for s in kept),
-        unconverged=sum(f.unconverged for f in fitted),
-        steps=sum(f.steps for f in fitted),
-        at_limit=len(options.orders) > 1 and any(s.order == options.orders[-1] for s in kept),
-    )
+    def _nulls(
+        self, densities: Sequence[Density], kept: Sequence[fitting.Selection], m: str, size: int
+    ) -> list[gm.Mixture]:
+        """Each shuffle's fits: each class's number of samples whatever their label, at the class's order."""
+        shuffled = [
+            fitting.Shuffled(q, self.columns.places[Key(c, m, ("shuffle", q))], density, selection.order)
+            for q in range(self.options.null)
+            for c, (density, selection) in enumerate(zip(densities, kept))
+        ]
+        found = fitting.fit_shuffled(self.table, shuffled, size)
+        return [stack(found[i : i + self.count], size) for i in range(0, len(found), self.count)]
 
+    def _integrals(
+        self, fitted: Sequence[fitting.Fitted], drawn: Sequence[np.ndarray], nulls: Sequence[gm.Mixture]
+    ) -> Float[np.ndarray, " v"]:
+        """SCRAMBLINGS values of the full fits, one of each bootstrap, one of each null."""
+        size = max(len(f.full.log_weight) for f in fitted)
+        lots = [stack([f.full for f in fitted], size)] * SCRAMBLINGS
+        shares = [self.shares] * SCRAMBLINGS
+        for b, weights in enumerate(drawn):
+            lots.append(stack([f.boots[b] for f in fitted], size))
+            shares.append(np.bincount(self.codes, weights=weights, minlength=self.count) / self.n)
+        lots += nulls
+        shares += [self.shares] * len(nulls)
+        return integrals.integrate_classes(
+            gm.Mixture(*(np.stack(a) for a in zip(*lots))),
+            np.stack(shares),
+            integral_seeds(self.options)[: len(lots)],
+            points=self.options.points,
+            dtype=self.options.dtype,
+        )
 
-def _row(weights: np.ndarray, length: int) -> np.ndarray:
-    out = np.zeros(length)
-    out[: len(weights)] = weights
-    return out
-
-
-def _nulls(table, picked, kept, where, name, options, size) -> list[gm.Mixture]:
-    """Fits of each class's number of samples drawn whatever their label, at the class's order."""
-    found: list[list[gm.Mixture]] = [[] for _ in range(options.null)]
-    lanes, starts = [], []
-    for q in range(options.null):
-        for c, (target, selection) in enumerate(zip(picked, kept)):
-            dims = where[c, name, -2 - q]
-            z = table.host[dims][:, target.samples]
-            rng = np.random.default_rng([options.seed, 0x2011, q])
-            starts.append(gm.start(z, selection.order, rng, kind=options.start, size=size))
-            lanes.append((q, dims, target.full))
-    if not lanes:
-        return []
-    fits = table.fit([dims for _, dims, _ in lanes], [row for _, _, row in lanes], fitting.stack(starts, size))
-    for lane, (q, _, _) in enumerate(lanes):
-        found[q].append(fitting.pick(fits.mixture, lane))
-    return [fitting.stack(mixtures, size) for mixtures in found]
+    def _joined(self, fitted: Sequence[fitting.Fitted]) -> gm.Mixture:
+        """The classes' mixtures as one, by their shares."""
+        log_weight = [
+            f.full.log_weight + np.log(share) * (f.full.log_weight > 0.5 * gm.DEAD)
+            for f, share in zip(fitted, self.shares)
+        ]
+        return gm.Mixture(
+            log_weight=np.concatenate(log_weight),
+            mean=np.concatenate([f.full.mean for f in fitted]),
+            chol=np.concatenate([f.full.chol for f in fitted]),
+        )

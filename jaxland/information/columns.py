@@ -140,7 +140,15 @@ def variable(values: Any, name: str, seed: int = 0) -> Variable:
     found = np.stack(columns)
     if len(found) > 1 and np.linalg.eigvalsh(np.corrcoef(found))[0] < 1e-12:
         raise DataError(f"columns of {name} are linearly dependent: drop one, it adds no information")
-    return Variable(name, found, np.array(center), np.array(scale), ties, levels, np.stack(codes))
+    return Variable(
+        name=name,
+        columns=found,
+        center=np.array(center),
+        scale=np.array(scale),
+        ties=ties,
+        levels=levels,
+        codes=np.stack(codes),
+    )
 
 
 def normal_scores(

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxland.core import mixture as gm
 from jaxland.information import fitting, integrals
 from jaxland.information.columns import Variable, copies, normal_scores
-from jaxland.information.fitting import Options, Table, Target
+from jaxland.information.options import Options
+from jaxland.information.table import (
+    ALL,
+    Columns,
+    Density,
+    Key,
+    Table,
+    components,
+    fold_weights,
+    padded_order,
+    stack,
+    trim,
+)
 
 EVIDENCE_SAMPLES = 5_000
 SHIFTS = 16
@@ -26,7 +38,12 @@ CONTESTS = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """One pair, in nats: what ``MutualInformation`` is made of."""
+    """One pair, in nats: what ``MutualInformation`` is made of, whose fields of these names say what they are.
+
+    Attributes:
+        coordinates: columns that ``mixture`` was fitted to, [d, N] for each variable.
+        at_limit: the largest number of components tried was still the best.
+    """
 
     value: float
     integration_error: float
@@ -66,158 +83,203 @@ def estimate(
     batch = max(1, int(options.memory * 2**30 / 2 / (per_variable * 2)))
     out: list[Estimate] = []
     for begin in range(0, len(tuples), batch):
-        out += _batch(tuples[begin : begin + batch], terms, options, null, first or terms)
+        out += _Batch(tuples[begin : begin + batch], terms, first or terms, options, null).run()
     return out
 
 
-def _batch(tuples, terms, options: Options, null: bool, first) -> list[Estimate]:
-    variables = list({id(v): v for t in tuples for v in t}.values())
-    n = variables[0].columns.shape[1]
-    sizes = [v.size for v in tuples[0]]
-    group = copies(*variables)
-    fold = fitting.fold_numbers(group, options.folds, options.seed)
-    maps = ("raw", "scores") if options.maps == "auto" else (options.maps,)
+def maps_tried(options: Options) -> tuple[str, ...]:
+    """Coordinates to fit in."""
+    return ("raw", "scores") if options.maps == "auto" else (options.maps,)
 
-    rows: list[np.ndarray] = []
-    where: dict[tuple[int, str, int], np.ndarray] = {}
 
-    def put(key: tuple[int, str, int], columns: np.ndarray) -> None:
-        where[key] = np.arange(len(rows), len(rows) + len(columns))
-        rows.extend(columns)
+class _Batch:
+    """Pairs whose fits run together: density ``len(maps) * i + m`` is pair i in map m."""
 
-    for v in variables:
-        if "raw" in maps:
-            put((id(v), "raw", -1), v.columns)
-        if "scores" in maps:
-            put((id(v), "scores", -1), normal_scores(v.columns))
-            for f in range(options.folds):
-                put((id(v), "scores", f), normal_scores(v.columns, np.flatnonzero(fold != f)))
-    shuffles = [np.random.default_rng([options.seed, 0x5F1E, q]).permutation(n) for q in range(options.null)]
-    if null and options.null:
-        for v in {id(t[1]): t[1] for t in tuples}.values():
-            for m in maps:
-                for q, order in enumerate(shuffles):
-                    put((id(v), m, -2 - q), np.stack([rows[r] for r in where[id(v), m, -1]])[:, order])
-    weights = np.stack(
-        [np.ones(n), *(fold != f for f in range(options.folds)), *(fold == f for f in range(options.folds))]
-    )
-    table = Table(np.stack(rows), weights.astype(np.float64), options)
-    train = np.arange(1, 1 + options.folds)
-
-    def columns(t: tuple[Variable, ...], m: str, f: int = -1) -> np.ndarray:
-        return np.concatenate([where[id(v), m, f if m == "scores" else -1] for v in t])
-
-    targets = [
-        Target(
-            columns(t, m),
-            np.stack([columns(t, m, f) for f in range(options.folds)]),
-            0,
-            train,
-            train + options.folds,
-            np.arange(n),
-        )
-        for t in tuples
-        for m in maps
-    ]
-
-    def bounds(c: int, selection: fitting.Selection) -> list[float]:
-        return [
-            donsker_varadhan(mix, table.host[targets[c].fold_columns[f]][:, fold == f], first, sizes[0])
-            for f, mix in enumerate(selection.folds)
+    def __init__(
+        self,
+        tuples: Sequence[tuple[Variable, ...]],
+        terms: tuple[integrals.Term, ...],
+        first: tuple[integrals.Term, ...],
+        options: Options,
+        null: bool,
+    ) -> None:
+        self.tuples, self.terms, self.first, self.options = tuples, terms, first, options
+        self.sizes = [v.size for v in tuples[0]]
+        self.maps = maps_tried(options)
+        self.null = null and options.null > 0
+        variables = list({id(v): v for t in tuples for v in t}.values())
+        self.number = {id(v): i for i, v in enumerate(variables)}
+        n = variables[0].columns.shape[1]
+        self.group = copies(*variables)
+        self.fold = fitting.fold_numbers(self.group, options.folds, options.seed)
+        self.columns = self._columns(variables)
+        self.table = Table(np.stack(self.columns.rows), fold_weights(self.fold, options.folds), options)
+        train = np.arange(1, 1 + options.folds)
+        self.densities = [
+            Density(
+                columns=self._places(t, m),
+                fold_columns=np.stack([self._places(t, m, f) for f in range(options.folds)]),
+                full=0,
+                train=train,
+                test=train + options.folds,
+                samples=np.arange(n),
+            )
+            for t in tuples
+            for m in self.maps
         ]
+        self.contest = len(self.maps) > 1 and options.criterion == "held_out"
 
-    contest = len(maps) > 1 and options.criterion == "held_out"
+    def _columns(self, variables: Sequence[Variable]) -> Columns:
+        """Every variable in every map: whole, by the training samples of each fold, and shuffled."""
+        columns = Columns()
+        for i, v in enumerate(variables):
+            if "raw" in self.maps:
+                columns.put(Key(i, "raw"), v.columns)
+            if "scores" in self.maps:
+                columns.put(Key(i, "scores"), normal_scores(v.columns))
+                for f in range(self.options.folds):
+                    mapped = normal_scores(v.columns, np.flatnonzero(self.fold != f))
+                    columns.put(Key(i, "scores", ("fold", f)), mapped)
+        if self.null:
+            orders = fitting.shuffles(self.options, variables[0].columns.shape[1])
+            for i in dict.fromkeys(self.number[id(t[1])] for t in self.tuples):
+                for m in self.maps:
+                    for q, order in enumerate(orders):
+                        columns.put(Key(i, m, ("shuffle", q)), columns.values(Key(i, m))[:, order])
+        return columns
 
-    def hopeless(order: int, so_far: list[fitting.Selection]) -> list[int]:
+    def _places(self, t: tuple[Variable, ...], m: str, fold: int | None = None) -> Int[np.ndarray, " d"]:
+        version = ALL if fold is None or m == "raw" else ("fold", fold)
+        return np.concatenate([self.columns.places[Key(self.number[id(v)], m, version)] for v in t])
+
+    def run(self) -> list[Estimate]:
+        """Estimates of the pairs."""
+        selections = fitting.select(self.table, self.densities, self._hopeless)
+        chosen, evidence = self._contest(selections)
+        densities = [self.densities[c] for c in chosen]
+        kept = [selections[c] for c in chosen]
+        fitted = fitting.finish(
+            self.table,
+            densities,
+            kept,
+            lambda _, b: fitting.resampled(self.group, self.options.seed, b),
+            [0] * len(densities),
+        )
+        maps = [self.maps[c % len(self.maps)] for c in chosen]
+        values = self._integrals(fitted, self._nulls(maps, densities, kept))
+        return [self._estimate(*parts) for parts in zip(values, maps, evidence, densities, kept, fitted)]
+
+    def _evidence(self, c: int, selection: fitting.Selection) -> float:
+        """Mean held-out Donsker-Varadhan value of a density's folds."""
+        fold_columns = self.densities[c].fold_columns
+        bounds = [
+            donsker_varadhan(mixture, self.table.host[fold_columns[f]][:, self.fold == f], self.first, self.sizes[0])
+            for f, mixture in enumerate(selection.folds)
+        ]
+        return float(np.mean(bounds))
+
+    def _hopeless(self, order: int, so_far: list[fitting.Selection]) -> list[int]:
         """Maps far behind the other of their pair: more components will not bring them back."""
-        if not contest or order not in CONTESTS:
+        if not self.contest or order not in CONTESTS:
             return []
-        out = []
-        for i in range(0, len(targets), len(maps)):
-            if all(s.finished for s in so_far[i : i + len(maps)]):
+        out, count = [], len(self.maps)
+        for i in range(0, len(self.densities), count):
+            if all(s.finished for s in so_far[i : i + count]):
                 continue
-            value = [float(np.mean(bounds(c, so_far[c]))) for c in range(i, i + len(maps))]
+            value = [self._evidence(c, so_far[c]) for c in range(i, i + count)]
             out += [i + m for m in trailing(order, value)]
         return out
 
-    selections = fitting.select(table, targets, hopeless)
-    chosen, evidence = [], []
-    for i in range(len(tuples)):
-        places = range(len(maps) * i, len(maps) * (i + 1))
-        values = {m: float(np.mean(bounds(c, selections[c]))) if contest else 0.0 for m, c in zip(maps, places)}
-        evidence.append(values)
-        chosen.append(len(maps) * i + int(np.argmax(list(values.values()))))
-    picked = [targets[c] for c in chosen]
-    kept = [selections[c] for c in chosen]
-    fitted = fitting.finish(
-        table, picked, kept, lambda kind, b: fitting.resampled(group, options.seed, b), [0] * len(picked)
-    )
-    nulls = _nulls(table, tuples, chosen, maps, kept, where, options) if null and options.null else [[]] * len(tuples)
-    return _integrals(tuples, terms, options, table, maps, chosen, evidence, picked, kept, fitted, nulls)
+    def _contest(self, selections: Sequence[fitting.Selection]) -> tuple[list[int], list[dict[str, float]]]:
+        """Density chosen for each pair, and what each map's evidence was."""
+        chosen, evidence, count = [], [], len(self.maps)
+        for i in range(len(self.tuples)):
+            places = range(count * i, count * (i + 1))
+            values = {m: self._evidence(c, selections[c]) if self.contest else 0.0 for m, c in zip(self.maps, places)}
+            evidence.append(values)
+            chosen.append(count * i + int(np.argmax(list(values.values()))))
+        return chosen, evidence
 
+    def _nulls(
+        self, maps: Sequence[str], densities: Sequence[Density], kept: Sequence[fitting.Selection]
+    ) -> list[list[gm.Mixture]]:
+        """Fits of each pair with its second variable shuffled, at the order chosen for the pair."""
+        nulls: list[list[gm.Mixture]] = [[] for _ in self.tuples]
+        if not self.null:
+            return nulls
+        orders = [padded_order(s.order) for s in kept]
+        for size in sorted(set(orders)):
+            owners, shuffled = [], []
+            for i, t in enumerate(self.tuples):
+                if orders[i] != size:
+                    continue
+                for q in range(self.options.null):
+                    keys = [
+                        Key(self.number[id(v)], maps[i], ("shuffle", q) if k == 1 else ALL) for k, v in enumerate(t)
+                    ]
+                    places = np.concatenate([self.columns.places[key] for key in keys])
+                    shuffled.append(fitting.Shuffled(q, places, densities[i], kept[i].order))
+                    owners.append(i)
+            for i, mixture in zip(owners, fitting.fit_shuffled(self.table, shuffled, size)):
+                nulls[i].append(mixture)
+        return nulls
 
-def _nulls(table, tuples, chosen, maps, kept, where, options) -> list[list[gm.Mixture]]:
-    """Fits of each pair with its second variable shuffled, at the order chosen for the pair."""
-    nulls: list[list[gm.Mixture]] = [[] for _ in tuples]
-    orders = [fitting.padded_order(s.order) for s in kept]
-    for size in sorted(set(orders)):
-        lanes, starts = [], []
-        for i, t in enumerate(tuples):
-            if orders[i] != size:
-                continue
-            m = maps[chosen[i] % len(maps)]
-            for q in range(options.null):
-                dims = np.concatenate([where[id(v), m, -2 - q if k == 1 else -1] for k, v in enumerate(t)])
-                rng = np.random.default_rng([options.seed, 0x2011, q])
-                starts.append(gm.start(table.host[dims], kept[i].order, rng, kind=options.start, size=size))
-                lanes.append((i, dims))
-        fits = table.fit([dims for _, dims in lanes], np.zeros(len(lanes), int), fitting.stack(starts, size))
-        for lane, (i, _) in enumerate(lanes):
-            nulls[i].append(fitting.pick(fits.mixture, lane))
-    return nulls
-
-
-def _integrals(tuples, terms, options, table, maps, chosen, evidence, picked, kept, fitted, nulls) -> list[Estimate]:
-    seeds = integral_seeds(options)
-    values: list[np.ndarray] = [np.empty(0)] * len(tuples)
-    orders = [len(f.full.log_weight) for f in fitted]
-    for size in sorted(set(orders)):
-        members = [i for i, k in enumerate(orders) if k == size]
-        lots = [[fitted[i].full] * SCRAMBLINGS + [*fitted[i].boots, *nulls[i]] for i in members]
-        got = integrals.integrate(
-            fitting.stack([m for lot in lots for m in lot], size),
-            terms,
-            np.concatenate([seeds[: len(lot)] for lot in lots]),
-            points=options.points,
-            dtype=np.dtype(options.dtype),
-        )
-        ends = np.cumsum([len(lot) for lot in lots])[:-1]
-        for i, part in zip(members, np.split(got, ends)):
-            values[i] = part
-    out = []
-    for i, t in enumerate(tuples):
-        m = maps[chosen[i] % len(maps)]
-        coordinates = np.split(table.host[picked[i].columns], np.cumsum([v.size for v in t])[:-1])
-        out.append(
-            Estimate(
-                **shared_out(values[i], options),
-                map=m,
-                evidence=evidence[i],
-                order=kept[i].order,
-                components=fitting.components(fitted[i].full),
-                history=kept[i].history,
-                mixture=fitting.trim(fitted[i].full),
-                coordinates=tuple(coordinates),
-                dropped=fitted[i].dropped + kept[i].dropped,
-                unconverged=fitted[i].unconverged,
-                steps=fitted[i].steps,
-                at_limit=kept[i].order == options.orders[-1] and len(options.orders) > 1,
+    def _integrals(
+        self, fitted: Sequence[fitting.Fitted], nulls: Sequence[Sequence[gm.Mixture]]
+    ) -> list[Float[np.ndarray, " v"]]:
+        """Of each pair: SCRAMBLINGS values of the full fit, one of each bootstrap, one of each null."""
+        seeds = integral_seeds(self.options)
+        values: dict[int, np.ndarray] = {}
+        orders = [len(f.full.log_weight) for f in fitted]
+        for size in sorted(set(orders)):
+            members = [i for i, k in enumerate(orders) if k == size]
+            lots = [[fitted[i].full] * SCRAMBLINGS + [*fitted[i].boots, *nulls[i]] for i in members]
+            got = integrals.integrate(
+                stack([m for lot in lots for m in lot], size),
+                self.terms,
+                np.concatenate([seeds[: len(lot)] for lot in lots]),
+                points=self.options.points,
+                dtype=self.options.dtype,
             )
+            ends = np.cumsum([len(lot) for lot in lots])[:-1]
+            values |= dict(zip(members, np.split(got, ends)))
+        return [values[i] for i in range(len(fitted))]
+
+    def _estimate(
+        self,
+        values: Float[np.ndarray, " v"],
+        m: str,
+        evidence: dict[str, float],
+        density: Density,
+        kept: fitting.Selection,
+        fitted: fitting.Fitted,
+    ) -> Estimate:
+        return Estimate(
+            **shared_out(values, self.options),
+            map=m,
+            evidence=evidence,
+            order=kept.order,
+            components=components(fitted.full),
+            history=kept.history,
+            mixture=trim(fitted.full),
+            coordinates=tuple(np.split(self.table.host[density.columns], np.cumsum(self.sizes)[:-1])),
+            dropped=fitted.dropped + kept.dropped,
+            unconverged=fitted.unconverged,
+            steps=fitted.steps,
+            at_limit=kept.order == self.options.orders[-1] and len(self.options.orders) > 1,
         )
-    return out
 
 
-def shared_out(values: Float[np.ndarray, " v"], options: Options) -> dict[str, Any]:
+class Integrated(TypedDict):
+    """The fields of an ``Estimate`` that its integrals give."""
+
+    value: float
+    integration_error: float
+    samples: Float[np.ndarray, " b"]
+    null: Float[np.ndarray, " q"]
+
+
+def shared_out(values: Float[np.ndarray, " v"], options: Options) -> Integrated:
     """The estimate and its integration error, the bootstraps and the nulls, from integrals in that order."""
     full, rest = values[:SCRAMBLINGS], values[SCRAMBLINGS:]
     return {

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxland.core import mixture as gm
 from jaxland.core import quadrature
@@ -52,19 +52,21 @@ def divergence(d: int, *, reverse: bool = False) -> tuple[Term, ...]:
 
 
 @partial(jax.jit, static_argnames=("terms",))
-def _integrate(mixtures, which, table, *, terms):
-    """Integrals [B]."""
+def _integrate(
+    mixtures: gm.Mixture, which: Int[Array, " b"], table: Float[Array, "s d n"], *, terms: tuple[Term, ...]
+) -> Float[Array, " b"]:
+    """Integrals."""
     dtype = mixtures.mean.dtype
 
-    def lane(args):
+    def lane(args: tuple[gm.Mixture, Int[Array, ""]]) -> Float[Array, ""]:
         mixture, row = args
         normal = table[row]
         thetas = [gm.natural(gm.encode(gm.marginal(mixture, t.of))) for t in terms]
 
-        def component(k, total):
+        def component(k: Int[Array, ""], total: Float[Array, ""]) -> Float[Array, ""]:
             z = mixture.mean[k][:, None] + mixture.chol[k] @ normal
 
-            def value():
+            def value() -> Float[Array, ""]:
                 out = jnp.zeros(z.shape[1], dtype)
                 for term, theta in zip(terms, thetas):
                     log_joint = theta @ gm.features(z[np.asarray(term.at)])
@@ -80,7 +82,7 @@ def _integrate(mixtures, which, table, *, terms):
 
 
 def integrate(
-    mixtures: gm.Mixture, terms: tuple[Term, ...], seeds: np.ndarray, *, points: int = 2048, dtype=np.float64
+    mixtures: gm.Mixture, terms: tuple[Term, ...], seeds: np.ndarray, *, points: int = 2048, dtype: str = "float64"
 ) -> Float[np.ndarray, " b"]:
     """Values of an information integral, in nats.
 
@@ -116,8 +118,8 @@ def integrate(
     return values
 
 
-def _table(seeds: np.ndarray, points: int, d: int, dtype) -> Array:
-    """Normal points [S, D, n], one scrambling a seed, S rounded up so that few shapes are compiled."""
+def _table(seeds: np.ndarray, points: int, d: int, dtype: str) -> Float[Array, "s d n"]:
+    """Normal points, one scrambling a seed, their number rounded up so that few shapes are compiled."""
     base = quadrature.sobol(1 << max(4, int(np.ceil(np.log2(points)))), d)
     rows = [quadrature.host_normals(int(seed), base) for seed in seeds]
     rows += rows[:1] * (-len(rows) % 64)
@@ -141,21 +143,23 @@ def _gaussian(mixtures: gm.Mixture, lane: int, k: int, terms: tuple[Term, ...]) 
 
 
 @jax.jit
-def _integrate_classes(mixtures, log_share, which, table):
-    """Integrals [B], sum_c share_c E_{p(x|c)}[log p(x|c) - log sum_j share_j p(x|j)]."""
+def _integrate_classes(
+    mixtures: gm.Mixture, log_share: Float[Array, "b c"], which: Int[Array, " b"], table: Float[Array, "s d n"]
+) -> Float[Array, " b"]:
+    """Integrals, sum_c share_c E_{p(x|c)}[log p(x|c) - log sum_j share_j p(x|j)]."""
     dtype = mixtures.mean.dtype
 
-    def lane(args):
+    def lane(args: tuple[gm.Mixture, Float[Array, " c"], Int[Array, ""]]) -> Float[Array, ""]:
         mixture, share, row = args
         classes, order, _ = mixture.mean.shape
         normal = table[row]
         theta = gm.natural(gm.encode(mixture))
 
-        def component(i, total):
+        def component(i: Int[Array, ""], total: Float[Array, ""]) -> Float[Array, ""]:
             c, k = i // order, i % order
             z = mixture.mean[c, k][:, None] + mixture.chol[c, k] @ normal
 
-            def value():
+            def value() -> Float[Array, ""]:
                 phi = gm.features(z)
                 log_p = jax.lax.map(lambda t: jax.scipy.special.logsumexp(t @ phi, axis=0), theta)  # [C, n]
                 out = log_p[c] - jax.scipy.special.logsumexp(log_p + share[:, None], axis=0)
@@ -170,7 +174,12 @@ def _integrate_classes(mixtures, log_share, which, table):
 
 
 def integrate_classes(
-    mixtures: gm.Mixture, shares: Float[np.ndarray, "b c"], seeds: np.ndarray, *, points: int = 2048, dtype=np.float64
+    mixtures: gm.Mixture,
+    shares: Float[np.ndarray, "b c"],
+    seeds: np.ndarray,
+    *,
+    points: int = 2048,
+    dtype: str = "float64",
 ) -> Float[np.ndarray, " b"]:
     """I(X; C) of class-conditional mixtures [B, C, K, ...] and class shares, in nats."""
     known, which = np.unique(seeds, return_inverse=True)

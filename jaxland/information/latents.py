@@ -7,19 +7,21 @@ share among themselves. All pairs see the same bootstrap resamplings, so differe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxland.errors import ArgumentError, DataError
 from jaxland.information.columns import Variable, same_length, variable
-from jaxland.information.fitting import Options
 from jaxland.information.mutual_information import classes, encode, pairs
+from jaxland.information.options import MatrixKeywords, MatrixOptions
 from jaxland.information.results import MutualInformation
+from jaxland.options import chosen, spelled_out
 
 MOST_LEVELS = 12  # integer columns with at most so many values count as labels by default
 
@@ -32,7 +34,7 @@ class InformationMatrix:
         rows, columns: names.
         mean, std, corrected, null_mean, ksg: [R, C]; nan on the diagonal of a table against itself.
         samples: bootstraps [R, C, B], the same resamplings for every pair.
-        categorical: which columns were treated as labels [C]; entropy: of those columns [C], else nan.
+        labels: which columns were treated as labels [C]; entropy: of those columns [C], else nan.
         results: the whole results, ``results[r][c]``.
         symmetric: whether the rows are the columns.
     """
@@ -45,7 +47,7 @@ class InformationMatrix:
     null_mean: Float[np.ndarray, "r c"]
     ksg: Float[np.ndarray, "r c"]
     samples: Float[np.ndarray, "r c b"]
-    categorical: tuple[bool, ...]
+    labels: tuple[bool, ...]
     entropy: Float[np.ndarray, " c"]
     units: str
     symmetric: bool
@@ -108,7 +110,7 @@ class Disentanglement:
                 "gap std": self.gap_std,
                 "MIG": self.mig,
                 "MIG std": self.mig_std,
-                "normalised by": ["entropy" if c else "information" for c in self.association.categorical],
+                "normalised by": ["entropy" if c else "information" for c in self.association.labels],
             }
         )
 
@@ -158,74 +160,87 @@ def _is_label(column: np.ndarray) -> bool:
     return whole and len(np.unique(column)) <= min(MOST_LEVELS, len(column) // 20)
 
 
+@spelled_out(MatrixOptions)
 def matrix(
     latents: Any,
     factors: Any = None,
     *,
-    categorical: Iterable[str] | str = "auto",
     latent_names: Sequence[str] | None = None,
     factor_names: Sequence[str] | None = None,
-    ksg: bool = True,
-    **options: Any,
+    **options: Unpack[MatrixKeywords],
 ) -> InformationMatrix:
     """Mutual information of every latent with every factor, in one batched computation.
 
     Args:
         latents, factors: DataFrame, mapping of columns, or array [N, columns]; without factors the latents are
             compared among themselves.
-        categorical: names of factors to treat as labels; "auto": text, booleans and integers of at most 12 values.
         latent_names, factor_names: for arrays; default z0, z1, ... and v0, v1, ...
-        ksg: whether to compute the nearest-neighbour estimates beside it.
-        options: see ``Options``.
+        **options: see ``MatrixOptions``: ``labels`` names the factors to treat as labels (default: text, booleans and
+            integers of at most 12 values); ``ksg``: nearest-neighbour estimates too; the rest is ``Options``.
 
     Raises:
         DataError, ArgumentError: see ``mutual_information``; messages name the column.
     """
-    o = Options.of(options)
+    o = chosen(MatrixOptions, None, options)
     left = {k: variable(v, k, o.seed) for k, v in table_of(latents, "z", latent_names).items()}
     if factors is None:
-        names = list(left)
-        if len(names) < 2:
+        if len(left) < 2:
             raise DataError("latents has one column: give factors, or at least two latents")
-        where = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
         # Ties of the two sides must be spread independently: another seed for the second.
         right = {k: variable(v, k, o.seed + 1) for k, v in table_of(latents, "z", latent_names).items()}
-        found = pairs([(left[names[i]], right[names[j]]) for i, j in where], o, ksg=ksg)
-        results: list[list[MutualInformation | None]] = [[None] * len(names) for _ in names]
-        for (i, j), result in zip(where, found):
-            results[i][j] = results[j][i] = result
-        return _assemble(names, names, results, [False] * len(names), [np.nan] * len(names), o, True)
-
+        return _assembled(o, list(left), list(left), _among(left, right, o), entropy={}, symmetric=True)
     raw = table_of(factors, "v", factor_names)
-    if categorical == "auto":
-        labels = {k for k, v in raw.items() if _is_label(v)}
-    else:
-        labels = {categorical} if isinstance(categorical, str) else set(categorical)
-        if labels - set(raw):
-            raise ArgumentError(f"categorical names {sorted(labels - set(raw))[0]!r}, which is no factor")
+    labels = _labels(raw, o.label_names)
     lengths = {k: v.columns.T for k, v in left.items()} | {f"{k} (factor)": v for k, v in raw.items()}
     same_length(**lengths)
+    codes = {k: encode(raw[k], k) for k in raw if k in labels}
     smooth = {k: variable(v, k, o.seed + 1) for k, v in raw.items() if k not in labels}
-    codes = {k: encode(raw[k], k) for k in labels}
-    rows, columns = list(left), list(raw)
-    results = [[None] * len(columns) for _ in rows]
-    jobs = [(r, c) for c in columns if c in smooth for r in rows]
-    for (r, c), result in zip(jobs, pairs([(left[r], smooth[c]) for r, c in jobs], o, ksg=ksg)):
-        results[rows.index(r)][columns.index(c)] = result
-    jobs = [(r, c) for c in columns if c in labels for r in rows]
-    items: list[tuple[Variable, np.ndarray, list[str], str]] = [(left[r], *codes[c], c) for r, c in jobs]
-    for (r, c), result in zip(jobs, classes(items, o)):
-        results[rows.index(r)][columns.index(c)] = result
-    entropy = []
-    for c in columns:
-        share = np.bincount(codes[c][0]) / len(codes[c][0]) if c in labels else np.array([np.nan])
-        entropy.append(float(-np.sum(share * np.log(share)) * o.unit))
-    return _assemble(rows, columns, results, [c in labels for c in columns], entropy, o, False)
+    jobs = [(r, c) for c in smooth for r in left]
+    results = dict(zip(jobs, pairs([(left[r], smooth[c]) for r, c in jobs], o, ksg=o.ksg)))
+    jobs = [(r, c) for c in codes for r in left]
+    results |= zip(jobs, classes([(left[r], *codes[c], c) for r, c in jobs], o))
+    entropy = {k: _entropy(numbers) * o.unit for k, (numbers, _) in codes.items()}
+    return _assembled(o, list(left), list(raw), results, entropy=entropy, symmetric=False)
 
 
-def _assemble(rows, columns, results, categorical, entropy, o: Options, symmetric: bool) -> InformationMatrix:
-    def gather(name: str) -> np.ndarray:
-        return np.array([[np.nan if r is None else getattr(r, name) for r in line] for line in results])
+Results = dict[tuple[str, str], MutualInformation]
+
+
+def _among(left: dict[str, Variable], right: dict[str, Variable], o: MatrixOptions) -> Results:
+    """Every two of one table, either way round."""
+    jobs = list(itertools.combinations(left, 2))
+    found = pairs([(left[a], right[b]) for a, b in jobs], o, ksg=o.ksg)
+    return {key: result for (a, b), result in zip(jobs, found) for key in ((a, b), (b, a))}
+
+
+def _labels(columns: dict[str, np.ndarray], named: tuple[str, ...] | None) -> set[str]:
+    if named is None:
+        return {k for k, v in columns.items() if _is_label(v)}
+    strange = sorted(set(named) - set(columns))
+    if strange:
+        raise ArgumentError(f"labels names {strange[0]!r}, which is no factor")
+    return set(named)
+
+
+def _entropy(codes: Int[np.ndarray, " n"]) -> float:
+    """Of the classes' shares, in nats."""
+    share = np.bincount(codes) / len(codes)
+    return float(-np.sum(share * np.log(share)))
+
+
+def _assembled(
+    o: MatrixOptions,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    results: Results,
+    *,
+    entropy: dict[str, float],
+    symmetric: bool,
+) -> InformationMatrix:
+    table = [[results.get((r, c)) for c in columns] for r in rows]
+
+    def gather(name: str) -> Float[np.ndarray, "r c"]:
+        return np.array([[np.nan if r is None else getattr(r, name) for r in line] for line in table])
 
     nothing = np.full(o.bootstraps, np.nan)
     return InformationMatrix(
@@ -236,26 +251,33 @@ def _assemble(rows, columns, results, categorical, entropy, o: Options, symmetri
         corrected=gather("corrected"),
         null_mean=gather("null_mean"),
         ksg=gather("ksg"),
-        samples=np.array([[nothing if r is None else r.samples for r in line] for line in results]),
-        categorical=tuple(categorical),
-        entropy=np.array(entropy),
+        samples=np.array([[nothing if r is None else r.samples for r in line] for line in table]),
+        labels=tuple(c in entropy for c in columns),
+        entropy=np.array([entropy.get(c, np.nan) for c in columns]),
         units=o.units,
         symmetric=symmetric,
-        results=tuple(tuple(line) for line in results),
+        results=tuple(tuple(line) for line in table),
     )
 
 
-def disentanglement(latents: Any, factors: Any, **options: Any) -> Disentanglement:
+@spelled_out(MatrixOptions)
+def disentanglement(
+    latents: Any,
+    factors: Any,
+    *,
+    latent_names: Sequence[str] | None = None,
+    factor_names: Sequence[str] | None = None,
+    **options: Unpack[MatrixKeywords],
+) -> Disentanglement:
     """Which latent carries which factor and how exclusively; arguments as for ``matrix``.
 
     Raises:
         DataError: as ``matrix``; fewer than two latents.
     """
-    association = matrix(latents, factors, **options)
+    association = matrix(latents, factors, latent_names=latent_names, factor_names=factor_names, **options)
     if len(association.rows) < 2:
         raise DataError("latents has one column: disentanglement compares at least two")
-    among = {k: v for k, v in options.items() if k not in ("categorical", "factor_names")}
-    return summarise(association, matrix(latents, **among))
+    return summarise(association, matrix(latents, latent_names=latent_names, **options))
 
 
 def summarise(association: InformationMatrix, between: InformationMatrix) -> Disentanglement:
@@ -269,8 +291,8 @@ def summarise(association: InformationMatrix, between: InformationMatrix) -> Dis
     others = samples.copy()
     others[first, f] = -np.inf
     gap_samples = top_samples - others.max(0)
-    norm = np.where(association.categorical, association.entropy, top)
-    norm_samples = np.where(np.array(association.categorical)[:, None], association.entropy[:, None], top_samples)
+    norm = np.where(association.labels, association.entropy, top)
+    norm_samples = np.where(np.array(association.labels)[:, None], association.entropy[:, None], top_samples)
 
     def spread(values: np.ndarray) -> np.ndarray:
         return np.std(values, axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -20,16 +20,18 @@ from jaxland.information import integrals
 from jaxland.information.categorical import estimate_classes
 from jaxland.information.columns import Variable, as_samples, copies, normal_scores, same_length, variable
 from jaxland.information.estimate import estimate
-from jaxland.information.fitting import Options
 from jaxland.information.ksg import ksg_of
+from jaxland.information.options import Keywords, Options
 from jaxland.information.results import MutualInformation, infinite, result_of
+from jaxland.options import chosen, spelled_out
 
 KSG_SAMPLES = 20_000
 FEW_LEVELS = 20
 
 
+@spelled_out(Options)
 def mutual_information(
-    x: Any, y: Any, *, names: tuple[str, str] = ("x", "y"), ksg: bool = True, **options: Any
+    x: Any, y: Any, *, names: tuple[str, str] = ("x", "y"), ksg: bool = True, **options: Unpack[Keywords]
 ) -> MutualInformation:
     """I(X;Y) with its error.
 
@@ -44,7 +46,7 @@ def mutual_information(
         DataError: lengths differ, values not finite, a constant column, fewer than 20 samples.
         ArgumentError: an option that makes no sense.
     """
-    o = Options.of(options)
+    o = chosen(Options, None, options)
     left, right = variable(x, names[0], o.seed), variable(y, names[1], o.seed + 1)
     return pairs([(left, right)], o, ksg=ksg)[0]
 
@@ -61,7 +63,7 @@ def pairs(
         checks.append(_check(x, y) if ksg else float("nan"))
         why = determined(x, y)
         if why:
-            results[i] = infinite(options, n, (x.name, y.name), "I", why, checks[i])
+            results[i] = infinite(options, n=n, names=(x.name, y.name), why=why, ksg=checks[i])
         else:
             groups.setdefault((x.size, y.size), []).append(i)
     for (dx, dy), members in groups.items():
@@ -121,8 +123,9 @@ def cautions(*variables: Variable) -> tuple[str, ...]:
     return tuple(told)
 
 
+@spelled_out(Options)
 def conditional_mutual_information(
-    x: Any, y: Any, z: Any, *, names: tuple[str, str, str] = ("x", "y", "z"), **options: Any
+    x: Any, y: Any, z: Any, *, names: tuple[str, str, str] = ("x", "y", "z"), **options: Unpack[Keywords]
 ) -> MutualInformation:
     """I(X;Y|Z) = E[log p(z) + log p(x,y,z) - log p(x,z) - log p(y,z)] with its error.
 
@@ -131,7 +134,7 @@ def conditional_mutual_information(
     Raises:
         DataError, ArgumentError: see ``mutual_information``; also for linearly dependent variables.
     """
-    o = Options.of(options)
+    o = chosen(Options, None, options)
     a, b, c = (variable(v, name, o.seed + i) for i, (v, name) in enumerate(zip((x, y, z), names)))
     same_length(**{names[0]: a.columns.T, names[1]: b.columns.T, names[2]: c.columns.T})
     joint = np.corrcoef(np.concatenate([a.columns, b.columns, c.columns]))
@@ -149,8 +152,9 @@ def conditional_mutual_information(
     return result_of(found, o, names=names, quantity="I", notes=cautions(a, b, c))
 
 
+@spelled_out(Options)
 def kl_marginals(
-    x: Any, y: Any, *, reverse: bool = False, names: tuple[str, str] = ("x", "y"), **options: Any
+    x: Any, y: Any, *, reverse: bool = False, names: tuple[str, str] = ("x", "y"), **options: Unpack[Keywords]
 ) -> MutualInformation:
     """KL(p_x || p_y) between the marginals of the fitted joint density (``reverse``: KL(p_y || p_x)).
 
@@ -160,7 +164,7 @@ def kl_marginals(
     Raises:
         DataError: as ``mutual_information``; different numbers of columns.
     """
-    o = replace(Options.of(options), maps="raw")
+    o = replace(chosen(Options, None, options), maps="raw")
     xs, ys = as_samples(x, names[0]), as_samples(y, names[1])
     n = same_length(**{names[0]: xs, names[1]: ys})
     if xs.shape[1] != ys.shape[1]:
@@ -175,8 +179,9 @@ def kl_marginals(
     return result_of(found, o, names=names[::-1] if reverse else names, quantity="KL")
 
 
+@spelled_out(Options)
 def categorical_mutual_information(
-    x: Any, labels: Any, *, names: tuple[str, str] = ("x", "label"), **options: Any
+    x: Any, labels: Any, *, names: tuple[str, str] = ("x", "label"), **options: Unpack[Keywords]
 ) -> MutualInformation:
     """I(X;C) of continuous x [N] or [N, d] and class labels [N] of any kind, classes weighed by their shares.
 
@@ -185,7 +190,7 @@ def categorical_mutual_information(
     Raises:
         DataError: lengths differ, one class only, a class with too few samples, x as in ``mutual_information``.
     """
-    o = Options.of(options)
+    o = chosen(Options, None, options)
     left = variable(x, names[0], o.seed)
     codes, known = encode(labels, names[1])
     same_length(**{names[0]: left.columns.T, names[1]: codes})

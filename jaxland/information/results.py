@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from jaxland.core.mixture import Mixture
 from jaxland.information.estimate import Estimate
-from jaxland.information.fitting import Options
+from jaxland.information.options import Options
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class MutualInformation:
         spread = np.hypot(self.std, np.nan_to_num(self.null_std))
         return float((self.mean - self.null_mean) / spread) if spread > 0 else float("nan")
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, str | float]:
         """One line of a table."""
         return {
             "x": self.names[0],
@@ -136,7 +136,6 @@ def result_of(
     quantity: str,
     notes: tuple[str, ...] = (),
     ksg: float = float("nan"),
-    null_applies: bool = True,
 ) -> MutualInformation:
     """The public result of an estimate, in the units asked for, with the notes its numbers call for."""
     unit = options.unit
@@ -165,23 +164,24 @@ def result_of(
         mixture=estimate.mixture,
         coordinates=estimate.coordinates,
     )
-    told = list(notes)
+    return replace(found, notes=(*notes, *_cautions(found, estimate, options)))
+
+
+def _cautions(found: MutualInformation, estimate: Estimate, options: Options) -> Iterator[str]:
+    """What the numbers themselves call for."""
     if estimate.at_limit:
-        told.append(f"the largest number of components tried ({estimate.order}) was still the best: raise orders")
+        yield f"the largest number of components tried ({estimate.order}) was still the best: raise orders"
     if estimate.dropped:
-        told.append(f"{estimate.dropped} collapsed components were dropped over all fits")
+        yield f"{estimate.dropped} collapsed components were dropped over all fits"
     if estimate.unconverged:
-        told.append(f"{estimate.unconverged} fits did not converge within {options.max_steps} steps")
-    if null_applies and len(found.null) and found.mean < found.null_mean + 2 * np.hypot(std * unit, found.null_std):
-        told.append(f"not distinguishable from shuffled samples ({found.null_mean:.4f} {options.units})")
-    if np.isfinite(found.ksg) and abs(found.ksg - found.mean) > 5 * found.std + 0.05 * max(found.mean, unit):
-        told.append(f"the nearest-neighbour check gives {found.ksg:.4f}: look at the fitted density")
-    return replace(found, notes=tuple(told))
+        yield f"{estimate.unconverged} fits did not converge within {options.max_steps} steps"
+    if len(found.null) and found.mean < found.null_mean + 2 * np.hypot(found.std, found.null_std):
+        yield f"not distinguishable from shuffled samples ({found.null_mean:.4f} {options.units})"
+    if np.isfinite(found.ksg) and abs(found.ksg - found.mean) > 5 * found.std + 0.05 * max(found.mean, options.unit):
+        yield f"the nearest-neighbour check gives {found.ksg:.4f}: look at the fitted density"
 
 
-def infinite(
-    options: Options, n: int, names: tuple[str, ...], quantity: str, why: str, ksg: float
-) -> MutualInformation:
+def infinite(options: Options, *, n: int, names: tuple[str, ...], why: str, ksg: float) -> MutualInformation:
     """The result for variables that determine each other."""
     nothing = np.full(options.bootstraps, np.inf)
     return MutualInformation(
@@ -201,7 +201,7 @@ def infinite(
         ksg=ksg * options.unit,
         n=n,
         names=names,
-        quantity=quantity,
+        quantity="I",
         units=options.units,
         notes=(why,),
     )

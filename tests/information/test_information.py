@@ -10,8 +10,8 @@ from jaxland import information
 from jaxland.errors import ArgumentError, DataError
 from jaxland.information import integrals
 from jaxland.information.columns import copies, normal_scores, variable
-from jaxland.information.fitting import Options
 from jaxland.information.mutual_information import classes, encode, pairs
+from jaxland.information.options import Options
 
 QUICK = dict(bootstraps=10, null=0)
 
@@ -160,7 +160,7 @@ def test_the_same_seed_gives_the_same_number_whatever_the_batch(pair):
 
 
 def test_memory_is_bounded_by_the_argument():
-    from jaxland.information.fitting import Table
+    from jaxland.information.table import Table
 
     columns, weights = np.zeros((8, 40_000)), np.ones((9, 40_000))
     for gib in (0.02, 0.04, 2.0):

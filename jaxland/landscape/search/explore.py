@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -24,9 +23,10 @@ from jaxland.landscape.search.campaign import next_round
 from jaxland.landscape.search.executors import Through
 from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, Runner, generator
 from jaxland.landscape.search.pairs import Distances
-from jaxland.landscape.search.settings import SearchOptions, SearchSettings, chosen, spelled_out
+from jaxland.landscape.search.settings import SearchOptions, SearchSettings
 from jaxland.landscape.search.stationary import Point, Tolerances
 from jaxland.landscape.store import Round, Store
+from jaxland.options import chosen, spelled_out
 from jaxland.problem.problem import Problem
 
 
@@ -211,6 +211,7 @@ def _in_this_process(runner: Runner, store: Store, r: Round, batches: list[Batch
         yield runner.run(batch, store.minima.coordinates)
 
 
+@spelled_out(SearchSettings)
 def explore(
     problem: Problem,
     settings: SearchSettings | None = None,
@@ -241,8 +242,8 @@ def explore(
         layout: of the lanes; default by device.
         progress: called after every batch with a ``Progress``.
         time_limit: seconds; what was found by then is returned, and a further call with the same store continues.
-        **options: fields of ``SearchSettings`` that replace those of ``settings``; ``settings.help_texts()`` explains
-            them.
+        **options: fields of ``SearchSettings`` that replace those of ``settings``; ``help_texts(SearchSettings)``
+            explains them.
 
     Returns:
         Landscape. Every minimum has index 0 and every transition state index 1 at rms gradient ``tolerances.rms``.
@@ -254,7 +255,7 @@ def explore(
     """
     if (executor is None) != (factory is None):
         raise ArgumentError("executor and factory go together: the factory builds the problem in the workers")
-    wanted = chosen(settings, options)
+    wanted = chosen(SearchSettings, settings, options)
     opened = store if isinstance(store, Store) else Store(store, problem, tolerances)
     try:
         search = Search(opened, wanted, box=box, layout=layout, mesh=mesh, progress=progress, time_limit=time_limit)
@@ -266,6 +267,3 @@ def explore(
     finally:
         if opened is not store:
             opened.close()
-
-
-explore.__signature__ = spelled_out(signature(explore))  # type: ignore[attr-defined]

@@ -2,66 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, asdict, dataclass, field, fields, replace
-from inspect import Parameter, Signature
-from typing import TypedDict, TypeVar, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 from jaxland.errors import ArgumentError
+from jaxland.options import option
 
 PRECISIONS = ("double", "mixed")
-
-T = TypeVar("T")
-
-
-def _setting(default: T, help: str) -> T:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class SearchSettings:
     """What a search does; stored with its results. A different search of the same problem may continue a store.
 
-    ``help_texts()`` says what each field means.
+    ``jaxland.options.help_texts(SearchSettings)`` says what each field means.
 
     Raises:
         ArgumentError: a value makes no sense.
     """
 
-    seed: int = _setting(
+    seed: int = option(
         0, "Of every random choice: a job's numbers derive from it and the job, never from the worker."
     )
-    starts: int = _setting(200, "Random quenches.")
-    start_scale: float = _setting(
+    starts: int = option(200, "Random quenches.")
+    start_scale: float = option(
         1.0, "Standard deviation of the normal coordinates of random starts (unless a box is given)."
     )
-    walkers: int = _setting(32, "Basin-hopping walkers; 0: none.")
-    hops: int = _setting(3, "Basin-hopping steps of each walker.")
-    hop_size: float = _setting(
+    walkers: int = option(32, "Basin-hopping walkers; 0: none.")
+    hops: int = option(3, "Basin-hopping steps of each walker.")
+    hop_size: float = option(
         0.6, "Standard deviation of a hop per coordinate, relative to the rms coordinate of the minimum."
     )
-    temperature: float | None = _setting(
+    temperature: float | None = option(
         None, "Of the Metropolis rule; default: a quarter of the spread of the random quenches' energies."
     )
-    climbs: int = _setting(100, "Transition-state searches from random points, per round; 0: none.")
-    searches: int = _setting(
+    climbs: int = option(100, "Transition-state searches from random points, per round; 0: none.")
+    searches: int = option(
         6, "Transition-state searches from displaced copies of a minimum each time it is expanded; 0: none."
     )
-    expand: int = _setting(16, "Minima expanded per round.")
-    pairs: int = _setting(32, "Elastic bands per round, of each strategy that chooses pairs; 0: none.")
-    minima: int | None = _setting(
+    expand: int = option(16, "Minima expanded per round.")
+    pairs: int = option(32, "Elastic bands per round, of each strategy that chooses pairs; 0: none.")
+    minima: int | None = option(
         None, "Stop when so many minima are joined to the lowest; default: when nothing new turns up."
     )
-    rounds: int = _setting(50, "Most rounds of expansion and bands.")
-    patience: int = _setting(
+    rounds: int = option(50, "Most rounds of expansion and bands.")
+    patience: int = option(
         30,
         "The landscape counts as complete when every minimum was expanded and single-ended searches have then found "
         "this many times as many transition states as are known, all of them known.",
     )
-    precision: str = _setting(
+    precision: str = option(
         "double", "Of quenches: double, or mixed (float32 search, float64 finish); all else is float64."
     )
-    max_step: float = _setting(1.0, "Longest step of a quench.")
-    images: int = _setting(11, "Images of an elastic band.")
+    max_step: float = option(1.0, "Longest step of a quench.")
+    images: int = option(11, "Images of an elastic band.")
 
     def __post_init__(self) -> None:
         for name in ("starts", "walkers", "hops", "climbs", "searches", "pairs", "expand", "rounds", "patience"):
@@ -102,32 +96,3 @@ class SearchOptions(TypedDict, total=False):
     precision: str
     max_step: float
     images: int
-
-
-def help_texts() -> dict[str, str]:
-    """What each field of ``SearchSettings`` means: one or two sentences by name."""
-    return {f.name: f.metadata["help"] for f in fields(SearchSettings)}
-
-
-def chosen(settings: SearchSettings | None, options: SearchOptions) -> SearchSettings:
-    """Settings with some fields changed.
-
-    Raises:
-        ArgumentError: an option is no field, or its value makes no sense.
-    """
-    known = [f.name for f in fields(SearchSettings)]
-    unknown = set(options) - set(known)
-    if unknown:
-        raise ArgumentError(f"unknown settings {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
-    return replace(settings or SearchSettings(), **options)
-
-
-def spelled_out(signature: Signature) -> Signature:
-    """A signature that ends in ``**options: Unpack[SearchOptions]`` with every option and its default named."""
-    kept = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-    hints = get_type_hints(SearchSettings)
-
-    def parameter(f: Field) -> Parameter:
-        return Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-
-    return signature.replace(parameters=[*kept, *map(parameter, fields(SearchSettings))])

@@ -196,7 +196,7 @@ def test_float32_is_refused_with_advice():
 def test_bad_settings(x64):
     with pytest.raises(ArgumentError, match="start"):
         explore(xor(), starts=0)
-    with pytest.raises(ArgumentError, match="unknown settings walks"):
+    with pytest.raises(ArgumentError, match="unknown option 'walks'"):
         explore(xor(), walks=3)
 
 

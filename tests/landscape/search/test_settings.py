@@ -11,7 +11,8 @@ import pytest
 import jaxland.landscape
 from jaxland.errors import ArgumentError
 from jaxland.landscape import SearchSettings, explore
-from jaxland.landscape.search.settings import SearchOptions, chosen, help_texts
+from jaxland.landscape.search.settings import SearchOptions
+from jaxland.options import chosen, help_texts
 
 
 def test_the_keywords_are_the_fields():
@@ -19,7 +20,7 @@ def test_the_keywords_are_the_fields():
 
 
 def test_every_field_says_what_it_means():
-    texts = help_texts()
+    texts = help_texts(SearchSettings)
     assert list(texts) == [f.name for f in fields(SearchSettings)]
     assert all(text[0].isupper() and text.endswith(".") for text in texts.values())
 
@@ -34,14 +35,14 @@ def test_help_shows_every_option_with_its_default():
 
 def test_options_replace_fields_of_given_settings():
     settings = SearchSettings(seed=3, starts=7)
-    assert chosen(settings, {"starts": 9}) == SearchSettings(seed=3, starts=9)
-    assert chosen(None, {}) == SearchSettings()
+    assert chosen(SearchSettings, settings, {"starts": 9}) == SearchSettings(seed=3, starts=9)
+    assert chosen(SearchSettings, None, {}) == SearchSettings()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"walks": 3}, "unknown settings walks; choose from seed, starts"),
+        ({"walks": 3}, "unknown option 'walks'; choose from seed, starts"),
         ({"starts": 0}, "starts must be at least 1"),
         ({"pairs": -1}, "pairs must not be negative"),
         ({"max_step": 0.0}, "max_step must be positive"),
@@ -51,7 +52,7 @@ def test_options_replace_fields_of_given_settings():
 )
 def test_senseless_options_are_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
-        chosen(None, options)
+        chosen(SearchSettings, None, options)
 
 
 def test_settings_are_read_without_jax():
