@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 Vector = np.ndarray
 
 
+@runtime_checkable
 class Symmetry(Protocol):
     """What landscapes need to know of a symmetry group acting on flat parameter vectors [N]; derive from it.
 

@@ -8,7 +8,7 @@ and loop conditions are those of the true, undivided value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ Value = Any
 Apply = Callable[..., list[Any]]
 
 
+@runtime_checkable
 class Rules(Protocol):
     """How one class of decomposed values passes through each class of operation."""
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ class Status(IntEnum):
     WRONG_INDEX = 5
 
 
+@runtime_checkable
 class Solver(Protocol):
     """One lane of an iterative method; hashable, since it is static under jit."""
 
