@@ -108,11 +108,15 @@ def mlp(
         raise ArgumentError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
     act = ACTIVATIONS[activation]
 
+    def affine(x: jax.Array, layer: PyTree) -> jax.Array:
+        out = x @ layer["w"]
+        return out + jnp.broadcast_to(layer["b"], out.shape)
+
     def apply(params: PyTree, x: jax.Array) -> jax.Array:
         *hidden, last = params
         for layer in hidden:
-            x = act(x @ layer["w"] + layer["b"])
-        return x @ last["w"] + last["b"]
+            x = act(affine(x, layer))
+        return affine(x, last)
 
     init = _init_mlp(widths, jnp.result_type(float) if dtype is None else dtype)
     name = "mlp " + "-".join(map(str, widths)) + f" {activation}"

@@ -206,9 +206,9 @@ def _one_hidden_functions(
         """Sum of losses, dl/dz [c, n], and softmax p (or ones) [c, n]."""
         if loss == "cross_entropy":
             top = jnp.max(z, axis=0)
-            e = jnp.exp(z - top)
+            e = jnp.exp(z - top[None])
             total = jnp.sum(e, axis=0)
-            p = e / total
+            p = e / total[None]
             value = sum_log(total, c) + jnp.sum(top) - jnp.sum(target * z)
             return value, p - target, p
         delta = z - target
@@ -235,7 +235,7 @@ def _one_hidden_functions(
             u = w2[:, 1] - w2[:, 0]
             value, r, _ = binary_terms(u @ t + (b2[1] - b2[0]), target)
             gu, gb = t @ r / rows, jnp.sum(r) / rows
-            back = slope * (r * (1.0 / rows)) * u[:, None]
+            back = slope * (r * (1.0 / rows))[None] * u[:, None]
             g2 = jnp.stack([-gu, gu], axis=1)
             gb2 = jnp.stack([-gb, gb])
         else:
@@ -273,11 +273,11 @@ def _one_hidden_functions(
                     jnp.ones((1, rows), w.dtype),
                 ]
             )
-            core = (features * (p * (1.0 - p) / rows)) @ features.T
+            core = (features * (p * (1.0 - p) / rows)[None]) @ features.T
             g = features @ r
-            pull = r * u[:, None]  # dl/dt [h, n]
-            couple = inputs @ (slope * r).T  # [1 + d, h]
-            cross = (couple[:, :, None] * jnp.eye(h, dtype=w.dtype)).reshape(n_first, h)
+            pull = r[None] * u[:, None]  # dl/dt [h, n]
+            couple = inputs @ (slope * r[None]).T  # [1 + d, h]
+            cross = (couple[:, :, None] * jnp.eye(h, dtype=w.dtype)[None]).reshape(n_first, h)
             core = core.at[:n_first, n_first : n_first + h].add(cross)
             core = core.at[n_first : n_first + h, :n_first].add(cross.T)
         else:
@@ -303,11 +303,15 @@ def _one_hidden_functions(
             core = core.at[n_first + c :, :n_first].add(cross.T)
         pairs = (inputs[:, None] * inputs[None]).reshape(-1, rows)
         block = (pairs @ (bend * pull).T).reshape(1 + d, 1 + d, h)
-        block = (block[:, :, :, None] * jnp.eye(h, dtype=w.dtype)).transpose(0, 2, 1, 3).reshape(n_first, n_first)
+        block = (
+            (block[:, :, :, None] * jnp.eye(h, dtype=w.dtype)[None, None])
+            .transpose(0, 2, 1, 3)
+            .reshape(n_first, n_first)
+        )
         core = core.at[:n_first, :n_first].add(block)
         signs = jnp.asarray(sign, w.dtype)
         if binary:
-            core, g = core[where][:, where] * (signs[:, None] * signs), g[where] * signs
+            core, g = core[where][:, where] * (signs[:, None] * signs[None]), g[where] * signs
         hess = core + 2.0 * lam * jnp.eye(size, dtype=w.dtype)
         return Curved(value / rows + lam * jnp.sum(w * w), g + 2.0 * lam * w, (hess + hess.T) / 2)
 

@@ -70,7 +70,7 @@ class Solution(NamedTuple):
 
 def deflated_start(b: Float[Array, "k n"], damping: Any, modes: Deflation) -> Float[Array, "k n"]:
     """Solution within the span of the modes."""
-    return ((b @ modes.vectors.T) / (modes.values + damping)) @ modes.vectors
+    return ((b @ modes.vectors.T) / (modes.values + damping)[None]) @ modes.vectors
 
 
 def preconditioned(r: Float[Array, "k n"], damping: Any, modes: Deflation | None) -> Float[Array, "k n"]:
@@ -78,7 +78,7 @@ def preconditioned(r: Float[Array, "k n"], damping: Any, modes: Deflation | None
     if modes is None:
         return r
     edge = jnp.min(modes.values) + damping
-    return r + ((r @ modes.vectors.T) * (edge / (modes.values + damping) - 1)) @ modes.vectors
+    return r + ((r @ modes.vectors.T) * (edge / (modes.values + damping) - 1)[None]) @ modes.vectors
 
 
 def cg_init(

@@ -110,7 +110,7 @@ class ElasticBand:
         """Straight line between the two ends, or the given path."""
         if item.shape[0] == 2:
             t = jnp.linspace(0.0, 1.0, self.images, dtype=item.dtype)[:, None]
-            item = item[0] + t * (item[1] - item[0])
+            item = item[:1] + t * (item[1:] - item[:1])
         zero = jnp.zeros((), jnp.int32)
         return _BandState(
             item,

@@ -332,7 +332,7 @@ def trust_region_step(
     lowest = values[0]
     tiny = jnp.finfo(gradient.dtype).tiny
     norm = jnp.sqrt(gradient @ gradient)
-    low = jnp.maximum(0.0, -lowest) * (1 + 1e-12) + 1e-14 * jnp.max(jnp.abs(values)) * (lowest <= 0)
+    low = jnp.maximum(0.0, -lowest) * (1 + 1e-12) + 1e-14 * jnp.where(lowest <= 0, jnp.max(jnp.abs(values)), 0.0)
     high = jnp.maximum(low, norm / radius - lowest) + tiny
 
     def length(mu: jax.Array) -> jax.Array:

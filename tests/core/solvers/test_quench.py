@@ -86,7 +86,7 @@ def test_trust_region_step_is_the_constrained_minimiser(x64):
 
 
 def test_float32_quench_converges():
-    problem = Problem.from_energy(lambda w: jnp.sum((w - 3.0) ** 2 * jnp.arange(1, 6)), 5)
+    problem = Problem.from_energy(lambda w: jnp.sum((w - 3.0) ** 2 * jnp.arange(1.0, 6.0)), 5)
     items = [quench.Start(x.astype(np.float32), np.float32(1.0)) for x in RNG.normal(size=(6, 5))]
     for o in lanes.run(quench.BFGS(1e-4), problem.kernel.first, items, None):
         assert o.status == Status.CONVERGED and o.result.x.dtype == np.float32
