@@ -23,7 +23,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from jaxland.core.krylov import conjugate_gradients as solvers
-from jaxland.core.krylov import lanczos as eigen
+from jaxland.core.krylov import grown
+from jaxland.core.krylov.step import ritz_pairs
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.gram import GramInverse, gram_applies
 from jaxland.hessian.products import Products, products_of
@@ -170,7 +171,7 @@ class Curvature:
 
     # -- modes -----------------------------------------------------------------------------------------------------
 
-    def factorisation(self) -> eigen.Krylov | None:
+    def factorisation(self) -> grown.Krylov | None:
         """The Lanczos factorisation as far as it has grown."""
         return self._cache.get("krylov")
 
@@ -183,7 +184,7 @@ class Curvature:
         max_products: int = 1000,
         block: int = 1,
         seed: int = 0,
-    ) -> eigen.Modes:
+    ) -> grown.Modes:
         """Modes at both ends with residuals; goes on with the Lanczos factorisation there is (``block`` 1).
 
         Args:
@@ -198,7 +199,7 @@ class Curvature:
             raise ArgumentError(f"lowest and highest must not be negative, got {lowest} and {highest}")
         old = self._cache.get("krylov") if block == 1 else None
         try:
-            found = eigen.eigenpairs(
+            found = grown.eigenpairs(
                 self._bound_product,
                 self.size,
                 lowest=lowest,
@@ -369,7 +370,7 @@ class Curvature:
         if "basis" in arrays:
             rows, basis = int(arrays["panel"]), arrays["basis"]
             filled, exhausted, seed = (int(v) for v in arrays["state"])
-            cache["krylov"] = eigen.Krylov(
+            cache["krylov"] = grown.Krylov(
                 tuple(jnp.asarray(basis[i : i + rows]) for i in range(0, len(basis), rows)),
                 arrays["projected"],
                 arrays["coupling"],
@@ -544,15 +545,15 @@ def _resolved_top(made: Curvature) -> tuple[np.ndarray, jax.Array]:
     steps = int(min(made.size, max(64, 2.5 * wanted)))
     while True:
         fact = made._cache["krylov"]
-        values, _, residuals = eigen.ritz_pairs(fact)
+        values, _, residuals = ritz_pairs(fact.projected, fact.coupling)
         above = values > made.damping
         settled = above & (residuals <= 1e-2 * np.abs(values))
         if fact.exhausted or fact.filled >= steps or (above.sum() and settled.sum() >= min(wanted, above.sum())):
             break
-        made._cache["krylov"] = eigen.extend(fact, made._bound_product, min(48, steps - fact.filled))
-    values, coefficients, residuals = eigen.ritz_pairs(fact)
+        made._cache["krylov"] = grown.extend(fact, made._bound_product, min(48, steps - fact.filled))
+    values, coefficients, residuals = ritz_pairs(fact.projected, fact.coupling)
     keep = np.flatnonzero((values > made.damping) & (residuals <= 0.1 * np.abs(values)))[::-1][:wanted]
-    return values[keep], eigen.combine(fact, coefficients[:, keep])
+    return values[keep], grown.combine(fact, coefficients[:, keep])
 
 
 def _dense(products: Products, w: jax.Array) -> np.ndarray:
@@ -618,6 +619,6 @@ def _fingerprint(problem: Problem) -> list[float]:
     return [float(problem.energy(problem.w + jnp.asarray(s * step, problem.dtype))) for s in (0.0, 0.5, -0.5)]
 
 
-def mode_matrix(found: eigen.Eigenpairs) -> Float[np.ndarray, "k N"]:
+def mode_matrix(found: grown.Eigenpairs) -> Float[np.ndarray, "k N"]:
     """Vectors of some modes as float64 rows on the host."""
     return np.asarray(found.vectors, float)

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxland.core.krylov import lanczos as eigen
+from jaxland.core.krylov import grown, lane
+from jaxland.core.krylov.step import ritz_pairs
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.quantity import quantity, query_points
@@ -208,7 +209,7 @@ def _lanczos_modes(
         fact = curvature.modes(0, 1, tolerance=1e-3, max_products=64).factorisation
     limit = min(max_products, curvature.size)
     while True:
-        values, coefficients, residuals = eigen.ritz_pairs(fact)
+        values, coefficients, residuals = ritz_pairs(fact.projected, fact.coupling)
         at = np.argsort(-_key(values, order), kind="stable")
         key = _key(values, order)[at]
         level = threshold if threshold is not None else (float(abs(key[m - 1])) if m and m <= len(key) else np.inf)
@@ -224,10 +225,10 @@ def _lanczos_modes(
                 f"vectors (smallest resolved eigenvalue: {smallest}): the cut lies in an unresolved cluster. Raise "
                 f"max_products, cut higher, or use the soft score with softness={level:.2g} and a higher threshold"
             )
-        fact = eigen.extend(fact, curvature._bound_product, min(32, limit - fact.filled))
+        fact = grown.extend(fact, curvature._bound_product, min(32, limit - fact.filled))
         curvature._cache["krylov"] = fact
     keep = at[: max(settled, above)] if not fact.exhausted else at
-    vectors = np.asarray(eigen.combine(fact, coefficients[:, keep]), float)
+    vectors = np.asarray(grown.combine(fact, coefficients[:, keep]), float)
     return values[keep], vectors, residuals[keep], above
 
 
@@ -242,7 +243,7 @@ def _split(gradients: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.n
 
 @partial(jax.jit, static_argnames=("product", "depth"))
 def _quadrature(product: Any, starts: jax.Array, args: tuple[Any, ...], depth: int) -> tuple[jax.Array, jax.Array]:
-    return eigen.quadrature(lambda v: product(v, *args), starts, depth)
+    return lane.quadrature(lambda v: product(v, *args), starts, depth)
 
 
 def _soft_outside(curvature: Curvature, rest: np.ndarray, softness: float, depth: int = 48) -> np.ndarray:
@@ -256,6 +257,6 @@ def _soft_outside(curvature: Curvature, rest: np.ndarray, softness: float, depth
         padded = np.resize(part, lanes)
         starts = jnp.asarray(rest[padded] / np.sqrt(size[padded])[:, None], curvature.problem.dtype)
         args = (curvature.problem.w, curvature.products.data)
-        quad = eigen.Quadrature(*_quadrature(curvature.products.product, starts, args, depth))
+        quad = lane.Quadrature(*_quadrature(curvature.products.product, starts, args, depth))
         total[part] = quad.apply(lambda v: (softness / (np.abs(v) + softness)) ** 2)[: len(part)] * size[part]
     return total

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from jaxland.core.energy import derivatives as curvature
 from jaxland.core.krylov import thick_restart
+from jaxland.core.krylov.step import enough, ritz_pairs
 from jaxland.core.solvers.auto_band import loops_on_host
 from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.problem.problem import Problem
@@ -185,7 +186,7 @@ def extreme_modes(
         found = thick_restart.vectors(state, lowest, highest, **over)
         low = min(lowest, state.filled)
         if stop.reason == "interrupted":
-            values, _, residuals = thick_restart.ritz(state)
+            values, _, residuals = ritz_pairs(state.projected, state.coupling)
             ends = [thick_restart.ends(a, low, len(found) - low) for a in (values, residuals)]
             checked = thick_restart.Checked(found, ends[0], ends[1], 0)
         else:
@@ -261,7 +262,7 @@ def _lanczos(
 ) -> thick_restart.Basis:
     written = stop.seconds
     saved = state.products
-    while not thick_restart.converged(state, lowest, highest, tolerance):
+    while not enough(state, lowest, highest, tolerance):
         if (stop.reason and state.products) or state.products >= max_products:
             break
         if state.filled == state.rows.shape[0]:
@@ -271,7 +272,7 @@ def _lanczos(
                 break
             state = thick_restart.extend(state, product, 1, **over)
         if progress is not None:
-            values, _, residuals = thick_restart.ritz(state)
+            values, _, residuals = ritz_pairs(state.projected, state.coupling)
             low, high = values[:lowest], values[len(values) - min(highest, len(values)) :][::-1]
             worst = float(thick_restart.ends(residuals, len(low), len(high)).max() / np.abs(values).max())
             progress(ModesProgress(state.products, low, high, worst, stop.seconds))

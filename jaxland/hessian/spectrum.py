@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxland.core.energy import derivatives as derivatives
-from jaxland.core.krylov import lanczos as eigen
+from jaxland.core.krylov import lane
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.extrapolation import _quadrature
@@ -63,7 +63,7 @@ class Spectrum:
         total = float(np.sum(f(self.values)))
         if self.exact:
             return total, 0.0
-        rest = (self.size - len(self.values)) * eigen.Quadrature(self.nodes, self.weights).apply(f)  # type: ignore[arg-type]
+        rest = (self.size - len(self.values)) * lane.Quadrature(self.nodes, self.weights).apply(f)  # type: ignore[arg-type]
         error = float(np.std(rest, ddof=1) / len(rest) ** 0.5) if len(rest) > 1 else float("inf")
         return total + float(np.mean(rest)), error
 

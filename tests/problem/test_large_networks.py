@@ -16,6 +16,7 @@ from shared_cases import on_devices
 from jaxland import Problem, mlp
 from jaxland.core.energy import derivatives as curvature
 from jaxland.core.krylov import thick_restart
+from jaxland.core.krylov.step import enough
 from jaxland.errors import ArgumentError, DataError, ProblemError, StoreError
 from jaxland.hessian import modes as large
 from jaxland.hessian.modes import extreme_modes
@@ -33,7 +34,7 @@ def run(a, dtype, capacity, low, high, tolerance, storage=None, most=800):
     a = jnp.asarray(a, dtype)
     product = jax.jit(lambda v: jnp.dot(a, v, precision="highest"))
     state = thick_restart.basis(len(a), capacity, dtype=dtype, storage=storage)
-    while not thick_restart.converged(state, low, high, tolerance) and state.products < most:
+    while not enough(state, low, high, tolerance) and state.products < most:
         if state.filled == state.rows.shape[0]:
             state = thick_restart.restart(state, low, high)
         state = thick_restart.extend(state, product, 8)

@@ -11,7 +11,7 @@ Rayleigh-Ritz step on vectors and their residuals in full precision, whose resid
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +20,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from jaxland.core.krylov.lanczos import enough
+from jaxland.core.krylov.step import HIGHEST, Product, cleaned, lanczos_step, ritz_pairs, rounding
 
-Product = Callable[[jax.Array], jax.Array]
+Total = Callable[[jax.Array], jax.Array]
 _GROUP = 8
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Basis(NamedTuple):
@@ -56,12 +55,92 @@ class Basis(NamedTuple):
     order: int
 
 
+def _group(rows: jax.Array, i: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Rows of the i-th group, in the precision of the arithmetic."""
+    start = i * _GROUP
+    return jax.lax.dynamic_slice(rows, (start, jnp.zeros_like(start)), (_GROUP, rows.shape[1])).astype(dtype)
+
+
+def _without(rows: jax.Array, w: jax.Array, filled: jax.Array, total: Total) -> jax.Array:
+    """w without its components along the first ``filled`` rows, group by group: no copy of the basis is made."""
+    groups = -(-filled // _GROUP)
+
+    def measure(i: jax.Array, c: jax.Array) -> jax.Array:
+        part = jnp.dot(_group(rows, i, w.dtype), w, precision=HIGHEST)
+        return jax.lax.dynamic_update_slice(c, part, (i * _GROUP,))
+
+    along = total(jax.lax.fori_loop(0, groups, measure, jnp.zeros((rows.shape[0],), w.dtype)))
+    along = jnp.where(jnp.arange(rows.shape[0]) < filled, along, 0)
+
+    def remove(i: jax.Array, w: jax.Array) -> jax.Array:
+        part = jax.lax.dynamic_slice(along, (i * _GROUP,), (_GROUP,))
+        return w - jnp.dot(part, _group(rows, i, w.dtype), precision=HIGHEST)
+
+    return jax.lax.fori_loop(0, groups, remove, w)
+
+
+class _Absorbed(NamedTuple):
+    """The basis with one row more, what ``lanczos_step`` found, and the norm of the query that became a row."""
+
+    rows: jax.Array
+    following: jax.Array
+    alpha: jax.Array
+    beta: jax.Array
+    size: jax.Array
+    norm: jax.Array
+
+
+def _absorb(rows: jax.Array, query: jax.Array, product: jax.Array, filled: jax.Array, total: Total) -> _Absorbed:
+    """Store ``query`` in place ``filled`` and take in its product."""
+    rows = jax.lax.dynamic_update_slice(rows, query.astype(rows.dtype)[None], (filled, jnp.zeros_like(filled)))
+    norm = jnp.sqrt(total(query @ query))
+    step = lanczos_step(query / norm, product / norm, lambda w: _without(rows, w, filled + 1, total), total)
+    return _Absorbed(
+        rows=rows,
+        following=step.following.astype(rows.dtype).astype(query.dtype),
+        alpha=step.alpha,
+        beta=step.beta,
+        size=step.size,
+        norm=norm,
+    )
+
+
+def _clean(rows: jax.Array, w: jax.Array, filled: jax.Array, total: Total) -> jax.Array:
+    """Unit vector of w without its components along the basis, rounded to the format of the rows."""
+    w = cleaned(w, lambda v: _without(rows, v, filled, total))
+    norm = jnp.sqrt(total(w @ w))
+    return (w / jnp.where(norm > 0, norm, 1)).astype(rows.dtype).astype(w.dtype)
+
+
+def _combine(rows: jax.Array, c: jax.Array, filled: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Vectors [k, n] of coefficient columns [capacity, k]."""
+    c = jnp.where(jnp.arange(rows.shape[0])[:, None] < filled, c, 0)
+
+    def body(i: jax.Array, out: jax.Array) -> jax.Array:
+        start = i * _GROUP
+        part = jax.lax.dynamic_slice(c, (start, jnp.zeros_like(start)), (_GROUP, c.shape[1]))
+        return out + jnp.dot(part.T, _group(rows, i, c.dtype), precision=HIGHEST)
+
+    empty = jnp.zeros((c.shape[1], rows.shape[1]), c.dtype)
+    return jax.lax.fori_loop(0, -(-filled // _GROUP), body, empty).astype(dtype)
+
+
+def _shorten(rows: jax.Array, c: jax.Array, filled: jax.Array, total: Total) -> tuple[jax.Array, jax.Array]:
+    """The basis with combinations of its rows in front, and their norms."""
+    blocks = [_combine(rows, c[:, j : j + _GROUP], filled, rows.dtype) for j in range(0, c.shape[1], _GROUP)]
+    squares = [jnp.sum(jnp.square(block.astype(c.dtype)), axis=1) for block in blocks]
+    norms = jnp.sqrt(total(jnp.concatenate(squares)))
+    return jax.lax.dynamic_update_slice(rows, jnp.concatenate(blocks), (0, 0)), norms
+
+
 class _Kernels(NamedTuple):
-    absorb: Callable[..., Any]
-    clean: Callable[..., Any]
-    combine: Callable[..., Any]
-    shorten: Callable[..., Any]
-    gram: Callable[..., Any]
+    """Compiled functions of one mesh; see the functions of these names."""
+
+    absorb: Callable[..., _Absorbed]
+    clean: Callable[..., jax.Array]
+    combine: Callable[..., jax.Array]
+    shorten: Callable[..., tuple[jax.Array, jax.Array]]
+    gram: Callable[..., jax.Array]
 
 
 @lru_cache(maxsize=16)
@@ -69,72 +148,22 @@ def _kernels(mesh: Mesh | None, axis: str) -> _Kernels:
     def total(value: jax.Array) -> jax.Array:
         return value if mesh is None else jax.lax.psum(value, axis)
 
-    def group(rows: jax.Array, i: jax.Array, dtype: Any) -> jax.Array:
-        start = i * _GROUP
-        return jax.lax.dynamic_slice(rows, (start, jnp.zeros_like(start)), (_GROUP, rows.shape[1])).astype(dtype)
-
-    def project(rows: jax.Array, w: jax.Array, filled: jax.Array) -> jax.Array:
-        def body(i: jax.Array, c: jax.Array) -> jax.Array:
-            part = jnp.dot(group(rows, i, w.dtype), w, precision=_HIGHEST)
-            return jax.lax.dynamic_update_slice(c, part, (i * _GROUP,))
-
-        c = jax.lax.fori_loop(0, -(-filled // _GROUP), body, jnp.zeros((rows.shape[0],), w.dtype))
-        return jnp.where(jnp.arange(rows.shape[0]) < filled, total(c), 0)
-
-    def without(rows: jax.Array, w: jax.Array, c: jax.Array, filled: jax.Array) -> jax.Array:
-        def body(i: jax.Array, w: jax.Array) -> jax.Array:
-            part = jax.lax.dynamic_slice(c, (i * _GROUP,), (_GROUP,))
-            return w - jnp.dot(part, group(rows, i, w.dtype), precision=_HIGHEST)
-
-        return jax.lax.fori_loop(0, -(-filled // _GROUP), body, w)
-
-    def unit(rows: jax.Array, w: jax.Array, filled: jax.Array) -> tuple[jax.Array, jax.Array]:
-        for _ in range(2):
-            w = without(rows, w, project(rows, w, filled), filled)
-        beta = jnp.sqrt(total(w @ w))
-        return (w / jnp.where(beta > 0, beta, 1)).astype(rows.dtype).astype(w.dtype), beta
-
-    def absorb(rows: jax.Array, query: jax.Array, product: jax.Array, filled: jax.Array) -> tuple[jax.Array, ...]:
-        rows = jax.lax.dynamic_update_slice(rows, query.astype(rows.dtype)[None], (filled, jnp.zeros_like(filled)))
-        norm = jnp.sqrt(total(query @ query))
-        product = product / norm
-        alpha = total(query @ product) / norm
-        size = jnp.sqrt(total(product @ product))
-        following, beta = unit(rows, product, filled + 1)
-        return rows, following, alpha, beta, size, norm
-
-    def combine(rows: jax.Array, c: jax.Array, filled: jax.Array, dtype: Any) -> jax.Array:
-        c = jnp.where(jnp.arange(rows.shape[0])[:, None] < filled, c, 0)
-
-        def body(i: jax.Array, out: jax.Array) -> jax.Array:
-            start = i * _GROUP
-            part = jax.lax.dynamic_slice(c, (start, jnp.zeros_like(start)), (_GROUP, c.shape[1]))
-            return out + jnp.dot(part.T, group(rows, i, c.dtype), precision=_HIGHEST)
-
-        empty = jnp.zeros((c.shape[1], rows.shape[1]), c.dtype)
-        return jax.lax.fori_loop(0, -(-filled // _GROUP), body, empty).astype(dtype)
-
-    def shorten(rows: jax.Array, c: jax.Array, filled: jax.Array) -> tuple[jax.Array, jax.Array]:
-        blocks = [combine(rows, c[:, j : j + _GROUP], filled, rows.dtype) for j in range(0, c.shape[1], _GROUP)]
-        squares = [jnp.sum(jnp.square(block.astype(c.dtype)), axis=1) for block in blocks]
-        norms = jnp.sqrt(total(jnp.concatenate(squares)))
-        return jax.lax.dynamic_update_slice(rows, jnp.concatenate(blocks), (0, 0)), norms
-
-    def gram(a: jax.Array, b: jax.Array) -> jax.Array:
-        return total(jnp.dot(a, b.T, precision=_HIGHEST))
-
-    def over(f: Callable, ins: tuple, outs: Any) -> Callable:
+    def over(f: Callable[..., Any], ins: tuple[PartitionSpec, ...], outs: Any) -> Callable[..., Any]:
         if mesh is None:
             return f
         return jax.shard_map(f, mesh=mesh, in_specs=ins, out_specs=outs, check_vma=False)
 
+    def gram(a: jax.Array, b: jax.Array) -> jax.Array:
+        return total(jnp.dot(a, b.T, precision=HIGHEST))
+
     r, v, s = PartitionSpec(None, axis), PartitionSpec(axis), PartitionSpec()
+    absorbed: Any = _Absorbed(rows=r, following=v, alpha=s, beta=s, size=s, norm=s)
     return _Kernels(
-        jax.jit(over(absorb, (r, v, v, s), (r, v, s, s, s, s)), donate_argnums=0),
-        jax.jit(over(unit, (r, v, s), (v, s))),
-        jax.jit(over(lambda rows, c, filled: combine(rows, c, filled, c.dtype), (r, s, s), r)),
-        jax.jit(over(shorten, (r, s, s), (r, s)), donate_argnums=0),
-        jax.jit(over(gram, (r, r), s)),
+        absorb=jax.jit(over(partial(_absorb, total=total), (r, v, v, s), absorbed), donate_argnums=0),
+        clean=jax.jit(over(partial(_clean, total=total), (r, v, s), v)),
+        combine=jax.jit(over(lambda rows, c, filled: _combine(rows, c, filled, c.dtype), (r, s, s), r)),
+        shorten=jax.jit(over(partial(_shorten, total=total), (r, s, s), (r, s)), donate_argnums=0),
+        gram=jax.jit(over(gram, (r, r), s)),
     )
 
 
@@ -169,8 +198,19 @@ def basis(
     else:
         where = NamedSharding(mesh, PartitionSpec(None, axis))
         empty = jax.jit(lambda: jnp.zeros((rows, n), storage), out_shardings=where)()
-    query, _ = _kernels(mesh, axis).clean(empty, start, jnp.zeros((), jnp.int32))
-    return Basis(empty, np.zeros(0), np.zeros((0, 0)), np.zeros(0), query, 0, 0, 0, False, seed, order)
+    return Basis(
+        rows=empty,
+        norms=np.zeros(0),
+        projected=np.zeros((0, 0)),
+        coupling=np.zeros(0),
+        query=_kernels(mesh, axis).clean(empty, start, jnp.zeros((), jnp.int32)),
+        filled=0,
+        products=0,
+        restarts=0,
+        exhausted=False,
+        seed=seed,
+        order=order,
+    )
 
 
 def _random(n: int, order: int, seed: list[int], dtype: Any, mesh: Mesh | None, axis: str) -> jax.Array:
@@ -190,16 +230,16 @@ def extend(state: Basis, product: Product, steps: int, *, mesh: Mesh | None = No
     kernels = _kernels(mesh, axis)
     rows, norms, projected, coupling, query, filled, products, restarts, exhausted, seed, order = state
     capacity, n = rows.shape
-    eps = float(jnp.finfo(query.dtype).eps)
     for _ in range(steps):
         if exhausted or filled == capacity:
             break
         image = product(query)
-        rows, following, alpha, beta, size, norm = kernels.absorb(rows, query, image, jnp.asarray(filled, jnp.int32))
-        a, b, length = float(alpha), float(beta), float(size)
+        took = kernels.absorb(rows, query, image, jnp.asarray(filled, jnp.int32))
+        rows = took.rows
+        a, b = float(took.alpha), float(took.beta)
         if not np.isfinite(a):
             raise ArithmeticError(f"product {products + 1} of the Lanczos run is not finite")
-        norms = np.append(norms, float(norm))
+        norms = np.append(norms, float(took.norm))
         grown = np.zeros((filled + 1, filled + 1))
         grown[:filled, :filled] = projected
         grown[filled, :filled] = grown[:filled, filled] = coupling
@@ -208,24 +248,30 @@ def extend(state: Basis, product: Product, steps: int, *, mesh: Mesh | None = No
         coupling = np.zeros(filled)
         if filled == order:
             exhausted = True
-        elif b <= 10 * n**0.5 * eps * max(length, float(np.max(np.abs(np.diag(projected))))):
+        elif b <= rounding(n, query.dtype) * max(float(took.size), float(np.max(np.abs(np.diag(projected))))):
             fresh = _random(n, order, [seed, products], query.dtype, mesh, axis)
-            query, _ = kernels.clean(rows, fresh, jnp.asarray(filled, jnp.int32))
+            query = kernels.clean(rows, fresh, jnp.asarray(filled, jnp.int32))
         else:
-            query = following
+            query = took.following
             coupling[-1] = b
-    return Basis(rows, norms, projected, coupling, query, filled, products, restarts, exhausted, seed, order)
-
-
-def ritz(state: Basis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ritz values (ascending), coefficient columns and residual norms by the recurrence."""
-    values, vectors = np.linalg.eigh(state.projected)
-    return values, vectors, np.abs(state.coupling @ vectors)
+    return Basis(
+        rows=rows,
+        norms=norms,
+        projected=projected,
+        coupling=coupling,
+        query=query,
+        filled=filled,
+        products=products,
+        restarts=restarts,
+        exhausted=exhausted,
+        seed=seed,
+        order=order,
+    )
 
 
 def restart(state: Basis, lowest: int, highest: int, *, mesh: Mesh | None = None, axis: str = "data") -> Basis:
     """Keep the Ritz vectors wanted at both ends and half of the remaining room beside them. Consumes ``state``."""
-    values, vectors, _ = ritz(state)
+    values, vectors, _ = ritz_pairs(state.projected, state.coupling)
     size = len(values)
     extra = max(0, size - lowest - highest - 2) // 2
     low = lowest + (extra // 2 if highest else extra) if lowest else 0
@@ -246,11 +292,6 @@ def restart(state: Basis, lowest: int, highest: int, *, mesh: Mesh | None = None
     )
 
 
-def converged(state: Basis, lowest: int, highest: int, tolerance: float) -> bool:
-    """See ``eigen.enough``."""
-    return enough(state, ritz, lowest, highest, tolerance)
-
-
 def ends(values: np.ndarray, lowest: int, highest: int) -> np.ndarray:
     """Entries of an ascending list at both ends: the lowest ascending, then the highest descending."""
     return np.concatenate([values[:lowest], values[len(values) - highest :][::-1]])
@@ -260,7 +301,7 @@ def vectors(
     state: Basis, lowest: int, highest: int, *, mesh: Mesh | None = None, axis: str = "data"
 ) -> Float[Array, "k n"]:
     """Ritz vectors in rows, in the precision of the arithmetic: lowest ascending, then highest descending."""
-    _, coefficients, _ = ritz(state)
+    _, coefficients, _ = ritz_pairs(state.projected, state.coupling)
     size = state.filled
     lowest, highest = min(lowest, size), min(highest, size)
     c = np.zeros((state.rows.shape[0], lowest + highest))
@@ -287,7 +328,7 @@ def _residual(x: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array, jax
 @jax.jit
 def _merge(c: jax.Array, x: jax.Array, errors: jax.Array) -> jax.Array:
     k = x.shape[0]
-    return jnp.dot(c[:k].T, x, precision=_HIGHEST) + jnp.dot(c[k:].T, errors, precision=_HIGHEST)
+    return jnp.dot(c[:k].T, x, precision=HIGHEST) + jnp.dot(c[k:].T, errors, precision=HIGHEST)
 
 
 def correct(

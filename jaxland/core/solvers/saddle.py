@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxland.core.energy.kernels import Curved, Kernel
+from jaxland.core.krylov import lane
 from jaxland.core.solvers.lanes import Status
 from jaxland.core.solvers.quench import History, allowed_rise, rms, two_loop
 
@@ -181,44 +182,14 @@ class Softest(NamedTuple):
     residual: jax.Array
 
 
-def lowest_pair(
-    product: Callable[[jax.Array], jax.Array], v: Float[Array, " N"], steps: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Lowest eigenpair and its residual by ``steps`` of Lanczos from v, with two passes of reorthogonalisation."""
-    n, dtype = v.shape[0], v.dtype
-    basis = jnp.zeros((steps, n), dtype)
-    v = v / jnp.sqrt(v @ v)
-
-    def body(i: jax.Array, carry: tuple) -> tuple:
-        basis, alphas, betas, q = carry
-        basis = basis.at[i].set(q)
-        r = product(q)
-        alpha = q @ r
-        r = r - basis.T @ (basis @ r)
-        r = r - basis.T @ (basis @ r)
-        beta = jnp.sqrt(r @ r)
-        # An invariant subspace: go on with nothing, its row of the tridiagonal is decoupled.
-        q = jnp.where(beta > 1e-12 * jnp.maximum(1.0, jnp.abs(alpha)), r / jnp.where(beta > 0, beta, 1.0), 0.0)
-        return basis, alphas.at[i].set(alpha), betas.at[i].set(jnp.where(jnp.any(q != 0), beta, 0.0)), q
-
-    empty = jnp.zeros(steps, dtype)
-    basis, alphas, betas, _ = jax.lax.fori_loop(0, steps, body, (basis, empty, empty, v))
-    dead = jnp.sum(basis * basis, axis=1) < 0.5
-    small = jnp.diag(jnp.where(dead, jnp.inf, alphas))
-    small = jnp.where(jnp.isinf(small), 1e30, small) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
-    values, vectors = jnp.linalg.eigh(small)
-    mode = vectors[:, 0] @ basis
-    return values[0], mode / jnp.sqrt(mode @ mode), jnp.abs(betas[-1] * vectors[-1, 0])
-
-
 @lru_cache(maxsize=64)
 def softest(first: Callable, product: Callable, steps: int) -> Callable[[Guess, Any], Softest]:
     """Evaluation of ``HybridFollowing``: gradient, and ``steps`` Hessian-vector products from the last mode."""
 
     def evaluate(point: Guess, data: Any) -> Softest:
         values = first(point.x, data)
-        pair = lowest_pair(lambda v: product(point.x, v, data), point.v, steps)
-        return Softest(values.energy, values.gradient, *pair)
+        pair = lane.sweep(lambda v: product(point.x, v, data), point.v, steps)
+        return Softest(values.energy, values.gradient, pair.value, pair.vector, pair.residual)
 
     return evaluate
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxland.core.energy.kernels import LIFTED
+from jaxland.core.krylov import lane
 from jaxland.core.solvers import band, lanes, quench, saddle
 from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
@@ -103,9 +104,9 @@ def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) 
         def apply(v: jax.Array) -> jax.Array:
             return product(x, v, data)
 
-        low, v, _ = saddle.lowest_pair(apply, start, steps)
+        low, v, _, _ = lane.sweep(apply, start, steps)
         # The second lowest, with the first lifted out of the way.
-        second, _, _ = saddle.lowest_pair(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps)
+        second = lane.sweep(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps).value
         index = (low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32)
         flat = (jnp.abs(low) <= zero).astype(jnp.int32)
         nan = jnp.asarray(jnp.nan, x.dtype)

@@ -8,6 +8,7 @@ from shared_cases import SADDLES, muller_brown
 
 from jaxland import Problem
 from jaxland.core.energy.kernels import Curved, Values
+from jaxland.core.krylov import lane
 from jaxland.core.solvers import band, lanes, quench, saddle
 from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.landscape.search.stationary import Engine
@@ -113,10 +114,10 @@ def test_both_followings_find_the_same_saddles(x64, kind):
 def test_lowest_pair_is_the_lowest(x64):
     a = RNG.normal(size=(40, 40))
     a = a + a.T
-    value, vector, residual = saddle.lowest_pair(lambda v: jnp.asarray(a) @ v, jnp.ones(40), 40)
+    value, vector, residual, products = lane.sweep(lambda v: jnp.asarray(a) @ v, jnp.ones(40), 40)
     truth = np.linalg.eigvalsh(a)[0]
     np.testing.assert_allclose(value, truth, rtol=1e-10)
-    assert np.linalg.norm(a @ vector - truth * vector) < 1e-7 and residual < 1e-7
+    assert np.linalg.norm(a @ vector - truth * vector) < 1e-7 and residual < 1e-7 and products == 40
 
 
 def test_band_climbs_over_the_highest_saddle(x64):
@@ -147,7 +148,7 @@ import jax, numpy as np, jax.numpy as jnp
 jax.config.update("jax_enable_x64", True)
 from jax.sharding import Mesh
 from jaxland import Problem
-from jaxland.core import lanes, quench
+from jaxland.core.solvers import lanes, quench
 p = Problem.from_energy(lambda w: jnp.sum(100.0 * (w[1:] - w[:-1] ** 2) ** 2 + (1.0 - w[:-1]) ** 2), 4)
 items = [quench.Start(x, np.float64(1.0)) for x in np.random.default_rng(0).normal(size=(37, 4))]
 one = lanes.run(quench.BFGS(1e-9), p.kernel.first, items, None, layout=lanes.Layout(8, 32, 1, 1))
