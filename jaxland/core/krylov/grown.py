@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxland.core.krylov.step import HIGHEST, Product, cleaned, enough, lanczos_step, orthonormal, ritz_pairs, rounding
+from jaxland.core.krylov.step import (
+    HIGHEST,
+    Product,
+    cleaned,
+    enough,
+    lanczos_step,
+    orthonormal,
+    ritz_pairs,
+    rounding,
+)
 
 
 class Krylov(NamedTuple):

@@ -120,7 +120,7 @@ def _lowest(state: LanczosState, found: Ritz) -> Pair:
 
 
 def sweep(product: Product, start: Float[Array, " n"], depth: int) -> Pair:
-    """Lowest eigenpair that ``depth`` products show from a start vector (not zero); the residual by the recurrence."""
+    """Lowest eigenpair that ``depth`` products show from a start (not zero); the residual by the recurrence."""
     state = _filled(product, start, depth)
     return _lowest(state, ritz(state))
 

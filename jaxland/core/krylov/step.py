@@ -1,8 +1,9 @@
 """One Lanczos step, one reading of Ritz pairs, one test of enough; the bases differ in how they store their vectors.
 
 Reorthogonalisation is full and done twice ("twice is enough": Parlett 1998, section 6.9); without it copies of
-converged eigenvalues appear. ``lane`` keeps a basis of fixed depth under vmap, ``grown`` panels that are added from the
-host, ``thick_restart`` a fixed number of vectors over the devices of a mesh, in a short format where memory asks for it.
+converged eigenvalues appear. ``lane`` keeps a basis of fixed depth under vmap, ``grown`` panels that are added from
+the host, ``thick_restart`` a fixed number of vectors over the devices of a mesh, in a short format where memory asks
+for it.
 """
 
 from __future__ import annotations
