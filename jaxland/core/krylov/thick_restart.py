@@ -157,7 +157,8 @@ def _kernels(mesh: Mesh | None, axis: str) -> _Kernels:
         return total(jnp.dot(a, b.T, precision=HIGHEST))
 
     r, v, s = PartitionSpec(None, axis), PartitionSpec(axis), PartitionSpec()
-    absorbed: Any = _Absorbed(rows=r, following=v, alpha=s, beta=s, size=s, norm=s)
+    places = {"rows": r, "following": v, "alpha": s, "beta": s, "size": s, "norm": s}
+    absorbed: Any = _Absorbed(**places)  # type: ignore[arg-type]
     return _Kernels(
         absorb=jax.jit(over(partial(_absorb, total=total), (r, v, v, s), absorbed), donate_argnums=0),
         clean=jax.jit(over(partial(_clean, total=total), (r, v, s), v)),
