@@ -3,6 +3,7 @@
 Writes pictures and a report under runs/wine.
 """
 
+import argparse
 from pathlib import Path
 
 import jax
@@ -18,11 +19,15 @@ OUT = Path("runs/wine")
 
 def main() -> None:
     """Search, analyse, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a landscape of seconds")
+    small = parser.parse_args().small
     with jax.enable_x64(True):
         split = load("wine").split(0.3, seed=0, scale="standardise")
         print(split.train.describe())
         problem = Problem.from_model(mlp((split.train.d, 6, 3)), split.train.x, split.train.y, l2=1e-4)
-        landscape = explore(problem, starts=200, climbs=60, minima=60, time_limit=60)
+        size = {"starts": 20, "climbs": 10, "minima": 8} if small else {"starts": 200, "climbs": 60, "minima": 60}
+        landscape = explore(problem, **size, time_limit=60)
         print(landscape.describe())
 
         connected = landscape.connected()

@@ -137,7 +137,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--beta", type=float, default=4.0)
     parser.add_argument("--bootstraps", type=int, default=30)
+    parser.add_argument("--small", action="store_true", help="few samples, a short training, few bootstraps")
     args = parser.parse_args()
+    if args.small:
+        args.samples, args.steps, args.bootstraps = 400, 200, 4
     started = time.process_time()
     profiles, _ = draw_profiles(20_000, seed=1)
     shift, scale = profiles.mean(0), profiles.std(0)

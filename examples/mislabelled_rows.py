@@ -47,7 +47,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/mislabelled"))
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--share", type=float, default=0.05)
+    parser.add_argument("--small", action="store_true", help="one draw")
     given = parser.parse_args()
+    if given.small:
+        given.draws = 1
     warnings.simplefilter("ignore", hessian.CurvatureWarning)
     start = time.process_time()
     data = datasets.load("breast_cancer").split(0.0, scale="standardise").train

@@ -5,6 +5,7 @@ temperature, how they hang together in funnels, how long the way between the two
 prediction is worth on test data. Writes pictures and a report under runs/noise.
 """
 
+import argparse
 from pathlib import Path
 
 import jax
@@ -25,10 +26,14 @@ OUT = Path("runs/noise")
 
 def main() -> None:
     """Search, analyse, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a landscape of seconds")
+    small = parser.parse_args().small
     with jax.enable_x64(True):
         split = load("checkerboard").split(0.3, seed=0, scale="standardise", train_rows=200)
         problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-4)
-        landscape = explore(problem, starts=100, climbs=60, minima=80, time_limit=60)
+        size = {"starts": 20, "climbs": 20, "minima": 12} if small else {"starts": 100, "climbs": 60, "minima": 80}
+        landscape = explore(problem, **size, time_limit=60)
         print(landscape.describe())
 
         analysis = analyse(landscape)

@@ -4,6 +4,7 @@ Writes a PATHSAMPLE database (runs/lj7/database: min.data, ts.data, points.min, 
 file and a report under runs/lj7.
 """
 
+import argparse
 from pathlib import Path
 
 import jax
@@ -19,9 +20,12 @@ OUT = Path("runs/lj7")
 
 def main() -> None:
     """Search, write, read, compare, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="five atoms, few climbs")
+    small = parser.parse_args().small
     with jax.enable_x64(True):
-        problem = potentials.lennard_jones(7)
-        found = explore(problem, starts=40, climbs=100, rounds=4, hops=1)
+        problem = potentials.lennard_jones(6 if small else 7)
+        found = explore(problem, starts=40, climbs=20 if small else 100, rounds=1 if small else 4, hops=1)
         print(found.describe())
         # Products: the pentagonal bipyramid. Reactants: everything else.
         pathsample.write(found, OUT / "database", a=[0], b=range(1, found.n_minima), force=True)

@@ -23,6 +23,12 @@ from jaxland.problem.training import train
 from jaxland.report.paths import path_figure, path_report
 
 SIZES = {
+    "small": {
+        "network": {"depth": 8, "width": 2, "channels": 1, "groups": 1},
+        "train": {"steps": 20, "learning_rate": 1e-2},
+        "path": {"images": 3, "max_images": 4, "cycles": (Cycle(5, 1e-2), Cycle(5, 3e-3))},
+        "modes": {"lowest": 1, "highest": 1, "max_products": 20, "tolerance": 0.1},
+    },
     "toy": {
         "network": {"depth": 8, "width": 4, "channels": 1, "groups": 2},
         "train": {"steps": 300, "learning_rate": 1e-2},
@@ -56,7 +62,10 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="toy")
     parser.add_argument("--data", help="npz with x [n, height, width, 3] and y [n]; default: scikit-learn's digits")
     parser.add_argument("--out", type=Path, default=Path("runs/resnet_path"))
+    parser.add_argument("--small", action="store_true", help="the smallest network, a few steps")
     options = parser.parse_args()
+    if options.small:
+        options.size = "small"
     size = SIZES[options.size]
     x, y, xt, yt = data(options.data, size["network"].get("channels", 3))
     options.out.mkdir(parents=True, exist_ok=True)

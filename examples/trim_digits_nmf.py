@@ -8,6 +8,8 @@ matters.
     python examples/trim_digits_nmf.py
 """
 
+import argparse
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,12 +56,16 @@ def train(x, y, steps=1500):
 
 def main():
     """Train, decompose, attribute, knock out, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a short training, 40 test images")
+    small = parser.parse_args().small
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.data))
     x, y = (digits.data[order] / 16).astype(np.float32), digits.target[order]
-    train_x, test_x, train_y, test_y = x[:1300], x[1300:], y[:1300], y[1300:]
-    model = train(jnp.asarray(train_x), jnp.asarray(train_y))
-    parts = trim.nmf(train_x, 24)
+    end = 1340 if small else len(x)
+    train_x, test_x, train_y, test_y = x[:1300], x[1300:end], y[:1300], y[1300:end]
+    model = train(jnp.asarray(train_x), jnp.asarray(train_y), steps=200 if small else 1500)
+    parts = trim.nmf(train_x[:200] if small else train_x, 24)
     lost = test_x - np.asarray(parts.inverse(parts.forward(jnp.asarray(test_x))))
     print(f"test accuracy {np.mean(np.asarray(model(test_x)).argmax(1) == test_y):.3f}; ", end="")
     print(f"24 parts keep {1 - np.mean(lost**2) / np.mean(test_x**2):.1%} of the images' power")

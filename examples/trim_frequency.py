@@ -61,11 +61,11 @@ def train(x, y, seed, steps=2000, batch=256):
     return Model(model.apply, params, model.init, model.sizes, model.activation)
 
 
-def measure(seed, uniform=False, n=50_000):
+def measure(seed, uniform=False, n=50_000, steps=2000):
     """One seed: accuracy, and for each method the share of test inputs whose top frequency is wrong."""
     x, y = signals(seed, n, uniform)
     cut = int(0.9 * n)
-    model = train(x[:cut], y[:cut], seed)
+    model = train(x[:cut], y[:cut], seed, steps)
     accuracy = float(((np.asarray(model(x[cut:]))[:, 0] > 0) == y[cut:]).mean())
     test, background = x[cut : cut + 500], x[:512]
     row = {"seed": seed, "accuracy": accuracy}
@@ -88,9 +88,9 @@ def measure(seed, uniform=False, n=50_000):
     return row, ranked
 
 
-def table(seeds, uniform):
+def table(seeds, uniform, **size):
     """Errors in per cent over seeds, beside the published ones."""
-    rows, first = zip(*(measure(seed, uniform) for seed in range(seeds)))
+    rows, first = zip(*(measure(seed, uniform, **size) for seed in range(seeds)))
     frame = pd.DataFrame(rows)
     methods = list(first[0])
     out = pd.DataFrame(
@@ -110,11 +110,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--uniform", action="store_true", help="only the uniform variant")
+    parser.add_argument("--small", action="store_true", help="one seed, few signals, a short training")
     args = parser.parse_args()
+    size = {"n": 2000, "steps": 100} if args.small else {}
+    seeds = 1 if args.small else args.seeds
     for uniform in (True,) if args.uniform else (False, True):
-        accuracy, frame = table(args.seeds, uniform)
+        accuracy, frame = table(seeds, uniform, **size)
         kind = "uniform spectra" if uniform else "white noise"
-        print(f"\n{kind}: accuracy {accuracy:.3f}, {args.seeds} seeds, 500 inputs each")
+        print(f"\n{kind}: accuracy {accuracy:.3f}, {seeds} seeds, at most 500 inputs each")
         print(frame.to_string(float_format=lambda v: f"{v:.2f}", na_rep="-"))
 
 

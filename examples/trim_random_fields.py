@@ -83,7 +83,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/random_fields"))
     parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--small", action="store_true", help="a short training")
     args = parser.parse_args()
+    if args.small:
+        args.steps = 20
     model = train(network(jax.random.key(0)), args.steps)
     x, a = maps(jax.random.key(2), 256)
     predicted = np.asarray(model(x))[:, 0]

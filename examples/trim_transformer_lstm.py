@@ -7,6 +7,8 @@ phrase as one player has the sign of its meaning. Every split adds up to the log
     python examples/trim_transformer_lstm.py
 """
 
+import argparse
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,7 +114,10 @@ def phrases(ids):
 
 def main():
     """Train both, decompose by words and by pairs, report completeness and the sign of negated phrases."""
-    ids, labels = sentences(1, 400)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a short training, 40 sentences")
+    small = parser.parse_args().small
+    ids, labels = sentences(1, 40 if small else 400)
     ids = jnp.asarray(ids)
     words = jnp.broadcast_to(jnp.eye(LENGTH, dtype=bool)[:, None], (LENGTH, *ids.shape))
     first, second = np.asarray(ids[:, :-1]), np.asarray(ids[:, 1:])
@@ -121,7 +126,7 @@ def main():
     meaning = np.where(second >= 9, 1, -1)
     for module in (Transformer(nnx.Rngs(0)), Recurrent(nnx.Rngs(0))):
         name = type(module).__name__.lower()
-        apply, params = train(module)
+        apply, params = train(module, steps=50 if small else 1500)
         accuracy = np.mean((np.asarray(apply(params, ids)) > 0) == labels)
         decompose = jax.jit(lambda p, i, m, apply=apply: decompose_parts(lambda t: apply(p, t), i, m))
         one, two = decompose(params, ids, words), decompose(params, ids, phrases(ids))
@@ -129,7 +134,9 @@ def main():
         rest = decompose(params, ids, ~words).beta
         symmetric = float(jnp.max(jnp.abs(one.beta + rest + one.const - apply(params, ids))))
         pair, alone = np.asarray(two.beta).T, np.asarray(one.beta).T[:, 1:]
-        print(f"{name}: accuracy {accuracy:.3f} on 400 new sentences, {int(negated.sum())} phrases 'not <word>'")
+        print(
+            f"{name}: accuracy {accuracy:.3f} ({len(ids)} new sentences), {int(negated.sum())} phrases 'not <word>'"
+        )
         print(
             f"  beta + gamma + const - logit: at most {gap:.1e}; a word + all others + const - logit: {symmetric:.1e}"
         )
