@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jaxland.cli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from jaxland.runs import Stop
 
 
 def register(app: typer.Typer) -> None:
@@ -100,15 +103,8 @@ def search(recipe: Recipe, problem: Any, out: Path, time_limit: float | None, qu
     from jaxland.landscape.search.explore import Search
 
     with Store(out / "landscape.db", problem) as store:
-        with Display(quiet, recipe.minima or None) as display:
-            running = Search(
-                store,
-                recipe.settings,
-                box=recipe.box,
-                progress=display.update,
-                time_limit=time_limit,
-                should_stop=display.stopped,
-            )
+        with Display(quiet, recipe.minima or None, time_limit) as display:
+            running = Search(store, recipe.settings, box=recipe.box, progress=display.update, stop=display.stop)
             found = running.run()
         if running.interrupted:
             _say(quiet, "Stopped early; the same command continues from here.")
@@ -206,12 +202,14 @@ class Display:
         "chance": "bands between random pairs",
     }
 
-    def __init__(self, quiet: bool, minima: int | None) -> None:
+    stop: Stop
+
+    def __init__(self, quiet: bool, minima: int | None, time_limit: float | None) -> None:
         from contextlib import ExitStack
 
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        self.quiet, self.target, self._stack = quiet, minima, ExitStack()
+        self.quiet, self.target, self.time_limit, self._stack = quiet, minima, time_limit, ExitStack()
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -223,10 +221,6 @@ class Display:
         )
         self.task = self.bar.add_task("compiling", total=None, facts="")
         self._rate: tuple[float, int] | None = None
-
-    def stopped(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self._stop.reason is not None
 
     def update(self, p: Any) -> None:
         """Show where the search stands."""
@@ -250,7 +244,7 @@ class Display:
     def __enter__(self) -> Display:
         from jaxland.runs import stoppable
 
-        self._stop = self._stack.enter_context(stoppable())
+        self.stop = self._stack.enter_context(stoppable(self.time_limit))
         self.bar.start()
         return self
 

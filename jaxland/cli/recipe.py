@@ -36,13 +36,12 @@ class Recipe:
 
     def save(self, out: Path) -> None:
         """Write ``run.json``."""
-        from jaxland.runs import replacing
+        from jaxland.runs import write_whole
 
         kept = asdict(self)
         if Path(self.source).exists():
             kept["source"] = str(Path(self.source).resolve())
-        with replacing(out, [FILE], force=True) as scratch:
-            (scratch / FILE).write_text(json.dumps(kept, indent=1) + "\n")
+        write_whole(out / FILE, json.dumps(kept, indent=1) + "\n")
 
     @classmethod
     def load(cls, run: Path) -> Recipe:

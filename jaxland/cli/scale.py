@@ -58,15 +58,14 @@ def register(app: typer.Typer) -> None:
             raise ArgumentError(f"--workers must be at least 1, got {workers}")
         recipe = Recipe.load(run)
         others = [_start(run, time_limit, lease) for _ in range(workers - 1)]
-        with Display(quiet, recipe.minima or None) as display:
+        with Display(quiet, recipe.minima or None, time_limit) as display:
             done = work(
                 recipe.problem,
                 run,
                 recipe.settings,
                 box=recipe.box,
                 lease=lease,
-                time_limit=time_limit,
-                should_stop=display.stopped,
+                stop=display.stop,
                 progress=display.update,
                 layout=Layout(8, 64, 1, 1) if workers > 1 else None,
             )

@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
         from jaxland.landscape.physics.analysis import analyse
         from jaxland.report import thermodynamics as drawing
         from jaxland.report.figures import save
+        from jaxland.runs import write_whole
 
         landscape, extras = archive.read_with_extras(run)
         folder = run if run.is_dir() else run.parent
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
         out = folder / "thermodynamics" if out is None else out
         out.mkdir(parents=True, exist_ok=True)
         summary = analysis.summary()
-        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         analysis.thermodynamics.to_pandas().to_csv(out / "curves.csv")
         analysis.minima().to_csv(out / "minima.csv")
         analysis.funnel_table().to_csv(out / "funnels.csv")

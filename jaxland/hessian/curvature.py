@@ -8,8 +8,6 @@ gradients that its own top modes deflate.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings as python_warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -25,13 +23,16 @@ from jaxtyping import Float
 from jaxland.core.krylov import conjugate_gradients as solvers
 from jaxland.core.krylov import grown
 from jaxland.core.krylov.step import ritz_pairs
-from jaxland.errors import ArgumentError, ConvergenceError, DataError
+from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreError
 from jaxland.hessian.gram import GramInverse, gram_applies
 from jaxland.hessian.products import Products, products_of
 from jaxland.problem.problem import Problem
+from jaxland.runs import probes, read_npz, write_npz
 
 EXPLICIT_LIMIT = 4000
 METHODS = ("explicit", "products", "gram")
+
+_KIND = "jaxland-curvature-1"
 
 
 class CurvatureWarning(UserWarning):
@@ -311,12 +312,11 @@ class Curvature:
     def save(self, path: str | Path) -> Path:
         """Write settings, parameters and whatever was computed (matrix, eigenpairs, modes) to an npz, no pickle."""
         head = {
-            "format": "jaxland-curvature-1",
             **{k: getattr(self, k) for k in _SAVED},
             "n": self.n,
-            "fingerprint": _fingerprint(self.problem),
+            "fingerprint": probes(self.problem, self.problem.w),
         }
-        arrays: dict[str, Any] = {"w": np.asarray(self.problem.w), "header": np.array(json.dumps(head))}
+        arrays: dict[str, Any] = {"w": np.asarray(self.problem.w)}
         if "matrix" in self._cache:
             arrays["matrix"] = self._cache["matrix"]
         if "eigen" in self._cache:
@@ -331,10 +331,7 @@ class Curvature:
                 "query": np.asarray(fact.query),
                 "state": np.array([fact.filled, int(fact.exhausted), fact.seed]),
             }
-        path = Path(path)
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-        return path
+        return write_npz(path, _KIND, head, arrays)
 
     @classmethod
     def load(cls, path: str | Path, problem: Problem, *, mesh: Mesh | None = None) -> Curvature:
@@ -343,15 +340,11 @@ class Curvature:
         Raises:
             DataError: the file is missing, damaged, or of another problem.
         """
+        if not Path(path).exists():
+            raise DataError(f"curvature file {path} does not exist")
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                head = json.loads(str(archive["header"]))
-                arrays = {k: archive[k] for k in archive.files if k != "header"}
-            if head["format"] != "jaxland-curvature-1":
-                raise ValueError(f"format {head['format']}")
-        except FileNotFoundError as error:
-            raise DataError(f"curvature file {path} does not exist") from error
-        except Exception as error:
+            head, arrays = read_npz(path, _KIND, sealed=False)
+        except StoreError as error:
             raise DataError(f"{path} is not a curvature file written by jaxland ({error})") from error
         if arrays["w"].shape != (problem.size,) or head["n"] != problem.n:
             raise DataError(
@@ -360,7 +353,7 @@ class Curvature:
             )
         products = products_of(problem, head["kind"], mesh)
         problem = problem.at(jnp.asarray(arrays["w"], problem.dtype))
-        if not np.allclose(_fingerprint(problem), head["fingerprint"], rtol=1e-5, atol=1e-12):
+        if not np.allclose(probes(problem, problem.w), head["fingerprint"], rtol=1e-5, atol=1e-12):
             raise DataError(f"{path} belongs to other data or another loss: the loss at its parameters differs")
         cache: dict[Any, Any] = {}
         if "matrix" in arrays:
@@ -610,13 +603,6 @@ def _model_notes(problem: Problem) -> Iterator[str]:
 def _relative(error: np.ndarray, right: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(right, axis=1)
     return np.linalg.norm(error, axis=1) / np.where(size > 0, size, 1)
-
-
-def _fingerprint(problem: Problem) -> list[float]:
-    """Loss here and at two nearby points: tells other data or another loss."""
-    seed = int.from_bytes(hashlib.sha256(str(problem.size).encode()).digest()[:4], "little")
-    step = np.random.default_rng(seed).standard_normal(problem.size) / problem.size**0.5
-    return [float(problem.energy(problem.w + jnp.asarray(s * step, problem.dtype))) for s in (0.0, 0.5, -0.5)]
 
 
 def mode_matrix(found: grown.Eigenpairs) -> Float[np.ndarray, "k N"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from jaxland.core.solvers.auto_band import loops_on_host
 from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.problem.problem import Problem
 from jaxland.problem.rows import ShardedProblem, shard_data, to_host
-from jaxland.runs import Stop, is_writer, read_checkpoint, stoppable, write_checkpoint
+from jaxland.runs import Stop, digest, is_writer, read_npz, stoppable, write_npz
 
 _KIND = "jaxland-lanczos-2"
 _STRIDE = 8
@@ -167,7 +166,7 @@ def extreme_modes(
     length = size + -size % devices
     product = _product(problem, length, mesh, axis)
     over: dict[str, Any] = {"mesh": mesh, "axis": axis}
-    settings = [size, lowest, highest, basis, str(stored), seed, hashlib.sha256(point.tobytes()).hexdigest()]
+    settings = [size, lowest, highest, basis, str(stored), seed, digest(point)]
     # A basis of another loss at the same point would be wrong without a sign of it.
     gradient = to_host(problem.gradient())
     settings.append(float(np.linalg.norm(gradient)))
@@ -298,13 +297,13 @@ def _save(path: Path, settings: list[Any], state: thick_restart.Basis) -> None:
             "projected": state.projected,
             "coupling": state.coupling,
         }
-        write_checkpoint(path, _KIND, head, arrays)
+        write_npz(path, _KIND, head, arrays)
 
 
 def _restore(
     path: Path, settings: list[Any], empty: thick_restart.Basis, mesh: Mesh | None, axis: str
 ) -> thick_restart.Basis:
-    head, arrays = read_checkpoint(path, _KIND)
+    head, arrays = read_npz(path, _KIND, sealed=False)
     same = head["settings"][:-1] == settings[:-1] and np.allclose(head["settings"][-1], settings[-1], rtol=1e-4)
     if not same:
         raise StoreError(f"{path} belongs to another point, problem or settings; remove it or name another file")

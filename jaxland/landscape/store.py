@@ -26,6 +26,7 @@ from jaxland.landscape.result import Landscape
 from jaxland.landscape.search.completeness import Completeness
 from jaxland.landscape.search.stationary import Point, Tolerances, require_float64
 from jaxland.problem.problem import Problem
+from jaxland.runs import agree, identity
 
 FORMAT = 2
 APPLICATION = 0x4A4C4E44  # "JLND"
@@ -185,7 +186,7 @@ class Store:
                         self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id={APPLICATION}")
                 self._db.execute(f"PRAGMA user_version={FORMAT}")
-                self.put("fingerprint", fingerprint(self.problem))
+                self.put("fingerprint", identity(self.problem))
             # From now on a file without tables can only be one whose creation was cut off.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._check_seal()
@@ -214,11 +215,10 @@ class Store:
             raise StoreError(f"{self._name} is damaged: its contents fail their checksum; restore a copy")
 
     def _check_problem(self) -> None:
-        stored, mine = self.get("fingerprint"), fingerprint(self.problem)
+        stored, mine = self.get("fingerprint"), identity(self.problem)
         if not isinstance(stored, dict) or stored.get("size") is None:
             raise StoreError(f"{self._name} is damaged: it does not say whose landscape it is")
-        same = stored["size"] == mine["size"] and stored["symmetry"] == mine["symmetry"]
-        if not same or not np.allclose(stored["probes"], mine["probes"], rtol=1e-7, atol=0):
+        if not agree(stored, mine):
             raise StoreError(
                 f"{self._name} belongs to another problem ({stored['size']} parameters, symmetry "
                 f"{stored['symmetry']}; this one has {mine['size']}, {mine['symmetry']}, or other data, "
@@ -494,13 +494,6 @@ class Store:
             ts_eigenvalues=numbers(self._saddle_rows, "lowest"),
             ts_gradients=numbers(self._saddle_rows, "rms"),
         )
-
-
-def fingerprint(problem: Problem) -> dict[str, Any]:
-    """What tells one problem from another: its size, symmetry, and energies at three fixed points."""
-    rng = np.random.default_rng(11)
-    probes = [float(problem.energy(w)) for w in rng.normal(size=(3, problem.size))]
-    return {"size": problem.size, "symmetry": problem.symmetry.describe(), "probes": probes}
 
 
 def _acquire(path: Path) -> Any:

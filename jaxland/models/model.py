@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxland.errors import ArgumentError, DataError, DependencyError, ProblemError
+from jaxland.errors import ArgumentError, DataError, DependencyError, ProblemError, StoreError
+from jaxland.runs import read_npz, write_npz
 
 PyTree = Any
+_KIND = "jaxland-mlp-1"
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
@@ -186,11 +187,8 @@ def save(path: str | Path, model: Model, params: PyTree | None = None, **metadat
     if model.sizes is None:
         raise ProblemError("only networks made by jaxland.mlp can be saved; save other models with their own library")
     flat, _ = ravel_pytree(model.params if params is None else params)
-    head = {"format": "jaxland-mlp-1", "sizes": model.sizes, "activation": model.activation, "metadata": metadata}
-    path = Path(path)
-    with path.open("wb") as file:
-        np.savez(file, weights=np.asarray(flat), header=np.array(json.dumps(head)))
-    return path
+    head = {"sizes": model.sizes, "activation": model.activation, "metadata": metadata}
+    return write_npz(path, _KIND, head, {"weights": flat})
 
 
 def load(path: str | Path) -> tuple[Model, dict[str, Any]]:
@@ -199,14 +197,13 @@ def load(path: str | Path) -> tuple[Model, dict[str, Any]]:
     Raises:
         DataError: the file is missing, not an npz of this format, damaged, or its weights do not fit its sizes.
     """
+    if not Path(path).exists():
+        raise DataError(f"model file {path} does not exist")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            head = json.loads(str(archive["header"]))
-            weights = archive["weights"]
+        head, arrays = read_npz(path, _KIND, sealed=False)
+        weights = arrays["weights"]
         sizes, activation, metadata = head["sizes"], head["activation"], head["metadata"]
-    except FileNotFoundError as error:
-        raise DataError(f"model file {path} does not exist") from error
-    except Exception as error:
+    except (StoreError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a model file written by jaxland ({error})") from error
     model = mlp(sizes, activation, dtype=jnp.asarray(weights).dtype)
     flat, unravel = ravel_pytree(model.params)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreErro
 from jaxland.paths.profile import Meter, Profile, Recomputed
 from jaxland.problem.problem import Problem
 from jaxland.problem.rows import ShardedProblem, host_rows, to_host
-from jaxland.runs import Stop, is_writer, read_checkpoint, stoppable, write_checkpoint
+from jaxland.runs import Stop, digest, is_writer, read_npz, sample, stoppable, write_npz
 
 _KIND = "jaxland-path-1"
 OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -194,7 +193,7 @@ class MinimumEnergyPath:
             "history": self.history.to_dict("list"),
             **{k: getattr(self, k) for k in ("status", "steps", "gradients", "seconds", "settings")},
         }
-        return write_checkpoint(path, _KIND + "-result", head, arrays)
+        return write_npz(path, _KIND + "-result", head, arrays)
 
 
 def load_path(path: str | Path) -> MinimumEnergyPath:
@@ -203,7 +202,7 @@ def load_path(path: str | Path) -> MinimumEnergyPath:
     Raises:
         StoreError: missing, damaged, or another kind of file.
     """
-    head, arrays = read_checkpoint(path, _KIND + "-result")
+    head, arrays = read_npz(path, _KIND + "-result", sealed=False)
 
     def profile(name: str) -> Profile:
         found: dict[str, Any] = {k: arrays.get(f"{name}.{k}") for k in Profile.__dataclass_fields__}
@@ -519,12 +518,9 @@ def _facts(settings: PathSettings) -> dict[str, Any]:
 
 def _identity(problem: Problem, images: np.ndarray, settings: PathSettings) -> dict[str, Any]:
     """What a checkpoint must agree with: ends, settings, and a sample of the data."""
-    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
-    if problem.loss is not None:
-        rows = np.linspace(0, problem.n - 1, min(problem.n, 256)).astype(int)
-        for leaf in jax.tree.leaves(problem.data):
-            digest.update(np.ascontiguousarray(to_host(leaf)[rows]).tobytes())
-    return {"digest": digest.hexdigest(), "n": problem.n, "settings": json.loads(json.dumps(_facts(settings)))}
+    leaves = [] if problem.loss is None else jax.tree.leaves(problem.data)
+    told = digest(images, *(to_host(leaf)[sample(problem.n)] for leaf in leaves))
+    return {"digest": told, "n": problem.n, "settings": json.loads(json.dumps(_facts(settings)))}
 
 
 def _save_path(keep: tuple[Path, dict[str, Any], float], state: _State) -> None:
@@ -536,11 +532,11 @@ def _save_path(keep: tuple[Path, dict[str, Any], float], state: _State) -> None:
         "leaves": None if state.optimiser is None else len(state.optimiser),
         **{k: getattr(state, k) for k in ("cycle", "within", "step", "gradients", "history", "energies")},
     }
-    write_checkpoint(keep[0], _KIND, head, arrays)
+    write_npz(keep[0], _KIND, head, arrays)
 
 
 def _restore_path(path: Path, identity: dict[str, Any], images: np.ndarray) -> _State:
-    head, arrays = read_checkpoint(path, _KIND)
+    head, arrays = read_npz(path, _KIND, sealed=False)
     for what, name in (("digest", "ends or data"), ("n", "data"), ("settings", "settings")):
         if head["identity"][what] != identity[what]:
             raise StoreError(f"{path} belongs to a run with other {name}; remove it or name another file")

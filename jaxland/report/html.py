@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from jaxland.report.embed import embedded
-from jaxland.runs import replacing
+from jaxland.runs import write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -228,10 +228,7 @@ class Page:
         Raises:
             StoreError: the place cannot be written.
         """
-        path, text = Path(path), self.render()
-        with replacing(path.parent, [path.name], force=True) as scratch:
-            (scratch / path.name).write_text(text, encoding="utf-8")
-        return path
+        return write_whole(path, self.render())
 
     @property
     def _sections(self) -> list[Heading]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 import shutil
 import sqlite3
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
@@ -24,12 +22,11 @@ from jaxland.landscape.result import Landscape
 from jaxland.landscape.store import Store
 from jaxland.problem.rigid_motions import ClusterSymmetry
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry
-from jaxland.runs import replacing
+from jaxland.runs import read_npz, write_npz
 
 FORMAT = "jaxland-landscape-1"
 STORE, ARCHIVE = "landscape.db", "landscape.npz"
 LARGEST_ORDER = 10**300
-_SEAL = len(FORMAT) + 1 + 64
 _ARRAYS = tuple(f.name for f in fields(Landscape) if f.name not in ("problem", "settings", "statistics"))
 
 
@@ -81,25 +78,11 @@ def save(
     if path.suffix != ".npz":
         raise ArgumentError(f"an archive must be called something.npz, got {path.name}")
     about = {"group_order": group_order(landscape), "problem": describe_problem(landscape)}
-    header = {
-        "format": FORMAT,
-        "settings": {**landscape.settings, **about},
-        "statistics": landscape.statistics,
-    }
-    text = json.dumps(header, sort_keys=True, default=_plain).encode()
+    head = {"settings": {**landscape.settings, **about}, "statistics": landscape.statistics}
+    plain = json.loads(json.dumps(head, sort_keys=True, default=_plain))
     arrays = {name: getattr(landscape, name) for name in _ARRAYS if getattr(landscape, name) is not None}
     arrays |= {f"extra_{name}": np.asarray(value) for name, value in (extras or {}).items()}
-    with replacing(path.parent, [path.name], force=force) as scratch:
-        target = scratch / path.name
-        with target.open("wb") as file:
-            np.savez(file, header=np.frombuffer(text, np.uint8), allow_pickle=False, **arrays)
-        with zipfile.ZipFile(target, "a") as archive:
-            archive.comment = b" " * _SEAL
-        with target.open("r+b") as file:
-            seal = _seal(file)
-            file.seek(-_SEAL, 2)
-            file.write(seal)
-    return path
+    return write_npz(path, FORMAT, plain, arrays, force=force)
 
 
 def load(path: str | Path) -> Landscape:
@@ -121,56 +104,10 @@ def load_extras(path: str | Path) -> dict[str, np.ndarray]:
     return {name[6:]: value for name, value in _members(Path(path))[1].items() if name.startswith("extra_")}
 
 
-def _seal(file: Any) -> bytes:
-    """The last bytes an undamaged archive must have, from all that stand before them."""
-    file.seek(0, 2)
-    left = file.tell() - _SEAL
-    file.seek(0)
-    digest = hashlib.sha256()
-    while left > 0:
-        part = file.read(min(left, 1 << 20))
-        if not part:
-            break
-        digest.update(part)
-        left -= len(part)
-    return f"{FORMAT} {digest.hexdigest()}".encode()
-
-
 def _members(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            expected = _seal(file)
-            file.seek(max(size - _SEAL, 0))
-            if size <= _SEAL or file.read() != expected:
-                raise StoreError(f"{path} is damaged, or no landscape written by this jaxland ({FORMAT})")
-            file.seek(0)
-            with zipfile.ZipFile(file) as archive:
-                arrays = {i.filename.removesuffix(".npy"): _array(archive, i, size) for i in archive.infolist()}
-        header = json.loads(arrays.pop("header").tobytes())
-        if header["format"] != FORMAT:
-            raise StoreError(f"{path} has format {header['format']}, this jaxland reads {FORMAT}")
-        return header, arrays
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except StoreError:
-        raise
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} cannot be read as a landscape: {error}") from error
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> np.ndarray:
-    """One array; nothing larger than the file is ever allocated, whatever a header claims."""
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size > limit:
-        raise ValueError(f"{member.filename} is not stored as jaxland stores it")
-    with archive.open(member) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{member.filename} has an unknown version")
-        shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-        raw = file.read()
-    if dtype.kind not in "fiub" or math.prod(shape) * dtype.itemsize != len(raw):
-        raise ValueError(f"{member.filename} is not a plain numeric array")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C").copy()
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    return read_npz(path, FORMAT)
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,6 @@ with jax.enable_x64(True):
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
@@ -28,6 +27,7 @@ from jaxland.landscape.search.stationary import Point, Tolerances
 from jaxland.landscape.store import Round, Store
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.problem import Problem
+from jaxland.runs import Stop, stoppable
 
 
 class Progress(NamedTuple):
@@ -60,8 +60,8 @@ class Search:
         settings: what to do.
         box, layout, mesh: see ``explore``.
         batch: jobs per batch; does not change what is found.
-        progress, time_limit: see ``explore``.
-        should_stop: asked between blocks of passes.
+        progress: see ``explore``.
+        stop: asked between blocks of passes; None: never stops early.
         compute: who runs the batches of a round, in order; None: this process.
     """
 
@@ -75,13 +75,11 @@ class Search:
         mesh: Mesh | None = None,
         batch: int = 64,
         progress: Callable[[Progress], None] | None = None,
-        time_limit: float | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        stop: Stop | None = None,
         compute: Compute | None = None,
     ) -> None:
         self.store, self.settings, self.batch = store, settings, batch
-        self.began, self.limit, self.asked = time.monotonic(), time_limit, should_stop
-        self.progress = progress
+        self.stop, self.progress = stop or Stop(), progress
         if compute is None:
             runner = Runner(
                 store.problem,
@@ -90,17 +88,12 @@ class Search:
                 box=box,
                 layout=layout,
                 mesh=mesh,
-                should_stop=self.stopping,
+                should_stop=self.stop,
             )
             compute = partial(_in_this_process, runner, store)
         self.compute = compute
         self.distances = Distances(store.problem.symmetry, store.minima.coordinates)
         self.interrupted = False
-
-    def stopping(self) -> bool:
-        """Whether time is up or the caller asked to stop."""
-        late = self.limit is not None and time.monotonic() - self.began > self.limit
-        return late or (self.asked is not None and self.asked())
 
     # -- one round -----------------------------------------------------------------------------------------------
 
@@ -109,12 +102,12 @@ class Search:
         batches = [
             Batch(r.kind, r.jobs[first : first + self.batch]) for first in range(r.next_job, len(r.jobs), self.batch)
         ]
-        began = time.monotonic()
+        began = self.stop.seconds
         for batch, finds in zip(batches, self.compute(r, batches)):
-            if self.stopping():
+            if self.stop():
                 raise _OutOfTime  # jobs dropped by the lanes look like failures: nothing of this batch is merged
-            r = self._merge(r, batch, finds, time.monotonic() - began)
-            began = time.monotonic()
+            r = self._merge(r, batch, finds, self.stop.seconds - began)
+            began = self.stop.seconds
             self._tell(r)
         if r.next_job < len(r.jobs):
             raise _OutOfTime
@@ -175,7 +168,7 @@ class Search:
                 int(np.sum(label == label[lowest])) if len(label) else 0,
                 int(label.max()) + 1 if len(label) else 0,
                 store.minima.energies[lowest] if len(label) else np.nan,
-                time.monotonic() - self.began,
+                self.stop.seconds,
             )
         )
 
@@ -186,7 +179,7 @@ class Search:
             with store.transaction():
                 store.put("settings", self.settings.to_json())
         try:
-            while not self.stopping():
+            while not self.stop():
                 r = store.open_round()
                 if r is None:
                     r = self.plan()
@@ -242,6 +235,7 @@ def explore(
         layout: of the lanes; default by device.
         progress: called after every batch with a ``Progress``.
         time_limit: seconds; what was found by then is returned, and a further call with the same store continues.
+            Ctrl-C stops likewise at the next safe place; pressed twice it raises KeyboardInterrupt.
         **options: fields of ``SearchSettings`` that replace those of ``settings``; ``help_texts(SearchSettings)``
             explains them.
 
@@ -258,12 +252,11 @@ def explore(
     wanted = chosen(SearchSettings, settings, options)
     opened = store if isinstance(store, Store) else Store(store, problem, tolerances)
     try:
-        search = Search(opened, wanted, box=box, layout=layout, mesh=mesh, progress=progress, time_limit=time_limit)
-        if executor is not None and factory is not None:
-            search.compute = Through(
-                executor, factory, opened, wanted, box=box, layout=layout, should_stop=search.stopping
-            )
-        return search.run()
+        with stoppable(time_limit) as stop:
+            search = Search(opened, wanted, box=box, layout=layout, mesh=mesh, progress=progress, stop=stop)
+            if executor is not None and factory is not None:
+                search.compute = Through(executor, factory, opened, wanted, box=box, layout=layout, should_stop=stop)
+            return search.run()
     finally:
         if opened is not store:
             opened.close()

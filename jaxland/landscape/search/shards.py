@@ -1,14 +1,8 @@
-"""Batches and what they found as bytes: checksummed, without pickle, the same on every machine.
-
-A shard is a line that names the format, the SHA-256 of the rest, and an npz of plain arrays.
-"""
+"""Batches and what they found as bytes: sealed, without pickle, the same on every machine."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -16,48 +10,22 @@ import numpy as np
 from jaxland.errors import StoreError
 from jaxland.landscape.search.jobs import QUENCHES, Batch, Finds
 from jaxland.landscape.search.stationary import Point, TransitionState
+from jaxland.runs import pack_npz, unpack_npz
 
-_MAGIC = b"jaxland-shard-1\n"
-_HEAD = len(_MAGIC) + 64 + 1
-
-
-def pack(header: Any, arrays: dict[str, np.ndarray]) -> bytes:
-    """A JSON-able header and arrays as bytes."""
-    buffer = io.BytesIO()
-    np.savez(buffer, header=np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-    body = buffer.getvalue()
-    return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-
-
-def unpack(data: bytes, name: str = "the shard") -> tuple[Any, dict[str, np.ndarray]]:
-    """Header and arrays.
-
-    Raises:
-        StoreError: not a shard, or damaged.
-    """
-    body = data[_HEAD:]
-    if data[: len(_MAGIC)] != _MAGIC:
-        raise StoreError(f"{name} is not a jaxland shard")
-    if data[len(_MAGIC) : _HEAD] != hashlib.sha256(body).hexdigest().encode() + b"\n":
-        raise StoreError(f"{name} is damaged: its checksum does not fit")
-    try:
-        with np.load(io.BytesIO(body), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        return json.loads(arrays.pop("header").tobytes()), arrays
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{name} is damaged: {error}") from error
+_KIND = "jaxland-shard-2"
 
 
 def pack_batch(batch: Batch, coordinates: Any) -> bytes:
     """A batch with the coordinates of the minima it names: all a worker needs besides the problem."""
     minima = batch.minima()
     points = np.array([coordinates[i] for i in minima], np.float64) if minima else np.zeros((0, 0))
-    return pack({"kind": batch.kind, "jobs": batch.jobs}, {"minima": np.array(minima, np.int64), "points": points})
+    arrays = {"minima": np.array(minima, np.int64), "points": points}
+    return pack_npz(_KIND, {"kind": batch.kind, "jobs": batch.jobs}, arrays)
 
 
 def unpack_batch(data: bytes, name: str = "the batch") -> tuple[Batch, dict[int, np.ndarray]]:
     """See ``pack_batch``."""
-    header, arrays = unpack(data, name)
+    header, arrays = unpack_npz(data, _KIND, name)
     coordinates = {int(i): x for i, x in zip(arrays["minima"], arrays["points"])}
     return Batch(header["kind"], header["jobs"]), coordinates
 
@@ -73,7 +41,7 @@ def pack_finds(batch: Batch, finds: Finds) -> bytes:
         "numbers": np.array([[p.energy, p.rms, p.lowest, p.log_product] for p in points], np.float64),
         "indices": np.array([[p.negative, p.flat] for p in points], np.int64),
     }
-    return pack({"kind": batch.kind, "jobs": batch.jobs, "work": finds.work}, arrays)
+    return pack_npz(_KIND, {"kind": batch.kind, "jobs": batch.jobs, "work": finds.work}, arrays)
 
 
 def unpack_finds(data: bytes, batch: Batch, name: str = "the shard") -> Finds:
@@ -82,7 +50,7 @@ def unpack_finds(data: bytes, batch: Batch, name: str = "the shard") -> Finds:
     Raises:
         StoreError: damaged, or of another batch.
     """
-    header, arrays = unpack(data, name)
+    header, arrays = unpack_npz(data, _KIND, name)
     if [header["kind"], header["jobs"]] != [batch.kind, json.loads(json.dumps(batch.jobs))]:
         raise StoreError(f"{name} belongs to other jobs")
     points = [

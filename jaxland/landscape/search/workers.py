@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.store import Round, Store
 from jaxland.problem.problem import Problem
-from jaxland.runs import replacing
+from jaxland.runs import Stop, write_whole
 
 _DONE = "finished"
 
@@ -60,7 +60,7 @@ class Spool:
                     continue
                 for stale in (".finds", ".claim"):  # of other batches: an earlier leader cut the round differently
                     jobs.with_suffix(stale).unlink(missing_ok=True)
-            _write(jobs, data)
+            write_whole(jobs, data)
         return folder
 
     def _names(self, r: Round, batches: list[Batch]) -> list[str]:
@@ -131,9 +131,12 @@ class Spool:
             if runner.stopping():
                 jobs.with_suffix(".claim").unlink(missing_ok=True)
                 return True
-            with suppress(FileNotFoundError):
+            try:
                 if jobs.exists():
-                    _write(jobs.with_suffix(".finds"), pack_finds(batch, finds))
+                    write_whole(jobs.with_suffix(".finds"), pack_finds(batch, finds))
+            except StoreError:
+                if jobs.exists():  # else the round was merged meanwhile
+                    raise
             return True
         return False
 
@@ -167,7 +170,7 @@ class Spool:
                 pass
         if not dead:
             return False
-        _write(path, self.name.encode())
+        write_whole(path, self.name)
         return True
 
     @contextmanager
@@ -203,8 +206,7 @@ def work(
     *,
     lease: float = 60.0,
     batch: int = 16,
-    should_stop: Callable[[], bool] | None = None,
-    time_limit: float | None = None,
+    stop: Stop | None = None,
     poll: float = 0.2,
     lead: bool = True,
     **options: object,
@@ -217,7 +219,7 @@ def work(
         settings: the same for all.
         lease: see ``Spool``.
         batch: jobs per file; does not change what is found.
-        should_stop, time_limit: end early; others, or a later call, go on.
+        stop: ends early; others, or a later call, go on.
         poll: seconds between two looks when there is nothing to do.
         lead: take the lead when nobody has it.
         **options: of ``Search`` (box, layout, progress) and ``tolerances``.
@@ -228,17 +230,11 @@ def work(
     Raises:
         StoreError: the directory cannot be used, or holds the landscape of another problem.
     """
-    spool = Spool(directory, lease)
-    began = time.monotonic()
-
-    def stopping() -> bool:
-        late = time_limit is not None and time.monotonic() - began > time_limit
-        return late or (should_stop is not None and should_stop())
-
+    spool, stop = Spool(directory, lease), stop or Stop()
     tolerances = options.pop("tolerances", None)
     progress = options.pop("progress", None)
-    runner = Runner(problem, settings, tolerances, should_stop=stopping, **options)  # type: ignore[arg-type]
-    while not stopping() and not spool.finished:
+    runner = Runner(problem, settings, tolerances, should_stop=stop, **options)  # type: ignore[arg-type]
+    while not stop() and not spool.finished:
         if lead:
             try:
                 store = Store(spool.directory / "landscape.db", problem, runner.engine.tolerances)
@@ -255,7 +251,7 @@ def work(
                         settings,
                         batch=batch,
                         compute=compute,
-                        should_stop=stopping,
+                        stop=stop,
                         progress=progress,  # type: ignore[arg-type]
                     )
                     search.run()
@@ -265,11 +261,6 @@ def work(
         if not spool.work_once(runner):
             time.sleep(poll)
     return runner.batches
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path.parent, [path.name], force=True) as scratch:
-        (scratch / path.name).write_bytes(data)
 
 
 def claims(directory: str | Path) -> list[tuple[str, str, float]]:

@@ -20,6 +20,7 @@ from jaxland.landscape import Landscape, Store, explore
 from jaxland.landscape.interchange import archive, export, pathsample
 from jaxland.problem.potentials import lennard_jones
 from jaxland.report.imported import imported_report
+from jaxland.runs import files as npz_files
 
 ARRAYS = archive._ARRAYS
 
@@ -94,9 +95,9 @@ def _resealed(path, change):
     with zipfile.ZipFile(path, "w", members.pop("compression", zipfile.ZIP_STORED)) as new:
         for name, value in members.items():
             new.writestr(name, value)
-        new.comment = b" " * archive._SEAL
+        new.comment = b" " * npz_files._seal_length(archive.FORMAT)
     with path.open("r+b") as file:
-        seal = archive._seal(file)
+        seal = npz_files._seal(file, archive.FORMAT)
         file.seek(-len(seal), 2)
         file.write(seal)
 
@@ -176,7 +177,8 @@ from pathlib import Path
 import pandas
 import jaxland.landscape.interchange.pathsample, jaxland.landscape.interchange.export
 from jaxland.errors import StoreError
-from jaxland.landscape import Landscape, archive
+from jaxland.landscape import Landscape
+from jaxland.landscape.interchange import archive
 folder = Path(sys.argv[1])
 os.setgid(65534); os.setuid(65534)
 found = archive.read(folder / "closed"), archive.read(folder / "killed")

@@ -20,6 +20,7 @@ from jaxland.landscape.search.merge import absorb
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.search.workers import Spool, work
+from jaxland.runs import Stop
 
 TESTS = str(Path(__file__).parents[2])
 
@@ -92,8 +93,7 @@ def test_a_worker_without_the_lead_does_batches_only(x64, tmp_path):
                 tmp_path,
                 SETTINGS,
                 lead=False,
-                time_limit=20,
-                should_stop=lambda: spool.status()["done"] == 2,
+                stop=Stop(20, lambda: spool.status()["done"] == 2),
             )
             == 2
         )
