@@ -1,8 +1,8 @@
 """Files that are complete or not there, and the one format of arrays with facts: a sealed npz without pickle.
 
-An npz here holds the member ``header``, JSON as bytes: ``{"kind", "head", "bfloat16"}``. The file ends with the comment
-of its zip archive: the kind and the SHA-256 of all that stands before, so that no damage goes unseen; ``numpy.load``
-reads the arrays all the same.
+An npz here holds the member ``header``, JSON as bytes: ``{"kind", "head", "bfloat16"}``. The file ends with the
+comment of its zip archive: the kind and the SHA-256 of all that stands before, so that no damage goes unseen;
+``numpy.load`` reads the arrays all the same.
 """
 
 from __future__ import annotations

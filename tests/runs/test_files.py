@@ -160,4 +160,5 @@ assert "jax" not in sys.modules
 
 def test_bytes_are_the_same_on_every_run():
     one = pack_npz(KIND, {"a": 1}, ARRAYS)
-    assert one == pack_npz(KIND, {"a": 1}, ARRAYS) and np.load(io.BytesIO(one), allow_pickle=False)["a"].shape == (2, 3)
+    assert one == pack_npz(KIND, {"a": 1}, ARRAYS)
+    assert np.load(io.BytesIO(one), allow_pickle=False)["a"].shape == (2, 3)
