@@ -8,6 +8,7 @@ from several orientations, as every program of the field does it.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -159,6 +160,10 @@ class ClusterSymmetry(Symmetry):
     def describe(self) -> str:
         """Name."""
         return f"rigid motions, inversion and permutations of {self.atoms} atoms"
+
+    def to_json(self) -> dict[str, Any]:
+        """Kind, number of atoms, orientations tried."""
+        return {"kind": "cluster", "atoms": self.atoms, "orientations": self.orientations}
 
 
 def _second(x: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -8,10 +8,12 @@ host by SciPy, exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from jaxland.errors import DataError, ProblemError
 
 Vector = np.ndarray
 
@@ -43,7 +45,12 @@ class Symmetry(Protocol):
         """The image of w under a random element."""
 
     def describe(self) -> str:
-        """A few words for reports; part of a problem's fingerprint."""
+        """A few words for people; nobody reads them back."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``symmetry_from_json`` makes the same group from; here only what a file can keep of an unknown one."""
+        facts = {"words": self.describe(), "order": self.order(), "zero_modes": self.zero_modes}
+        return {"kind": "other", **facts}
 
     def matches(self, w: Vector, reference: Vector, tolerance: float) -> bool:
         """Whether two points are images of one another to within a Euclidean distance."""
@@ -80,6 +87,30 @@ class NoSymmetry(Symmetry):
     def describe(self) -> str:
         """Name."""
         return "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """Kind."""
+        return {"kind": "none"}
+
+
+class StoredSymmetry(Symmetry):
+    """What a file tells of a group that jaxland does not know: its order, its zero modes, a few words."""
+
+    def __init__(self, words: str, order: int, zero_modes: int) -> None:
+        self.words, self._order, self.zero_modes = str(words), int(order), int(zero_modes)
+
+    def order(self) -> int:
+        """As stored."""
+        return self._order
+
+    def describe(self) -> str:
+        """As stored."""
+        return self.words
+
+    def _unknown(self, *_: object) -> Any:
+        raise ProblemError(f"the file tells only the order of this symmetry ({self.words}): give the problem itself")
+
+    align = canonical = orbit_size = random_image = _unknown
 
 
 class DenseSymmetry(Symmetry):
@@ -231,6 +262,33 @@ class DenseSymmetry(Symmetry):
     def describe(self) -> str:
         """Name."""
         return f"hidden-unit permutations{' and sign flips' if self.odd else ''} of {self.sizes}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Kind, sizes and whether signs flip."""
+        return {"kind": "hidden units", "sizes": list(self.sizes), "odd": self.odd}
+
+
+def symmetry_from_json(told: Mapping[str, Any]) -> Symmetry:
+    """The symmetry that ``Symmetry.to_json`` wrote.
+
+    Raises:
+        DataError: it is not of that form.
+    """
+    from jaxland.problem.rigid_motions import ClusterSymmetry
+
+    try:
+        match told["kind"]:
+            case "none":
+                return NoSymmetry()
+            case "hidden units":
+                return DenseSymmetry(told["sizes"], told["odd"])
+            case "cluster":
+                return ClusterSymmetry(told["atoms"], told["orientations"])
+            case "other":
+                return StoredSymmetry(told["words"], told["order"], told["zero_modes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not a symmetry that jaxland wrote: {told!r}") from error
+    raise DataError(f"a symmetry of kind {told['kind']!r} is unknown to this jaxland")
 
 
 def align_many(
