@@ -10,9 +10,10 @@ import jax
 
 from jaxland import Problem, mlp
 from jaxland.data.datasets import load
-from jaxland.landscape import conserved_weights, explore, level_cut
+from jaxland.landscape import conserved_weights, explore, interpret, level_cut
 from jaxland.landscape.tree import energy_windows
-from jaxland.report.landscape import explore_report, findings, save_figures
+from jaxland.report.conserved.findings import findings
+from jaxland.report.landscape import explore_report, save_figures
 
 OUT = Path("runs/wine")
 
@@ -44,8 +45,9 @@ def main() -> None:
                 )
 
         OUT.mkdir(parents=True, exist_ok=True)
-        save_figures(found, OUT, data=split)
-        print("report:", explore_report(landscape, found, OUT / "report.html", data=split))
+        told = interpret(landscape, found, data=split)
+        save_figures(told, OUT)
+        print("report:", explore_report(told, OUT / "report.html"))
 
 
 if __name__ == "__main__":

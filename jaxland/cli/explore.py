@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 from jaxland.cli.recipe import Recipe
 
 if TYPE_CHECKING:
+    from jaxland.landscape.result import Landscape
     from jaxland.runs import Stop
 
 
@@ -111,7 +114,7 @@ def search(recipe: Recipe, problem: Any, out: Path, time_limit: float | None, qu
     return found
 
 
-def report(recipe: Recipe, found: Any, out: Path, threshold: float, quiet: bool) -> Path:
+def report(recipe: Recipe, found: Landscape, out: Path, threshold: float, quiet: bool) -> Path:
     """Tables, model and pictures of what was found; path of report.html."""
     from jaxland.landscape.search.completeness import Completeness
 
@@ -128,48 +131,19 @@ def report(recipe: Recipe, found: Any, out: Path, threshold: float, quiet: bool)
     return _report_of_model(recipe, found, out, threshold, quiet)
 
 
-def _report_of_model(recipe: Recipe, found: Any, out: Path, threshold: float, quiet: bool) -> Path:
-    import shlex
-    import sys
-
-    import jax.numpy as jnp
-
-    from jaxland.landscape import ConservationSettings, conserved_weights, values_per_minimum
-    from jaxland.models.model import save
+def _report_of_model(recipe: Recipe, found: Landscape, out: Path, threshold: float, quiet: bool) -> Path:
+    from jaxland.landscape import ConservationSettings, interpret
     from jaxland.report.landscape import explore_report, save_figures
 
-    train, test = recipe.parts.train, recipe.parts.test
-    save(
-        out / "model.npz",
-        recipe.model,
-        recipe.problem.unravel(jnp.asarray(found.best)),
-        features=list(train.features),
-        classes=list(train.classes),
-        target=train.target,
-        loss=recipe.loss,
-        l2=recipe.lam,
-        rows=train.n,
-        centre=None if train.scaling is None else train.scaling.centre.tolist(),
-        scale=None if train.scaling is None else train.scaling.scale.tolist(),
-    )
+    recipe.save_model(out / "model.npz", found.best)
+    settings = ConservationSettings(threshold=threshold, seed=recipe.seed)
     with _spinner(quiet, "conserved weights, null groups, validation"):
-        conserved = conserved_weights(
-            found.connected(),
-            settings=ConservationSettings(threshold=threshold, seed=recipe.seed),
-            test=None if test is None else (test.x, test.y),
-            features=train.features,
-            sources=train.sources,
-            classes=train.classes or None,
-        )
+        told = interpret(found, data=recipe.parts, settings=settings)
     with _spinner(quiet, "report"):
-        measured = None if test is None else values_per_minimum(found, test)
-        if measured is not None:
-            measured.to_pandas().to_csv(out / "values.csv")
-        save_figures(conserved, out, data=train, test=test)
-        command = shlex.join(["jaxland", *sys.argv[1:]])
-        return explore_report(
-            found, conserved, out / "report.html", data=train, test=test, measured=measured, command=command
-        )
+        if told.values is not None:
+            told.values.to_pandas().to_csv(out / "values.csv")
+        save_figures(told, out)
+        return explore_report(told, out / "report.html", command=shlex.join(["jaxland", *sys.argv[1:]]))
 
 
 def _say(quiet: bool, text: str) -> None:

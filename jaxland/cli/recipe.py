@@ -6,7 +6,10 @@ import json
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE = "run.json"
 
@@ -130,6 +133,27 @@ class Recipe:
     def __call__(self) -> Any:
         """``problem``: a recipe is the factory of executors."""
         return self.problem
+
+    def save_model(self, path: Path, w: np.ndarray) -> Path:
+        """Write the network with parameters w [N], and all that is needed to use it on new data."""
+        import jax.numpy as jnp
+
+        from jaxland.models.model import save
+
+        train = self.parts.train
+        return save(
+            path,
+            self.model,
+            self.problem.unravel(jnp.asarray(w)),
+            features=list(train.features),
+            classes=list(train.classes),
+            target=train.target,
+            loss=self.loss,
+            l2=self.lam,
+            rows=train.n,
+            centre=None if train.scaling is None else train.scaling.centre.tolist(),
+            scale=None if train.scaling is None else train.scaling.scale.tolist(),
+        )
 
     @property
     def box(self) -> Any:

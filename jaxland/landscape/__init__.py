@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxland.landscape.interpretation import Interpretation, interpret
     from jaxland.landscape.physics.analysis import Analysis, analyse
     from jaxland.landscape.physics.averaging import AveragedPrediction, average_predictions
     from jaxland.landscape.physics.funnels import Funnels, frustration
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from jaxland.landscape.weights.values import ValuesPerMinimum, values_per_minimum
 
 _HOMES = {
+    "interpretation": ("Interpretation", "interpret"),
     "physics.analysis": ("Analysis", "analyse"),
     "physics.averaging": ("AveragedPrediction", "average_predictions"),
     "physics.funnels": ("Funnels", "frustration"),
@@ -64,6 +66,7 @@ __all__ = [
     "ConservedWeights",
     "Funnels",
     "GroupConservation",
+    "Interpretation",
     "Landscape",
     "LevelCut",
     "MergeTree",
@@ -80,6 +83,7 @@ __all__ = [
     "energy_windows",
     "explore",
     "frustration",
+    "interpret",
     "level_cut",
     "lowest_windows",
     "merge_tree",

@@ -8,11 +8,15 @@ import pytest
 from jaxland import Problem, mlp
 from jaxland.data.datasets import load
 from jaxland.errors import ArgumentError, ProblemError
+from jaxland.landscape.audit import audit
+from jaxland.landscape.interpretation import interpret
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import level_cut
 from jaxland.landscape.weights.conserved import conserved_weights
 from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.settings import ConservationSettings
+from jaxland.report.conserved.findings import findings
+from jaxland.report.conserved.network_diagram import network_diagram
 from jaxland.report.disconnectivity import (
     disconnectivity_graph,
     interactive_svg,
@@ -21,8 +25,7 @@ from jaxland.report.disconnectivity import (
     visible_top,
 )
 from jaxland.report.figures import save
-from jaxland.report.landscape import audit, explore_report, findings, save_figures
-from jaxland.report.network_diagram import network_diagram
+from jaxland.report.landscape import explore_report, save_figures
 
 
 def landscape(m, seed=0, t=None):
@@ -199,9 +202,8 @@ def test_report_is_one_file_that_says_what_is_and_what_is_not(tmp_path, x64, pla
     fixed = {names.names.index(f"x1 → h{u}"): 3.0 + u for u in (1, 2, 3)} if planted else {}
     land = family(problem, fixed)
     found = conserved_weights(land, settings=ConservationSettings(draws=100, shuffles=10), test=split.test)
-    text = explore_report(
-        land, found, tmp_path / "report.html", data=split, command="jaxland explore <x>"
-    ).read_text()
+    told = interpret(land, found, data=split)
+    text = explore_report(told, tmp_path / "report.html", command="jaxland explore <x>").read_text()
     assert not re.search(r"(src|href)=.(https?:)?//|url\(.?http|<link|@import", text)
     assert text.count("<svg") >= 4 and "data:image/png;base64" in text
     assert "jaxland explore &lt;x&gt;" in text and "nan" not in re.sub('<script.*?</script>|base64[^"]*', "", text)
@@ -214,7 +216,7 @@ def test_report_is_one_file_that_says_what_is_and_what_is_not(tmp_path, x64, pla
     else:
         assert "nothing is conserved" in sentences and "single weights explain nothing here" in sentences
         assert findings(found)[0][1]
-    paths = save_figures(found, tmp_path / "figures", data=split)
+    paths = save_figures(told, tmp_path / "figures")
     assert {p.name for p in paths} >= {
         "disconnectivity.svg",
         "disconnectivity-test.png",
@@ -229,12 +231,11 @@ def test_report_of_a_plain_energy_and_of_one_minimum(tmp_path, x64):
     from dataclasses import replace
 
     land = replace(land, problem=problem)
-    text = explore_report(
-        land, conserved_weights(land, settings=ConservationSettings(draws=20)), tmp_path / "a.html", title="Energy"
-    ).read_text()
+    told = interpret(land, conserved_weights(land, settings=ConservationSettings(draws=20)))
+    text = explore_report(told, tmp_path / "a.html", title="Energy").read_text()
     assert "<h1>Energy</h1>" in text
     single = Landscape.from_points([0.5], np.zeros((1, 4)), problem=problem)
-    text = explore_report(single, conserved_weights(single), tmp_path / "b.html").read_text()
+    text = explore_report(interpret(single), tmp_path / "b.html").read_text()
     assert "Only one minimum was found" in text and "No group" in text
 
 
@@ -245,9 +246,8 @@ def test_a_part_is_drawn_where_the_rest_is_not_connected(tmp_path):
     figure = disconnectivity_graph(land, groups=[])
     assert any("50 minima in 50 unconnected pieces not drawn" in t.get_text() for t in figure.axes[0].texts)
     part = land.connected()
-    text = explore_report(
-        land, conserved_weights(part, settings=ConservationSettings(draws=5)), tmp_path / "r.html"
-    ).read_text()
+    told = interpret(land, conserved_weights(part, settings=ConservationSettings(draws=5)))
+    text = explore_report(told, tmp_path / "r.html").read_text()
     assert "Drawn are the 10 minima joined to the best; 50 others" in text
 
 
@@ -262,7 +262,7 @@ def test_a_float64_landscape_is_read_in_float64_whatever_jax_is_set_to(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         outside = conserved_weights(land, settings=ConservationSettings(draws=20, shuffles=5), test=split.test)
-        explore_report(land, outside, tmp_path / "r.html", data=split)
+        explore_report(interpret(land, outside, data=split), tmp_path / "r.html")
     assert inside.to_pandas().equals(outside.to_pandas())
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, ProblemError
+from jaxland.landscape.physics.analysis import widths_known
 from jaxland.landscape.physics.thermodynamics import checked, checked_temperatures, log_weights
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import BLOCK, predictor, probabilities
@@ -102,3 +104,44 @@ def average_predictions(
     return AveragedPrediction(
         float(t[0]), chosen, weights, first, std, float(np.exp(-(weights * np.log(weights)).sum()))
     )
+
+
+@dataclass(frozen=True)
+class AveragedPerformance:
+    """How well the networks of a landscape do together, beside the lowest minimum alone.
+
+    Attributes:
+        measure: "test loss" (mean cross-entropy) or "mean squared error".
+        averaged: of the predictions averaged at T = 1/rows.
+        lowest: of the lowest minimum.
+        effective: number of networks that effectively count.
+        rows: training rows.
+    """
+
+    measure: str
+    averaged: float
+    lowest: float
+    effective: float
+    rows: int
+
+
+def averaged_performance(landscape: Landscape, x: ArrayLike, y: ArrayLike) -> AveragedPerformance | None:
+    """What averaging over the minima as the posterior does (T = 1/n) gives on (x, y).
+
+    Returns:
+        None for a loss that is no likelihood, or where the widths of the basins are not known.
+    """
+    problem = landscape.problem
+    if problem is None or problem.loss_name not in ("cross_entropy", "squared_error"):
+        return None
+    if not widths_known(landscape):
+        return None
+    both = [average_predictions(landscape, x, minima=chosen) for chosen in (None, [0])]
+    labels = np.asarray(y)
+    if problem.loss_name == "cross_entropy":
+        measure, rows = "test loss", np.arange(len(labels))
+        got = [float(-np.log(np.maximum(p.mean[rows, labels.astype(int)], 1e-300)).mean()) for p in both]
+    else:
+        measure, flat = "mean squared error", labels.reshape(len(labels), -1)
+        got = [float(((p.mean.reshape(len(labels), -1) - flat) ** 2).sum(1).mean()) for p in both]
+    return AveragedPerformance(measure, got[0], got[1], both[0].effective, problem.n)

@@ -57,6 +57,21 @@ class ValuesPerMinimum:
 
         return pd.DataFrame(self.table, columns=list(self.names)).rename_axis("minimum")
 
+    def summary(self, energies: np.ndarray) -> pandas.DataFrame:
+        """One row per measure: at the lowest of the energies [M], range, rank correlation with them (Spearman)."""
+        import pandas as pd
+        from scipy.stats import spearmanr
+
+        rows = []
+        for name in self.names:
+            v = self[name]
+            known = np.isfinite(v)
+            steady = known.sum() < 3 or np.ptp(v[known]) == 0
+            rho = np.nan if steady else float(spearmanr(energies[known], v[known]).statistic)
+            rows.append((name, v[0], v[known].min(), np.median(v[known]), v[known].max(), rho))
+        columns = ["", "lowest loss", "smallest", "median", "largest", "rank correlation with training loss"]
+        return pd.DataFrame(rows, columns=columns)
+
     def _repr_html_(self) -> str:
         return self.to_pandas().to_html(border=0, float_format=lambda v: f"{v:.5g}", max_rows=12)
 

@@ -172,6 +172,7 @@ def test_reports_say_what_is_not_known(tmp_path):
 
 
 def test_the_explore_report_has_the_sections(tmp_path, x64):
+    from jaxland.landscape.interpretation import interpret
     from jaxland.landscape.weights.conserved import conserved_weights
     from jaxland.landscape.weights.settings import ConservationSettings
     from jaxland.report.landscape import explore_report
@@ -187,9 +188,8 @@ def test_the_explore_report_has_the_sections(tmp_path, x64):
         energies, points, heights, ends, problem=problem, log_products=rng.normal(size=30),
         ts_log_products=rng.normal(size=29),
     )  # fmt: skip
-    text = explore_report(
-        land, conserved_weights(land, settings=ConservationSettings(draws=5)), tmp_path / "r.html", data=split
-    ).read_text()
+    told = interpret(land, conserved_weights(land, settings=ConservationSettings(draws=5)), data=split)
+    text = explore_report(told, tmp_path / "r.html").read_text()
     for heading in ("Which networks noise leads to", "Funnels", "Every network on the test data"):
         assert f">{heading}</h2>" in text
     assert "T = 1/60" in text and "Averaged over the minima" in text and "mean test accuracy" in text

@@ -3,257 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
-from jaxland.landscape.weights.validation import Validation
-from jaxland.report.disconnectivity import notable_groups
-from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.conserved.figures import agreement_figure, attribution_figure, validation_figure
+from jaxland.report.conserved.findings import called, tested
+from jaxland.report.conserved.network_diagram import network_diagram
+from jaxland.report.figures import PALETTE
 from jaxland.report.html import Page
-from jaxland.report.network_diagram import network_diagram
 from jaxland.report.words import listed, number, p_value
-
-
-def group_colours(conserved: ConservedWeights, most: int = 6) -> dict[str, str]:
-    """Groups to colour in the graph, none inside another: the headline (red), others with more conserved weights than
-    chance gives or whose weights agree more closely, and groups that show the structure of the graph."""
-    chosen: list[tuple[str, np.ndarray]] = []
-
-    def disjoint(members: np.ndarray) -> bool:
-        return all(not np.intersect1d(members, other).size for _, other in chosen)
-
-    headline = conserved.headline
-    if headline is not None and min(headline.q_group, headline.q_spread) <= conserved.alpha:
-        chosen.append((headline.name, headline.members))
-    for group in sorted(conserved.significant, key=lambda g: (g.q_group, -len(g.members))):
-        if len(chosen) < most and disjoint(group.members):
-            chosen.append((group.name, group.members))
-    close = conserved.closer_than_chance
-    for group in sorted(close, key=lambda g: g.spread_z):
-        if len(chosen) < most and disjoint(group.members):
-            chosen.append((group.name, group.members))
-    for name in notable_groups(conserved.landscape, conserved.cut, most):
-        members = conserved.cut.group(name)
-        if len(chosen) < most and disjoint(members):
-            chosen.append((name, members))
-    return {name: PALETTE[i % len(PALETTE)] for i, (name, _) in enumerate(chosen)}
-
-
-def attribution_figure(
-    group: GroupConservation, *, colour: str = PALETTE[0], most: int = 30, alpha: float = 0.05
-) -> Any:
-    """Bars: mass of the live conserved weights of each input column; full colour where it beats chance."""
-    source = group.sources
-    if source is None:
-        return None
-    count = int((source.mass > 0).sum())
-    order = np.argsort(-source.mass, kind="stable")[: min(count, most)][::-1]
-    figure, axes = canvas(6.4, float(np.clip(0.24 * len(order) + 0.9, 1.8, 8.0)))
-    sure = source.q_value[order] <= alpha
-    axes.barh(
-        np.arange(len(order)), source.mass[order], color=[colour if s else "#c3c9d1" for s in sure], height=0.68
-    )
-    axes.set_yticks(np.arange(len(order)), [source.labels[i] for i in order], fontsize=8.5)
-    for k, i in enumerate(order):
-        if source.mass[i] > 0:
-            p = source.q_value[i]
-            note = f"{source.count[i]} weight{'s' if source.count[i] != 1 else ''}" + (
-                f", q = {p:.2g}" if np.isfinite(p) else ""
-            )
-            axes.annotate(
-                note, (source.mass[i], k), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5,
-                color="#5b6675",
-            )  # fmt: skip
-    axes.set_xlabel("sum of |mean| of its live conserved first-layer weights")
-    axes.margins(x=0.22)
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    return figure
-
-
-def agreement_figure(
-    group: GroupConservation, *, colour: str = PALETTE[0], most: int = 30, alpha: float = 0.05
-) -> Any:
-    """Bars: spread of the weights of each input column over the group, relative to random groups; None "
-    "without a null."""
-    source = group.sources
-    if source is None or not np.isfinite(source.spread_ratio).any():
-        return None
-    known = np.flatnonzero(np.isfinite(source.spread_ratio))
-    order = known[np.argsort(source.spread_ratio[known], kind="stable")][:most][::-1]
-    ratio, sure = source.spread_ratio[order], source.spread_q[order] <= alpha
-    figure, axes = canvas(6.4, float(np.clip(0.24 * len(order) + 0.9, 1.8, 8.0)))
-    axes.hlines(np.arange(len(order)), 1.0, ratio, color="#c3c9d1", lw=1.2)
-    axes.scatter(ratio, np.arange(len(order)), s=34, color=[colour if s else "#a9b1bb" for s in sure], zorder=3)
-    axes.axvline(1.0, color="#1c2430", lw=0.8)
-    axes.set_xscale("log")
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    low, high = min(float(ratio.min()), 0.9), max(float(ratio.max()), 1.1)
-    coarse, fine = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10), (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5)
-    axes.set_xticks([t for t in (coarse if low < 0.3 else fine) if 0.9 * low <= t <= 1.1 * high])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(np.arange(len(order)), [source.labels[i] for i in order], fontsize=8.5)
-    axes.set_xlabel("scatter of its weights / scatter in random groups")
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    return figure
-
-
-def validation_figure(check: Validation, *, colour: str = PALETTE[0]) -> Any:
-    """Every seed a point: loss of test performance by shuffling conserved weights and the controls."""
-    name = "conserved" if check.what == "conserved" else "most agreeing"
-    sets = [(name, check.conserved, colour), ("random others", check.others, "#6b7684")]
-    sets.append(("others of like size", check.matched, "#6b7684"))
-    if check.like_size:
-        sets.append((f"{name}, where the\nlayer has both kinds", check.like_conserved, colour))
-        sets.append(("others of those layers", check.like_others, "#6b7684"))
-    figure, axes = canvas(6.4, 0.52 * len(sets) + 1.1)
-    rng = np.random.default_rng(0)
-    for k, (_, drop, tint) in enumerate(reversed(sets)):
-        axes.scatter(drop, k + 0.22 * (rng.random(len(drop)) - 0.5), s=13, color=tint, alpha=0.55, linewidths=0)
-        axes.plot([drop.mean()] * 2, [k - 0.28, k + 0.28], color=tint, lw=2.4)
-    axes.axvline(0, color="#1c2430", lw=0.7)
-    axes.set_yticks(range(len(sets)), [name for name, _, _ in reversed(sets)])
-    axes.set_xlabel(f"loss of test {check.metric}")
-    return figure
-
-
-def findings(conserved: ConservedWeights) -> list[tuple[str, bool]]:
-    """What was found, in plain sentences; True marks those that say that something is not there."""
-    out: list[tuple[str, bool]] = []
-    group = conserved.headline
-    if group is None:
-        most = conserved.settings.min_members
-        return [
-            (
-                f"No group of at least {most} minima holds the best network: nothing can be said of conserved "
-                "weights.",
-                True,
-            )
-        ]
-    k, count = len(group.members), int(group.live_conserved.sum())
-    name = called(conserved, group)
-    joined = f"The {k} networks of {name}, which hold the best one,"
-    within = f"In {name}" + ("" if np.isnan(conserved.cut.delta) else f" ({k} networks)")
-    whose = name.capitalize() if np.isnan(conserved.cut.delta) else joined
-    n = number(conserved.threshold)
-    if count == 0:
-        out.append(
-            (
-                f"{within} no active weight stays the same to within "
-                f"n = {n}: judged by that threshold, nothing is conserved.",
-                True,
-            )
-        )
-    if count == 0 and group.q_spread <= conserved.alpha:
-        out.append(
-            (
-                f"Yet these networks do agree: their weights scatter {number(group.spread_ratio)} times as much as "
-                "those of "
-                f"random groups of networks (q = {p_value(group.q_spread)}), so they are a family of their "
-                "own.",
-                False,
-            )
-        )
-        close = group.agreeing_inputs(conserved.alpha)
-        if close:
-            out.append((f"They agree most on how they use {listed(close, 8)}.", False))
-    elif count == 0:
-        out.append(
-            (
-                "Nor do its weights scatter less than those of random groups of networks"
-                + (f" (q = {p_value(group.q_spread)})" if np.isfinite(group.q_spread) else "")
-                + ": these networks reach their loss in different ways, and single weights explain nothing here.",
-                True,
-            )
-        )
-    elif not np.isfinite(group.q_group):
-        out.append(
-            (
-                f"{count} active weights agree to within {n} in all {k} networks found. There are no other networks "
-                "to compare with, so whether that is remarkable cannot be tested.",
-                True,
-            )
-        )
-    elif group.q_group <= conserved.alpha:
-        out.append(
-            (
-                f"{whose} share {count} active weights to "
-                f"within {n}; random groups of networks share {number(float(group.null_count.mean()))} on average "
-                f"(q = {p_value(group.q_group)}).",
-                False,
-            )
-        )
-    else:
-        out.append(
-            (
-                f"{whose} share {count} active weights to "
-                f"within {n}, but random groups share {number(float(group.null_count.mean()))} on average "
-                f"(q = {p_value(group.q_group)}): not more than chance gives.",
-                True,
-            )
-        )
-    if count and group.sources is not None:
-        leading = group.leading_inputs(conserved.alpha)
-        if leading:
-            out.append((f"Inputs on whose use all these networks agree beyond chance: {listed(leading, 8)}.", False))
-        elif group.sources.mass.any():
-            top = [group.sources.labels[i] for i in np.argsort(-group.sources.mass)[:5] if group.sources.mass[i] > 0]
-            out.append(
-                (
-                    f"The conserved weights belong to {listed(top)}, but no single input stands out from chance "
-                    "after correction for the number of inputs.",
-                    True,
-                )
-            )
-        else:
-            out.append(("None of the conserved weights starts at an input: they lie deeper in the network.", True))
-    check = group.validation
-    if check is not None:
-        drop, other = float(check.conserved.mean()), float(check.others.mean())
-        said = f"Shuffling the {check.size} {_tested(check)} weights costs {number(drop)} of test {check.metric}; "
-        said += f"shuffling as many random others costs {number(other)} (p = {p_value(check.p_value)})."
-        out.append((said, not check.supported))
-        if check.like_size:
-            own, theirs = float(check.like_conserved.mean()), float(check.like_others.mean())
-            said = f"Within the same layers, the comparison is {number(own)} against {number(theirs)} "
-            said += f"(p = {p_value(check.p_like)}): "
-            said += (
-                f"{_tested(check)} weights matter more than their neighbours."
-                if check.supported_like
-                else f"{_tested(check)} weights do not matter more than their neighbours in the layer."
-            )
-            out.append((said, not check.supported_like))
-        elif check.supported:
-            out.append(
-                (
-                    f"No layer has both {_tested(check)} and other live weights to compare: the difference may "
-                    "be that of the layers rather than of the weights.",
-                    True,
-                )
-            )
-    others = [g for g in conserved.significant if g.members[0] != 0]
-    if others and not (group.q_group <= conserved.alpha):
-        out.append(
-            (
-                f"Groups that do not hold the best network, but share more weights than chance gives: "
-                f"{listed([g.name for g in others])}.",
-                False,
-            )
-        )
-    return out
-
-
-def called(conserved: ConservedWeights, group: GroupConservation) -> str:
-    """What to call a group in a sentence."""
-    return f"the {len(group.members)} lowest minima" if np.isnan(conserved.cut.delta) else f"group {group.name}"
-
-
-def _tested(check: Validation) -> str:
-    return "conserved" if check.what == "conserved" else "most agreeing"
 
 
 def windows_section(page: Page, windows: ConservedWeights | None) -> None:
@@ -428,7 +188,7 @@ def validation_section(page: Page, conserved: ConservedWeights, group: GroupCons
         page.figure(validation_figure(check), "Points: one set of weights each, drawn by seed. Bars: means.")
         verdict = "yes" if check.supported else "no"
         page.text(
-            f"{_tested(check).capitalize()} {number(float(check.conserved.mean()))}, random others "
+            f"{tested(check).capitalize()} {number(float(check.conserved.mean()))}, random others "
             f"{number(float(check.others.mean()))}, "
             f"others of like size {number(float(check.matched.mean()))}: {verdict} (p = {p_value(check.p_value)})."
         )
@@ -438,12 +198,12 @@ def validation_section(page: Page, conserved: ConservedWeights, group: GroupCons
                 "compared with their neighbours, and the difference above may be one of layers.",
                 warn=True,
             )
-    tested = [g for g in conserved.groups if g.validation is not None]
-    if len(tested) > 1:
-        good = sum(g.validation.supported for g in tested if g.validation)
-        like = [g.validation for g in tested if g.validation and g.validation.like_size]
+    checks = [g.validation for g in conserved.groups if g.validation is not None]
+    if len(checks) > 1:
+        good = sum(v.supported for v in checks)
+        like = [v for v in checks if v.like_size]
         page.text(
-            f"Of all {len(tested)} groups that could be tested, the conserved weights mattered more than random "
+            f"Of all {len(checks)} groups that could be tested, the conserved weights mattered more than random "
             f"others in {good}, and more than others of the same layers in {sum(v.supported_like for v in like)} of "
             f"{len(like)}."
         )

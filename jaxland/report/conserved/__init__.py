@@ -1,0 +1,1 @@
+"""What a report says of conserved weights: sentences, figures, sections."""

@@ -1,0 +1,146 @@
+"""What was found of conserved weights, in plain sentences."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxland.landscape.weights.conserved import ConservedWeights
+from jaxland.landscape.weights.group import GroupConservation
+from jaxland.landscape.weights.validation import Validation
+from jaxland.report.words import listed, number, p_value
+
+
+class Finding(NamedTuple):
+    """One sentence; ``missing`` marks those that say that something is not there."""
+
+    sentence: str
+    missing: bool
+
+
+def findings(conserved: ConservedWeights) -> list[Finding]:
+    """What was found, in plain sentences."""
+    group = conserved.headline
+    if group is None:
+        most = conserved.settings.min_members
+        return [
+            Finding(
+                f"No group of at least {most} minima holds the best network: nothing can be said of conserved "
+                "weights.",
+                True,
+            )
+        ]
+    out = _counted(conserved, group) if group.live_conserved.any() else _none_counted(conserved, group)
+    out += _inputs(conserved, group)
+    if group.validation is not None:
+        out += _validated(group.validation)
+    others = [g.name for g in conserved.significant if g.members[0] != 0]
+    if others and not (group.q_group <= conserved.alpha):
+        out.append(
+            Finding(
+                "Groups that do not hold the best network, but share more weights than chance gives: "
+                f"{listed(others)}.",
+                False,
+            )
+        )
+    return out
+
+
+def _none_counted(conserved: ConservedWeights, group: GroupConservation) -> list[Finding]:
+    """No live weight of the group is conserved: do they at least scatter less?"""
+    name, k = called(conserved, group), len(group.members)
+    within = f"In {name}" + ("" if np.isnan(conserved.cut.delta) else f" ({k} networks)")
+    out = [
+        Finding(
+            f"{within} no active weight stays the same to within n = {number(conserved.threshold)}: judged by that "
+            "threshold, nothing is conserved.",
+            True,
+        )
+    ]
+    if group.q_spread <= conserved.alpha:
+        out.append(
+            Finding(
+                f"Yet these networks do agree: their weights scatter {number(group.spread_ratio)} times as much as "
+                f"those of random groups of networks (q = {p_value(group.q_spread)}), so they are a family of their "
+                "own.",
+                False,
+            )
+        )
+        close = group.agreeing_inputs(conserved.alpha)
+        if close:
+            out.append(Finding(f"They agree most on how they use {listed(close, 8)}.", False))
+        return out
+    out.append(
+        Finding(
+            "Nor do its weights scatter less than those of random groups of networks"
+            + (f" (q = {p_value(group.q_spread)})" if np.isfinite(group.q_spread) else "")
+            + ": these networks reach their loss in different ways, and single weights explain nothing here.",
+            True,
+        )
+    )
+    return out
+
+
+def _counted(conserved: ConservedWeights, group: GroupConservation) -> list[Finding]:
+    """Whether as many live conserved weights are more than chance gives."""
+    k, count, n = len(group.members), int(group.live_conserved.sum()), number(conserved.threshold)
+    joined = f"The {k} networks of {called(conserved, group)}, which hold the best one,"
+    whose = called(conserved, group).capitalize() if np.isnan(conserved.cut.delta) else joined
+    if not np.isfinite(group.q_group):
+        said = f"{count} active weights agree to within {n} in all {k} networks found. There are no other networks "
+        return [Finding(said + "to compare with, so whether that is remarkable cannot be tested.", True)]
+    chance = f"random groups{{}} share {number(float(group.null_count.mean()))} on average"
+    chance += f" (q = {p_value(group.q_group)})"
+    if group.q_group <= conserved.alpha:
+        said = f"{whose} share {count} active weights to within {n}; {chance.format(' of networks')}."
+        return [Finding(said, False)]
+    said = f"{whose} share {count} active weights to within {n}, but {chance.format('')}: not more than chance gives."
+    return [Finding(said, True)]
+
+
+def _inputs(conserved: ConservedWeights, group: GroupConservation) -> list[Finding]:
+    """The inputs that the conserved weights belong to."""
+    source = group.sources
+    if source is None or not group.live_conserved.any():
+        return []
+    leading = group.leading_inputs(conserved.alpha)
+    if leading:
+        return [Finding(f"Inputs on whose use all these networks agree beyond chance: {listed(leading, 8)}.", False)]
+    if source.mass.any():
+        top = [source.labels[i] for i in np.argsort(-source.mass)[:5] if source.mass[i] > 0]
+        said = f"The conserved weights belong to {listed(top)}, but no single input stands out from chance "
+        return [Finding(said + "after correction for the number of inputs.", True)]
+    return [Finding("None of the conserved weights starts at an input: they lie deeper in the network.", True)]
+
+
+def _validated(check: Validation) -> list[Finding]:
+    """What shuffling the weights costs, and whether others of their layers cost as much."""
+    which = tested(check)
+    said = f"Shuffling the {check.size} {which} weights costs {number(float(check.conserved.mean()))} of test "
+    said += f"{check.metric}; shuffling as many random others costs {number(float(check.others.mean()))} "
+    out = [Finding(said + f"(p = {p_value(check.p_value)}).", not check.supported)]
+    if check.like_size:
+        own, theirs = float(check.like_conserved.mean()), float(check.like_others.mean())
+        said = f"Within the same layers, the comparison is {number(own)} against {number(theirs)} "
+        said += f"(p = {p_value(check.p_like)}): {which} weights "
+        said += (
+            "matter more than their neighbours."
+            if check.supported_like
+            else "do not matter more than their neighbours in the layer."
+        )
+        out.append(Finding(said, not check.supported_like))
+    elif check.supported:
+        said = f"No layer has both {which} and other live weights to compare: the difference may be that of the "
+        out.append(Finding(said + "layers rather than of the weights.", True))
+    return out
+
+
+def called(conserved: ConservedWeights, group: GroupConservation) -> str:
+    """What to call a group in a sentence."""
+    return f"the {len(group.members)} lowest minima" if np.isnan(conserved.cut.delta) else f"group {group.name}"
+
+
+def tested(check: Validation) -> str:
+    """What was shuffled: conserved weights, or those that agree most where too few are conserved."""
+    return "conserved" if check.what == "conserved" else "most agreeing"
