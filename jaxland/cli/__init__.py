@@ -1,54 +1,93 @@
-"""The command ``jaxland``: parse, call, print. Each command lives in a module of its own."""
+"""The command ``jaxland``: parse, call, print. Each command lives in a module, read when it is asked for."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Annotated
 
 import typer
+from click import Command, Context
+from typer.core import TyperGroup
+
+# The module of each command, in the order of the help page.
+COMMANDS = {
+    "explore": "explore",
+    "plan": "scale",
+    "work": "scale",
+    "status": "scale",
+    "merge": "scale",
+    "report": "explore",
+    "thermo": "thermo",
+    "import": "interchange",
+    "export": "interchange",
+    "hessian": "hessian",
+    "mi": "mi",
+    "trim": "trim",
+    "doctor": "doctor",
+}
+
+
+class Commands(TyperGroup):
+    """Commands whose modules are imported when they are named."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        """Names, without importing anything."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """The command of that name, from its module."""
+        if cmd_name not in COMMANDS:
+            return None
+        part = typer.Typer()
+        import_module(f"jaxland.cli.{COMMANDS[cmd_name]}").register(part)
+        return typer.main.get_group(part).get_command(ctx, cmd_name)
+
 
 app = typer.Typer(
     name="jaxland",
     help="Explains a trained model by the physics of its loss.",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from jaxland import __version__
+
+        typer.echo(f"jaxland {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     pass
-
-
-def _register() -> None:
-    from jaxland.cli import doctor, explore, hessian, interchange, mi, scale, thermo, trim
-
-    for module in (explore, scale, thermo, interchange, hessian, mi, trim, doctor):
-        module.register(app)
 
 
 def main() -> None:
     """Entry point: sets float64 and a compilation cache for this process, turns our errors into one line each."""
     # XLA takes its own tuning flags (prefer-no-gather) for missing processor features, once per cached program.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import jax
-
-    # This process is the command's own: float64 and a cache of compiled programs are its choice to make.
-    jax.config.update("jax_enable_x64", True)
-    config: Any = jax.config
-    if config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", os.path.join(_cache_home(), "jaxland", "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    from rich.console import Console
-
+    # This process is the command's own: float64 and a cache of compiled programs are its choice to make. JAX reads
+    # these when it is first imported, which help, versions and completion do without.
+    os.environ["JAX_ENABLE_X64"] = "1"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_cache_home(), "jaxland", "xla")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     from jaxland.errors import JaxlandError
 
-    _register()
     try:
         app()
     except JaxlandError as error:
+        from rich.console import Console
+
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print("error:", style="bold red", end=" ")
         console.print(str(error), markup=False)

@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxland.data.options import SplitOptions, TableOptions
+from jaxland.landscape.search.settings import SearchSettings
+from jaxland.models.options import NetworkOptions
+
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
+
+    from jaxland.data.datasets import Split
+    from jaxland.models.model import Model
+    from jaxland.problem.problem import Problem
 
 FILE = "run.json"
+# A first look: a landscape large enough to say something, within minutes.
+SEARCH = SearchSettings(minima=200, rounds=100)
+# Fields of run.json that 0.2.0 called otherwise.
+FORMER = {"lam": "l2"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Options of ``jaxland explore`` that decide what is found; hashable, and called it gives the problem."""
+    """Options of ``jaxland explore`` that decide what is found; hashable, and called it gives the problem.
+
+    Attributes:
+        source: a table, the name of built-in data, or that of a potential such as lj13.
+        table, rows: how it is read and split.
+        network: the model and its regulariser.
+        search: what the search does.
+    """
 
     source: str
-    target: str | None = None
-    hidden: str = "5"
-    activation: str = "tanh"
-    lam: float = 1e-4
-    rows: int | None = None
-    test_fraction: float = 0.3
-    scale: str = "standardise"
-    categorical: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-    missing: str = "refuse"
-    constant: str = "refuse"
-    seed: int = 0
-    minima: int | None = 200
-    starts: int = 200
-    climbs: int = 100
-    rounds: int = 100
-    precision: str = "double"
+    table: TableOptions = field(default_factory=TableOptions)
+    rows: SplitOptions = field(default_factory=SplitOptions)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    search: SearchSettings = SEARCH
 
     def save(self, out: Path) -> None:
         """Write ``run.json``."""
         from jaxland.runs import write_whole
 
-        kept = asdict(self)
+        kept: dict[str, object] = {"source": self.source}
         if Path(self.source).exists():
             kept["source"] = str(Path(self.source).resolve())
+        for part in (self.table, self.rows, self.network, self.search):
+            kept |= asdict(part)
         write_whole(out / FILE, json.dumps(kept, indent=1) + "\n")
 
     @classmethod
@@ -59,14 +69,27 @@ class Recipe:
         if not path.exists():
             raise DataError(f"{run} holds no {FILE}: plan the run first (jaxland plan SOURCE --out {run})")
         try:
-            kept = json.loads(path.read_text())
-            unknown = set(kept) - {f.name for f in fields(cls)}
-            if unknown:
-                raise ValueError(f"unknown fields {', '.join(sorted(unknown))}")
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
-            return cls(**values)
-        except (ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            return cls._of(json.loads(path.read_text()))
+        except (ValueError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
             raise StoreError(f"{path} is damaged: {error}") from error
+
+    @classmethod
+    def _of(cls, kept: Mapping[str, Any]) -> Recipe:
+        values = {FORMER.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+        source = values.pop("source")
+        plain = cls(source)
+        parts = {f.name: getattr(plain, f.name) for f in fields(cls) if f.name != "source"}
+        for name, part in parts.items():
+            own = {f.name: values.pop(f.name) for f in fields(part) if f.name in values}
+            parts[name] = replace(part, **own)
+        if values:
+            raise ValueError(f"unknown fields {', '.join(sorted(values))}")
+        return cls(source, **parts)
+
+    @property
+    def seed(self) -> int:
+        """Of every random choice."""
+        return self.search.seed
 
     @cached_property
     def is_potential(self) -> bool:
@@ -76,43 +99,20 @@ class Recipe:
         return potentials.is_name(self.source)
 
     @cached_property
-    def parts(self) -> Any:
-        """Training and test data (``Split``); None for a potential."""
-        from jaxland.data import datasets
-
-        if self.is_potential:
-            return None
-        data = datasets.load(
-            self.source,
-            self.target,
-            categorical=list(self.categorical) or None,
-            drop=list(self.drop) or None,
-            missing=self.missing,
-            constant=self.constant,
-            seed=self.seed,
-        )
-        plain = self.source == "xor"
-        return data.split(
-            0.0 if plain else self.test_fraction,
-            self.seed,
-            scale="none" if plain else self.scale,
-            train_rows=self.rows,
-        )
+    def parts(self) -> Split:
+        """Training and test data; of a table only."""
+        data = self.table.read(self.source, self.seed)
+        # All four rows of xor train, as they are.
+        rows = replace(self.rows, test_fraction=0.0, scale="none") if self.source == "xor" else self.rows
+        return rows.split(data, self.seed)
 
     @cached_property
-    def model(self) -> Any:
-        """The network; None for a potential."""
+    def model(self) -> Model:
+        """The network; of a table only."""
         from jaxland import mlp
-        from jaxland.errors import ArgumentError
 
-        if self.is_potential:
-            return None
-        try:
-            layers = [int(part) for part in self.hidden.split(",")]
-        except ValueError as error:
-            raise ArgumentError(f"--hidden takes widths such as 8 or 8,4, got {self.hidden!r}") from error
         train = self.parts.train
-        return mlp((train.d, *layers, train.outputs), self.activation)
+        return mlp((train.d, *self.network.widths, train.outputs), self.network.activation)
 
     @property
     def loss(self) -> str:
@@ -120,7 +120,7 @@ class Recipe:
         return "cross_entropy" if self.parts.train.task == "classification" else "squared_error"
 
     @cached_property
-    def problem(self) -> Any:
+    def problem(self) -> Problem:
         """The problem whose landscape is explored."""
         from jaxland.problem import potentials
         from jaxland.problem.problem import Problem
@@ -128,11 +128,19 @@ class Recipe:
         if self.is_potential:
             return potentials.by_name(self.source)
         train = self.parts.train
-        return Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2=self.lam)
+        return Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2=self.network.l2)
 
-    def __call__(self) -> Any:
+    def __call__(self) -> Problem:
         """``problem``: a recipe is the factory of executors."""
         return self.problem
+
+    def describe(self) -> list[str]:
+        """What is explored, in a line or two."""
+        problem = self.problem
+        if self.is_potential:
+            return [f"{self.source}: {problem.size} coordinates, symmetry: {problem.symmetry.describe()}"]
+        model = f"{self.model.name}: {problem.size} parameters, L2 weight {self.network.l2:g}"
+        return [self.parts.train.describe(), f"{model}; {problem.kernel.name} kernel"]
 
     def save_model(self, path: Path, w: np.ndarray) -> Path:
         """Write the network with parameters w [N], and all that is needed to use it on new data."""
@@ -149,30 +157,24 @@ class Recipe:
             classes=list(train.classes),
             target=train.target,
             loss=self.loss,
-            l2=self.lam,
+            l2=self.network.l2,
             rows=train.n,
             centre=None if train.scaling is None else train.scaling.centre.tolist(),
             scale=None if train.scaling is None else train.scaling.scale.tolist(),
         )
 
     @property
-    def box(self) -> Any:
+    def box(self) -> tuple[ArrayLike, ArrayLike] | None:
         """Where random starts are uniform; None: normal."""
         from jaxland.problem import potentials
 
         return potentials.box(self.problem) if self.is_potential else None
 
     @property
-    def settings(self) -> Any:
-        """Of the search."""
-        from jaxland.landscape.search.settings import SearchSettings
-
-        return SearchSettings(
-            seed=self.seed,
-            starts=self.starts,
-            climbs=self.climbs,
-            rounds=self.rounds,
-            minima=self.minima or None,
-            precision=self.precision,
-            max_step=0.5 if self.is_potential else 1.0,
+    def settings(self) -> SearchSettings:
+        """What the search does, with what depends on the source."""
+        return replace(
+            self.search,
+            minima=self.search.minima or None,
+            max_step=0.5 if self.is_potential else self.search.max_step,
         )

@@ -28,7 +28,7 @@ def run(tmp_path_factory, environment):
     rows = [f"{i % 7},{(3 * i) % 5},{'yes' if (i % 7 > 3) != ((3 * i) % 5 > 2) else 'no'}" for i in range(80)]
     table.write_text("age,debts,default\n" + "\n".join(rows) + "\n")
     args = command(
-        "explore", table, "--target", "default", "--hidden", 2, "--lam", 1e-2, "--starts", 30, "--climbs", 20
+        "explore", table, "--target", "default", "--hidden", 2, "--l2", 1e-2, "--starts", 30, "--climbs", 20
     )
     return out, [*args, "--rounds", "3", "--out", str(out / "run")]
 

@@ -5,34 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxland.errors import ArgumentError
+from jaxland.options import option
 
 
 @dataclass(frozen=True)
 class ConservationSettings:
     """How conserved weights are looked for and tested.
 
-    Attributes:
-        threshold: n, the standard deviation below which a weight is conserved.
-        min_members: smallest group that is analysed, at least 2.
-        draws: random groups per tested group.
-        null_members: most members of a random group (a standard deviation needs no more).
-        alpha: false discovery rate of what is called significant.
-        shuffles: seeds of the validation.
-        test_rows: most test rows used, drawn by seed.
-        compare: how many groups to compare with permutation importance and gradients: the headline first, then the
-            others by q_group. Every such group costs some hundred evaluations of the test data.
-        seed: of random groups and shuffles.
+    ``jaxland.options.help_texts(ConservationSettings)`` says what each field means.
+
+    Raises:
+        ArgumentError: a value makes no sense.
     """
 
-    threshold: float = 0.01
-    min_members: int = 5
-    draws: int = 300
-    null_members: int = 40
-    alpha: float = 0.05
-    shuffles: int = 40
-    test_rows: int = 4000
-    compare: int = 4
-    seed: int = 0
+    threshold: float = option(0.01, "n, the standard deviation below which a weight is conserved.")
+    min_members: int = option(5, "Smallest group that is analysed, at least 2.")
+    draws: int = option(300, "Random groups per tested group.")
+    null_members: int = option(40, "Most members of a random group (a standard deviation needs no more).")
+    alpha: float = option(0.05, "False discovery rate of what is called significant.")
+    shuffles: int = option(40, "Seeds of the validation, in which conserved weights are shuffled.")
+    test_rows: int = option(4000, "Most test rows used for validation and comparison, drawn by seed.")
+    compare: int = option(
+        4,
+        "Groups to compare with permutation importance and gradients: the headline first, then the others by q. Each "
+        "costs some hundred evaluations of the test data.",
+    )
+    seed: int = option(0, "Of random groups and shuffles.")
 
     def __post_init__(self) -> None:
         if self.min_members < 2:

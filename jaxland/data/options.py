@@ -1,0 +1,53 @@
+"""How a table becomes training and test data: what ``load`` and ``Dataset.split`` take, with a help text each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jaxland.options import option
+
+if TYPE_CHECKING:
+    from jaxland.data.datasets import Dataset, Split
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How a table is read."""
+
+    target: str | None = option(None, "Column to predict.")
+    categorical: tuple[str, ...] = option((), "Column of codes to one-hot.")
+    drop: tuple[str, ...] = option((), "Column to ignore.")
+    missing: str = option("refuse", "Missing values: refuse, mean, median or mode.")
+    constant: str = option("refuse", "Columns with one value: refuse or drop.")
+
+    def read(self, source: str, seed: int = 0) -> Dataset:
+        """``jaxland.data.load`` with these options.
+
+        Raises:
+            DataError, ArgumentError: as ``load``.
+        """
+        from jaxland.data.datasets import load
+
+        return load(
+            source,
+            self.target,
+            categorical=list(self.categorical) or None,
+            drop=list(self.drop) or None,
+            missing=self.missing,
+            constant=self.constant,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Which rows train and how their features are scaled."""
+
+    rows: int | None = option(None, "Training rows, drawn by seed; default all.")
+    test_fraction: float = option(0.3, "Part of the rows kept for testing.")
+    scale: str = option("standardise", "standardise, mean-abs or none.")
+
+    def split(self, data: Dataset, seed: int = 0) -> Split:
+        """``Dataset.split`` with these options."""
+        return data.split(self.test_fraction, seed, scale=self.scale, train_rows=self.rows)
