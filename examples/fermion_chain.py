@@ -287,16 +287,17 @@ def _axis(axes, name: str) -> None:
 
 
 def _along(values: np.ndarray, relatif: np.ndarray):
-    figure, axes = figures.canvas(10, 5.6, nrows=2, ncols=3, sharex=True)
+    figure, axes = figures.panels(10, 5.6, nrows=2, ncols=3, sharex=True)
     for column, t in enumerate((5, 24, 45)):
         for row, (name, data) in enumerate((("influence", values), ("RelatIF", relatif))):
-            axes[row, column].scatter(V_TRAIN, data[t], s=7, c=np.where(LABELS, *figures.PALETTE[:2]), linewidths=0)
-            axes[row, column].axhline(0, color="0.8", linewidth=0.8)
-            _axis(axes[row, column], name if column == 0 else "")
-            axes[row, column].axvline(V_TEST[t], color="black", linewidth=0.9)
+            panel = axes[3 * row + column]
+            panel.scatter(V_TRAIN, data[t], s=7, c=np.where(LABELS, *figures.PALETTE[:2]), linewidths=0)
+            panel.axhline(0, color="0.8", linewidth=0.8)
+            _axis(panel, name if column == 0 else "")
+            panel.axvline(V_TEST[t], color="black", linewidth=0.9)
             if row == 0:
-                axes[row, column].set_title(f"test state at $V_1$ = {V_TEST[t]:.3g}")
-                axes[row, column].set_xlabel("")
+                panel.set_title(f"test state at $V_1$ = {V_TEST[t]:.3g}")
+                panel.set_xlabel("")
     return figure
 
 

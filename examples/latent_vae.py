@@ -101,7 +101,7 @@ def train(x: np.ndarray, *, beta: float, steps: int, seed: int = 0) -> VAE:
 
 def picture(profile: np.ndarray, model: VAE, factors: pd.DataFrame, table: information.InformationMatrix):
     """Profiles and their reconstruction beside the heat map's strongest relation: what each latent does."""
-    figure, axes = figures.canvas(11.0, 3.4, ncols=3)
+    figure, axes = figures.panels(11.0, 3.4, ncols=3)
     mean, _ = model.encode(jnp.asarray(profile))
     back = np.asarray(model.decode(mean))
     for i, colour in enumerate(figures.PALETTE[:5]):

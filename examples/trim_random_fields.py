@@ -108,7 +108,7 @@ def main():
         )
     power = report.power(r)
     print(f"share of the power in the annulus: {power[share].sum() / power.sum():.1%}")
-    figure, (top, below) = figures.canvas(7.5, 5.5, nrows=2, sharex=True)
+    figure, (top, below) = figures.panels(7.5, 5.5, nrows=2, sharex=True)
     for axis in (top, below):
         axis.axvspan(LOW - 0.5, HIGH + 0.5, color="#f2e3c6", lw=0)
     for colour, (method, curve) in zip(figures.PALETTE, curves.items()):

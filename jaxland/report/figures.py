@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 STYLE: Any = {
@@ -31,11 +33,29 @@ PALETTE = (
 )
 
 
-def canvas(width: float = 7.0, height: float = 4.2, **subplots: Any) -> tuple[Figure, Any]:
+def canvas(width: float = 7.0, height: float = 4.2) -> tuple[Figure, Axes]:
     """A figure and its axes, not registered with pyplot: nothing to close, no backend touched."""
+    figure, axes = panels(width, height)
+    return figure, axes[0]
+
+
+def panels(
+    width: float,
+    height: float,
+    *,
+    nrows: int = 1,
+    ncols: int = 1,
+    sharex: bool | Literal["col"] = False,
+    widths: Sequence[float] | None = None,
+    heights: Sequence[float] | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """A figure and several axes, row by row; ``widths`` and ``heights`` are relative."""
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(**subplots)
+        axes = figure.subplots(
+            nrows, ncols, squeeze=False, sharex=sharex, width_ratios=widths, height_ratios=heights
+        )
+        return figure, list(axes.ravel())
 
 
 def save(figure: Figure, stem: str | Path, kinds: tuple[str, ...] = ("png", "svg"), dpi: int = 150) -> list[Path]:

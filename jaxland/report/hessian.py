@@ -21,7 +21,7 @@ from jaxland.hessian import (
     Spectrum,
     Uncertainty,
 )
-from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
 
 RED, BLUE, GREEN = PALETTE[:3]
@@ -43,7 +43,7 @@ def density_figure(spectrum: Spectrum, width: float | None = None) -> Figure:
 
 def extremes_figure(spectrum: Spectrum) -> Figure:
     """Highest and lowest eigenvalues; the bars are their residuals, within which each is certain."""
-    figure, axes = canvas(8, 3.6, ncols=2)
+    figure, axes = panels(8, 3.6, ncols=2)
     ends = (
         ("highest", spectrum.highest, spectrum.highest_residuals, BLUE),
         ("lowest", spectrum.lowest, spectrum.lowest_residuals, RED),
@@ -59,7 +59,7 @@ def extremes_figure(spectrum: Spectrum) -> Figure:
 
 def damping_figure(spectrum: Spectrum) -> Figure:
     """Effective parameters and log-determinant against damping; bands are two standard errors."""
-    figure, axes = canvas(8, 3.6, ncols=2)
+    figure, axes = panels(8, 3.6, ncols=2)
     top = float(np.max(spectrum.values)) if len(spectrum.values) else float(np.max(spectrum.nodes))
     dampings = np.geomspace(1e-7 * top, 10 * top, 40)
     effective = np.array([spectrum.effective_parameters(d) for d in dampings])
@@ -155,7 +155,7 @@ def uncertainty_figure(found: Uncertainty, correct: Any = None) -> Figure:
 
 def extrapolation_figure(found: Extrapolation) -> Figure:
     """Left: score against dropped modes, one line a test point. Right: distribution of the chosen scores."""
-    figure, axes = canvas(9, 3.6, ncols=2, width_ratios=(3, 2))
+    figure, axes = panels(9, 3.6, ncols=2, widths=(3, 2))
     modes = np.arange(found.sweep.shape[1])
     shown = found.sweep[:: max(1, len(found.sweep) // 60)]
     axes[0].plot(modes, shown.T, color=BLUE, alpha=0.3, linewidth=0.7)
@@ -172,8 +172,8 @@ def extrapolation_figure(found: Extrapolation) -> Figure:
 
 def minima_figure(uncertainty: MinimaUncertainty, influence: MinimaInfluence | None = None) -> Figure:
     """Spread within minima against spread between them; agreement of their influence with the weighted mean."""
-    figure, axes = canvas(8 if influence is not None else 5, 3.8, ncols=2 if influence is not None else 1)
-    left = axes[0] if influence is not None else axes
+    figure, axes = panels(8 if influence is not None else 5, 3.8, ncols=2 if influence is not None else 1)
+    left = axes[0]
     left.scatter(uncertainty.within, uncertainty.between, s=12, color=BLUE, alpha=0.7, linewidths=0)
     edge = 1.05 * max(float(uncertainty.within.max()), float(uncertainty.between.max()), 1e-12)
     left.plot([0, edge], [0, edge], color="0.7", linewidth=0.8)

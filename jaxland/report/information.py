@@ -12,7 +12,7 @@ from jaxland.core.mixture import Mixture, marginal
 from jaxland.information.integrals import log_density
 from jaxland.information.latents import Disentanglement, InformationMatrix
 from jaxland.information.results import MutualInformation
-from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
 
 SHOWN_SAMPLES = 3_000
@@ -30,10 +30,9 @@ def density_figure(result: MutualInformation) -> Figure:
     if len(result.coordinates) == 1:
         return _line_figure(result, unit)
     x, y = result.coordinates[0][0], result.coordinates[1][0]
-    figure, axes = canvas(
-        5.6, 5.6, nrows=2, ncols=2, gridspec_kw={"width_ratios": (4, 1), "height_ratios": (1, 4)}, sharex="col"
+    figure, (top, corner, main, side) = panels(
+        5.6, 5.6, nrows=2, ncols=2, widths=(4, 1), heights=(1, 4), sharex="col"
     )
-    top, corner, main, side = axes[0, 0], axes[0, 1], axes[1, 0], axes[1, 1]
     corner.set_axis_off()
     take = np.random.default_rng(0).permutation(len(x))[:SHOWN_SAMPLES]
     main.plot(x[take], y[take], ".", color="#8a97a6", ms=2.2, alpha=0.5, rasterized=True, zorder=1)
@@ -101,7 +100,7 @@ def _enclosing(density: np.ndarray, shares: tuple[float, ...]) -> list[float]:
 
 def diagnostics_figure(result: MutualInformation) -> Figure:
     """Held-out score against the number of components, and the bootstraps beside estimate, null and check."""
-    figure, (left, right) = canvas(8.2, 3.0, ncols=2)
+    figure, (left, right) = panels(8.2, 3.0, ncols=2)
     if result.history:
         orders = sorted(result.history)
         left.plot(orders, [result.history[k] for k in orders], "o-", color=PALETTE[1], ms=4)

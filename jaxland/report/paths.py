@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxland.hessian.modes import ExtremeModes
 from jaxland.paths.auto_neb import MinimumEnergyPath
 from jaxland.paths.ensemble import PathEnsemble
 from jaxland.paths.profile import Profile
-from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
 
 RED, BLUE = PALETTE[:2]
@@ -21,8 +21,8 @@ RED, BLUE = PALETTE[:2]
 def path_figure(path: MinimumEnergyPath) -> Figure:
     """Loss and, where there is one, error along the path and along the straight line; the barrier is marked."""
     errors = path.profile.error is not None
-    figure, axes = canvas(9.6 if errors else 6.4, 4.0, ncols=2 if errors else 1, squeeze=False)
-    losses = axes[0, 0]
+    figure, axes = panels(9.6 if errors else 6.4, 4.0, ncols=2 if errors else 1)
+    losses = axes[0]
     first = "energy" if path.profile.loss is None else "loss"
     _curves(losses, path, first, "test_loss")
     losses.set(xlabel="position along the path", ylabel="energy" if first == "energy" else "mean loss")
@@ -33,9 +33,9 @@ def path_figure(path: MinimumEnergyPath) -> Figure:
     _barrier(losses, path.profile, getattr(path.profile, first))
     losses.set_title(f"{len(path.images)} images, {path.steps} steps", loc="left")
     if errors:
-        _curves(axes[0, 1], path, "error", "test_error")
-        axes[0, 1].set(xlabel="position along the path", ylabel="share of wrong predictions")
-        axes[0, 1].set_ylim(bottom=-0.02 * axes[0, 1].get_ylim()[1])
+        _curves(axes[1], path, "error", "test_error")
+        axes[1].set(xlabel="position along the path", ylabel="share of wrong predictions")
+        axes[1].set_ylim(bottom=-0.02 * axes[1].get_ylim()[1])
     handles, labels = losses.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
@@ -46,7 +46,7 @@ def _values(path: MinimumEnergyPath, names: tuple[str, ...]) -> list[np.ndarray]
     return [v for v in found if v is not None]
 
 
-def _curves(axes: Any, path: MinimumEnergyPath, train: str, test: str) -> None:
+def _curves(axes: Axes, path: MinimumEnergyPath, train: str, test: str) -> None:
     for name, colour, label in ((train, BLUE, "train"), (test, RED, "test")):
         values, line = getattr(path.profile, name), getattr(path.straight, name)
         if values is None:
@@ -60,7 +60,7 @@ def _curves(axes: Any, path: MinimumEnergyPath, train: str, test: str) -> None:
         )  # fmt: skip
 
 
-def _barrier(axes: Any, profile: Profile, values: np.ndarray) -> None:
+def _barrier(axes: Axes, profile: Profile, values: np.ndarray) -> None:
     """An arrow from the level of the higher end to the highest point."""
     peak = int(np.argmax(values))
     base = float(max(values[0], values[-1]))
@@ -97,7 +97,7 @@ def saturation_figure(ensemble: PathEnsemble) -> Figure:
 
 def modes_figure(modes: ExtremeModes) -> Figure:
     """Lowest and highest eigenvalues with their residuals as bars."""
-    figure, axes = canvas(8, 3.4, ncols=2)
+    figure, axes = panels(8, 3.4, ncols=2)
     for axis, name, colour in ((axes[0], "lowest", RED), (axes[1], "highest", BLUE)):
         values, residuals = getattr(modes, name), getattr(modes, f"{name}_residuals")
         axis.errorbar(np.arange(1, len(values) + 1), values, residuals, fmt="o", capsize=3, color=colour)

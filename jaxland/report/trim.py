@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 MANY = 24
 
 
-def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, title: str = "") -> Any:
+def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, title: str = "") -> Figure:
     """Mean |score| of every player and the quartiles of the signed score over inputs.
 
     Args:
@@ -28,8 +30,8 @@ def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, tit
     """
     labels, scores = attribution.labels, attribution.scores
     rows = 1 if spectrum is None else 2
-    figure, axes = canvas(8.0, 3.0 * rows, nrows=rows, squeeze=False, sharex=True)
-    axis = axes[0, 0]
+    figure, axes = panels(8.0, 3.0 * rows, nrows=rows, sharex=True)
+    axis = axes[0]
     at = np.arange(len(labels))
     low, mid, high = np.quantile(scores, [0.25, 0.5, 0.75], axis=0)
     if len(labels) <= MANY:
@@ -44,7 +46,7 @@ def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, tit
     axis.set_title(title or f"{attribution.method.replace('_', ' ')} on {attribution.transform}", loc="left")
     axis.legend(frameon=False, fontsize=9)
     if spectrum is not None:
-        below = axes[1, 0]
+        below = axes[1]
         below.plot(at, spectrum, color=PALETTE[2], lw=1.5, marker="o" if len(labels) <= MANY else None, ms=3)
         below.set_ylabel("mean power")
         below.set_title("what is in the data", loc="left")
@@ -53,7 +55,7 @@ def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, tit
             below.set_yscale("log")
         else:
             below.set_ylim(bottom=0)
-    last = axes[-1, 0]
+    last = axes[-1]
     step = max(1, len(labels) // 16)
     turned = len(labels) > 8 or max(map(len, labels)) > 6
     last.set_xticks(
@@ -62,7 +64,7 @@ def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, tit
     return figure
 
 
-def heat(attribution: Attribution, *, rows: int = 40) -> Any:
+def heat(attribution: Attribution, *, rows: int = 40) -> Figure:
     """Signed scores of some inputs, one row each; the colour scale is symmetric about zero."""
     shown = attribution.scores[:rows]
     size = float(np.quantile(np.abs(shown), 0.995)) or 1.0
@@ -76,7 +78,7 @@ def heat(attribution: Attribution, *, rows: int = 40) -> Any:
     return figure
 
 
-def curves(deletion: Curve, insertion: Curve) -> Any:
+def curves(deletion: Curve, insertion: Curve) -> Figure:
     """Mean f along deletion and insertion, with quartiles."""
     figure, axis = canvas(6.5, 3.6)
     for curve, colour in ((deletion, PALETTE[0]), (insertion, PALETTE[1])):
@@ -160,7 +162,7 @@ def power(attribution: Attribution) -> np.ndarray:
     return np.append(sums, float((np.asarray(game.rows.rest) ** 2).reshape(game.n, -1).sum(1).mean()))
 
 
-def write(directory: str | Path, report: Page, figures: dict[str, Any]) -> list[Path]:
+def write(directory: str | Path, report: Page, figures: Mapping[str, Figure]) -> list[Path]:
     """report.html and every figure as png."""
     from jaxland.report.figures import save
 

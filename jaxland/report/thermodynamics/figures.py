@@ -14,7 +14,7 @@ from jaxland.landscape.physics.kinetics import RateConstants
 from jaxland.landscape.physics.thermodynamics import Thermodynamics
 from jaxland.landscape.result import Landscape
 from jaxland.report.disconnectivity import disconnectivity_graph
-from jaxland.report.figures import PALETTE, canvas
+from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.words import number
 
 REST = "#c9ced6"
@@ -39,7 +39,7 @@ def thermodynamics_figure(
     """
     order = np.argsort(curves.temperatures)
     t = curves.temperatures[order]
-    figure, (upper, lower) = canvas(7.2, 5.2, nrows=2, sharex=True, height_ratios=(1, 1.15))
+    figure, (upper, lower) = panels(7.2, 5.2, nrows=2, sharex=True, heights=(1, 1.15))
     upper.plot(t, curves.heat_capacities[order], color="#1c2430", lw=1.6)
     upper.axhline(0.5 * curves.modes, color=REST, lw=1, zorder=0)
     upper.annotate(
