@@ -52,9 +52,7 @@ def panels(
     """A figure and several axes, row by row; ``widths`` and ``heights`` are relative."""
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(
-            nrows, ncols, squeeze=False, sharex=sharex, width_ratios=widths, height_ratios=heights
-        )
+        axes = figure.subplots(nrows, ncols, squeeze=False, sharex=sharex, width_ratios=widths, height_ratios=heights)
         return figure, list(axes.ravel())
 
 
