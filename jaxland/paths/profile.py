@@ -179,7 +179,8 @@ class Meter:
 
 def _errors(outputs: jax.Array, y: Any, dtype: Any) -> jax.Array:
     """Wrong predictions per row (their share along a sequence), nan where labels are no class indices."""
-    if jnp.issubdtype(jnp.asarray(y).dtype, jnp.integer) and outputs.ndim == jnp.ndim(y) + 1:
-        wrong = jnp.argmax(outputs, axis=-1) != y
+    y = jnp.asarray(y)
+    if jnp.issubdtype(y.dtype, jnp.integer) and outputs.ndim == y.ndim + 1:
+        wrong = jnp.argmax(outputs, axis=-1).astype(y.dtype) != y
         return jnp.mean(wrong.astype(dtype), axis=tuple(range(1, wrong.ndim)))
     return jnp.full((outputs.shape[0],), jnp.nan, dtype)

@@ -141,7 +141,7 @@ class Contextual:
         beta, gamma = jnp.abs(value.beta), jnp.abs(value.gamma)
         size = beta + gamma
         share = jnp.where(size > 0, beta / jnp.where(size > 0, size, 1), jnp.asarray(0.5, size.dtype))
-        return Parts(value.beta + share * value.const, value.total)
+        return Parts(value.beta + share.astype(value.const.dtype) * value.const, value.total)
 
     def bilinear(self, apply: Apply, a: Parts, b: Parts) -> list[Parts]:
         """Terms with one irrelevant factor go to gamma ("acd") or are halved ("shapley")."""

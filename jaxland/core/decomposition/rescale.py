@@ -123,9 +123,11 @@ class Rescale:
             slopes = moved(ends[0], (jnp.ones_like(changes[0]),))
             flat = jnp.abs(changes[0]) <= _tiny(changes[0])
             for k, slope in zip(floating, slopes):
-                secant = (totals[k] - references[k]) / jnp.where(flat, 1, changes[0])
-                m = lax.stop_gradient(jnp.where(flat, slope, secant))
-                result[k] = Pair(totals[k] + m * steps[0], references[k])
+                # A modulus is real and its argument complex: so is the secant.
+                kind = np.promote_types(totals[k].dtype, changes[0].dtype)
+                secant = (totals[k] - references[k]).astype(kind) / jnp.where(flat, 1, changes[0]).astype(kind)
+                m = lax.stop_gradient(jnp.where(flat, slope.astype(kind), secant))
+                result[k] = Pair(totals[k].astype(kind) + m * steps[0].astype(kind), references[k])
             return result
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         parts = [

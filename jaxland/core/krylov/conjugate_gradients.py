@@ -86,7 +86,7 @@ def cg_init(
     start: Float[Array, "k n"],
     product: Float[Array, "k n"],
     damping: Any,
-    tolerance: float,
+    tolerance: float | jax.Array,
     modes: Deflation | None = None,
 ) -> CGState:
     """State before the first step; ``product`` is A times ``start``."""

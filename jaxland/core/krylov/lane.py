@@ -82,12 +82,13 @@ def lanczos_step(state: LanczosState, product: Float[Array, " n"]) -> LanczosSta
 def ritz(state: LanczosState) -> Ritz:
     """Eigenpairs of T. ``coefficients[:, j] @ state.basis`` is the j-th Ritz vector."""
     depth = state.diagonal.size
-    inside = jnp.arange(depth) < state.filled
+    rows = jnp.arange(depth, dtype=state.filled.dtype)
+    inside = rows < state.filled
     bound = 2 * jnp.max(jnp.abs(state.diagonal)) + 2 * jnp.max(state.offdiagonal) + 1
     diagonal = jnp.where(inside, state.diagonal, 2 * bound)
-    coupled = jnp.where(jnp.arange(depth) + 1 < state.filled, state.offdiagonal, 0)[:-1]
+    coupled = jnp.where(rows + 1 < state.filled, state.offdiagonal, 0)[:-1]
     t = jnp.diag(diagonal) + jnp.diag(coupled, 1) + jnp.diag(coupled, -1)
-    last = jnp.arange(depth) == jnp.maximum(state.filled - 1, 0)
+    last = rows == jnp.maximum(state.filled - 1, 0)
     values, vectors, residuals = step.ritz_pairs(t, jnp.where(last, state.offdiagonal, 0))
     valid = values < 1.5 * bound
     return Ritz(jnp.where(valid, values, jnp.inf), vectors, jnp.where(valid, residuals, jnp.inf))

@@ -70,7 +70,7 @@ def _without(rows: jax.Array, w: jax.Array, filled: jax.Array, total: Total) -> 
         return jax.lax.dynamic_update_slice(c, part, (i * _GROUP,))
 
     along = total(jax.lax.fori_loop(0, groups, measure, jnp.zeros((rows.shape[0],), w.dtype)))
-    along = jnp.where(jnp.arange(rows.shape[0]) < filled, along, 0)
+    along = jnp.where(jnp.arange(rows.shape[0], dtype=filled.dtype) < filled, along, 0)
 
     def remove(i: jax.Array, w: jax.Array) -> jax.Array:
         part = jax.lax.dynamic_slice(along, (i * _GROUP,), (_GROUP,))

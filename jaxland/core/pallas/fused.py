@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -292,7 +292,7 @@ def _program(shape: Shape, blocks: int, with_product: bool, *refs: Any) -> None:
             ref[...] = total[name]
 
 
-def _call(shape: Shape, packed: list[dict[str, jax.Array]], data: Any) -> list[jax.Array]:
+def _call(shape: Shape, packed: list[dict[str, jax.Array]], data: Any) -> Sequence[jax.Array]:
     """Sums over all points: the energy (without regulariser) where one set of weights is given, and the gradient."""
     from jax.experimental import pallas as pl
 
@@ -340,7 +340,7 @@ def functions(shape: Shape) -> tuple[Callable, Callable]:
     names = _names(shape)
     pack = partial(_pack, shape)
 
-    def unpack(sums: list[jax.Array], w: jax.Array) -> jax.Array:
+    def unpack(sums: Sequence[jax.Array], w: jax.Array) -> jax.Array:
         return jax.linear_transpose(pack, w)(dict(zip(names, sums)))[0]
 
     def first(w: Float[Array, " N"], data: Any) -> Values:

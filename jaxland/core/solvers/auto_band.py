@@ -68,13 +68,14 @@ def redistribute(
 ) -> Float[Array, "capacity N"]:
     """Images moved along their polygon to equal arc distances; ends stay, and so does ``anchor`` (< 1: none)."""
     s = arc_positions(images)
-    rows = jnp.arange(images.shape[0])
+    rows = jnp.arange(images.shape[0], dtype=count.dtype)
     last = count - 1
     fixed = jnp.where((anchor > 0) & (anchor < last), anchor, 0)
-    before = rows * s[fixed] / jnp.maximum(fixed, 1)
-    after = s[fixed] + (rows - fixed) * (s[last] - s[fixed]) / jnp.maximum(last - fixed, 1)
-    target = jnp.where(rows <= fixed, before, after).astype(s.dtype)
-    j = jnp.clip(jnp.searchsorted(s, target, side="right") - 1, 0, last - 1)
+    before = rows.astype(s.dtype) * s[fixed] / jnp.maximum(fixed, 1).astype(s.dtype)
+    beyond, length = (rows - fixed).astype(s.dtype), jnp.maximum(last - fixed, 1).astype(s.dtype)
+    after = s[fixed] + beyond * (s[last] - s[fixed]) / length
+    target = jnp.where(rows <= fixed, before, after)
+    j = jnp.clip(jnp.searchsorted(s, target, side="right").astype(count.dtype) - 1, 0, last - 1)
     gap = s[j + 1] - s[j]
     fraction = jnp.clip((target - s[j]) / jnp.where(gap > 0, gap, 1), 0, 1)
     moved = images[j] + fraction[:, None] * (images[j + 1] - images[j])
@@ -91,7 +92,7 @@ def across(
 ) -> Float[Array, "capacity N"]:
     """g - (g.t) t at the inner images, g - 2 (g.t) t at the climbing one (< 1: none), 0 elsewhere."""
     t = tangents(images, energies)
-    rows = jnp.arange(images.shape[0])
+    rows = jnp.arange(images.shape[0], dtype=count.dtype)
     times = jnp.where((rows == climbing) & (climbing > 0), 2, 1).astype(images.dtype)
     force = gradients - (times * jnp.sum(gradients * t, axis=1))[:, None] * t
     return jnp.where(_inner(rows, count)[:, None], force, 0)
@@ -104,7 +105,7 @@ def _inner(rows: jax.Array, count: jax.Array) -> jax.Array:
 def _places(rows: int, count: jax.Array, devices: int) -> tuple[jax.Array, jax.Array]:
     """Which image each row of the evaluation holds, every device an equal share; and the row of each image."""
     share = -(-count // devices)
-    at = jnp.arange(rows)
+    at = jnp.arange(rows, dtype=count.dtype)
     device, slot = at // (rows // devices), at % (rows // devices)
     image = jnp.where(slot < share, jnp.minimum(device * share + slot, rows - 1), rows - 1)
     row = jnp.minimum(at // share, devices - 1) * (rows // devices) + jnp.minimum(at % share, rows // devices - 1)
@@ -148,7 +149,7 @@ def _evaluate(
         rows = images.shape[0]
         image, row = _places(rows, count, devices)
         share = -(-count // devices)
-        active = jnp.clip(count - jnp.arange(devices) * share, 0, share)
+        active = jnp.clip(count - jnp.arange(devices, dtype=count.dtype) * share, 0, share)
         args = (images[image], _inner(image, count), active, batch)
         if mesh is None:
             e, g = local(*args)
@@ -162,7 +163,7 @@ def _evaluate(
                 out_specs=(by_image, by_image),
                 check_vma=False,
             )(*args)
-        return jnp.where(jnp.arange(rows) < count, e[row], 0), g[row]
+        return jnp.where(jnp.arange(rows, dtype=count.dtype) < count, e[row], 0), g[row]
 
     return evaluate
 
@@ -194,7 +195,7 @@ def _move(rule: optax.GradientTransformation) -> Callable[..., tuple[BandState, 
         images = state.images
         force = across(images, energies, gradients, count, climbing)
         update, optimiser = rule.update(force, state.optimiser, images)
-        inner = _inner(jnp.arange(images.shape[0]), count)
+        inner = _inner(jnp.arange(images.shape[0], dtype=count.dtype), count)
         images = images + jnp.where(inner[:, None], rate * update, 0)
         images = redistribute(images, count, climbing)
         rms = jnp.sqrt(jnp.mean(force * force, axis=1))

@@ -1,5 +1,7 @@
 """Contextual decomposition: one test per class of primitive, known answers, control flow, models."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,17 @@ def check(f, x, *, mode="shapley", tol=1e-12, const=True):
     return d
 
 
+def as_flax_promotes(f):
+    """Flax's layers mix float32 statistics and integers with float64 values."""
+
+    @functools.wraps(f)
+    def run(*args):
+        with jax.numpy_dtype_promotion("standard"):
+            return f(*args)
+
+    return run
+
+
 W = normal(1, 5, 4)
 V = normal(2, 3, 5)
 
@@ -50,7 +63,7 @@ LINEAR = {
     "const minus": lambda x: 3.0 - x,
     "scalar operand": lambda x: jnp.sum(x) + jnp.arange(4.0),
     "dot": lambda x: x @ W + 1,
-    "mul const": lambda x: x * jnp.arange(5.0),
+    "mul const": lambda x: x * jnp.arange(5.0)[None],
     "div const": lambda x: x / 3,
     "neg": lambda x: -x,
     "sum": lambda x: x.sum(0),
@@ -69,7 +82,7 @@ LINEAR = {
     "fft": lambda x: jnp.abs(jnp.real(jnp.fft.ifft(jnp.fft.fft(x)))) * 0 + jnp.fft.irfft(jnp.fft.rfft(x), 5),
     "real imag": lambda x: jnp.real(jnp.fft.rfft(x)) - jnp.imag(jnp.fft.rfft(x)),
     "convert": lambda x: x.astype(jnp.float32).astype(jnp.float64),
-    "avg pool": lambda x: linen.avg_pool(x[..., None], (2,), (1,)),
+    "avg pool": as_flax_promotes(lambda x: linen.avg_pool(x[..., None], (2,), (1,))),
     "triangular solve": lambda x: jax.scipy.linalg.solve_triangular(
         jnp.eye(3) + jnp.tril(jnp.ones((3, 3))), x, lower=True
     ),
@@ -206,8 +219,8 @@ def test_cross_terms_go_to_the_rest_or_are_halved():
 
 def layer(params, x):
     for w, b in params[:-1]:
-        x = jax.nn.relu(x @ w + b)
-    return x @ params[-1][0] + params[-1][1]
+        x = jax.nn.relu(x @ w + b[None])
+    return x @ params[-1][0] + params[-1][1][None]
 
 
 def acd_by_hand(params, beta, gamma):
@@ -232,8 +245,8 @@ def test_acd_mode_is_the_published_layer_rule():
 
 
 def test_acd_batch_norm_shares_its_value_at_zero():
-    w, bias, mean, scale, shift = normal(3, 5, 4), normal(4, 4), normal(5, 4), jnp.abs(normal(6, 4)), normal(7, 4)
-    f = lambda x: jax.nn.relu((x @ w + bias - mean) * scale + shift) @ jnp.ones((4, 1))  # noqa: E731
+    w, bias, mean, scale, shift = normal(3, 5, 4), normal(4, 4), normal(5, 4), np.abs(normal(6, 4)), normal(7, 4)
+    f = lambda x: jax.nn.relu((x @ w + bias[None] - mean[None]) * scale[None] + shift[None]) @ jnp.ones((4, 1))  # noqa: E731
     beta0, _ = split(V)
     beta, gamma = np.asarray(beta0 @ w), np.asarray((V - beta0) @ w)
     share = np.abs(beta) / (np.abs(beta) + np.abs(gamma))
@@ -378,6 +391,7 @@ class Block(nnx.Module):
         self.up, self.down = nnx.Linear(8, 16, **kw), nnx.Linear(16, 8, **kw)
         self.head = nnx.Linear(8, 3, **kw)
 
+    @as_flax_promotes
     def body(self, h):
         h = h + self.attention(self.first(h))
         h = h + self.down(jax.nn.gelu(self.up(self.second(h))))
@@ -392,10 +406,15 @@ def test_transformer_is_complete_and_finite(scale):
     model = Block(nnx.Rngs(0))
     check(model.body, scale * normal(20, 2, 6, 8), tol=1e-11)
     check(model.body, scale * normal(20, 2, 6, 8), tol=1e-11, const=False)
-    d = decompose(model.body, normal(20, 2, 6, 8), normal(20, 2, 6, 8) * (jnp.arange(6) < 2)[:, None], mode="acd")
+    d = decompose(
+        model.body,
+        normal(20, 2, 6, 8),
+        jnp.where((jnp.arange(6) < 2)[None, :, None], normal(20, 2, 6, 8), 0),
+        mode="acd",
+    )
     assert np.isfinite(d.beta).all()
     ids = jnp.arange(12).reshape(2, 6) % 11
-    d = decompose(model, ids, jnp.arange(6) < 3 + jnp.zeros((2, 1), int))
+    d = decompose(model, ids, jnp.broadcast_to(jnp.arange(6)[None] < 3, (2, 6)))
     np.testing.assert_allclose(d.beta + d.gamma + d.const, model(ids), atol=1e-11)
 
 
@@ -406,7 +425,7 @@ def test_recurrent_networks(kind):
     f = lambda x: model(x)[:, -1]  # noqa: E731
     x = normal(21, 2, 7, 5)
     check(f, x, tol=1e-11)
-    masks = jnp.eye(7, dtype=bool)[:, None, :, None] & jnp.ones((2, 7, 5), bool)
+    masks = jnp.eye(7, dtype=bool)[:, None, :, None] & jnp.ones((1, 2, 7, 5), bool)
     parts = decompose_parts(f, x, masks)
     one = decompose(f, x, masks[3])
     np.testing.assert_allclose(parts.beta[3], one.beta, atol=1e-13)
@@ -420,6 +439,7 @@ class Conv(nnx.Module):
         self.norm, self.group = nnx.BatchNorm(4, use_running_average=True, **kw), nnx.GroupNorm(6, num_groups=3, **kw)
         self.out = nnx.Linear(6, 3, **kw)
 
+    @as_flax_promotes
     def __call__(self, x):
         x = nnx.max_pool(jax.nn.relu(self.norm(self.a(x))), (2, 2), (2, 2))
         x = nnx.avg_pool(jax.nn.silu(self.group(self.b(x))), (2, 2), (1, 1))
@@ -480,10 +500,10 @@ def test_rescale_of_dense_layers_by_hand():
 
 def test_affine_beginning_of_a_network():
     w, b = normal(3, 5, 7), normal(4, 7)
-    f = lambda x: jax.nn.relu((x @ w + b).reshape(-1, 7)) @ normal(5, 7)  # noqa: E731
+    f = lambda x: jax.nn.relu((x @ w + b[None]).reshape(-1, 7)) @ normal(5, 7)  # noqa: E731
     x = jnp.asarray(V)
     affine, rest = split_affine(f, x)
-    np.testing.assert_allclose(affine(x), x @ w + b, atol=1e-14)
+    np.testing.assert_allclose(affine(x), x @ w + b[None], atol=1e-14)
     np.testing.assert_allclose(rest(affine(x)), f(x), atol=1e-14)
     np.testing.assert_allclose(
         jax.grad(lambda a: rest(affine(a)).sum())(x), jax.grad(lambda a: f(a).sum())(x), atol=1e-14

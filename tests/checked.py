@@ -1,0 +1,19 @@
+"""The checker of annotations while tests run (jaxtyping's import hook names it; tests/conftest.py installs it)."""
+
+import jax
+import numpy as np
+from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+
+# Where a JAX array is named, all that JAX's functions take as one will do, and what stands for one while JAX traces a
+# pytree; NumPy's scalars are numbers.
+check = beartype(
+    conf=BeartypeConf(
+        hint_overrides=BeartypeHintOverrides(
+            {
+                jax.Array: jax.typing.ArrayLike | jax.core.ShapedArray,
+                int: int | np.integer,
+                float: float | int | np.number,
+            }
+        )
+    )
+)
