@@ -40,47 +40,49 @@ Conservation = Annotated[ConservationSettings, Kept(without=("seed",))]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
 
+@spread
+def explore(
+    source: Source,
+    out: Out,
+    table: TableOptions,
+    rows: SplitOptions,
+    network: NetworkOptions,
+    conservation: Conservation,
+    settings: Searching = SEARCH,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds of searching; call again to go on.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Map the loss landscape of a small network trained on a table, and read its conserved weights.
+
+    Finds minima and the transition states between them, draws the disconnectivity graph, finds the weights that
+    are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
+    """
+    recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
+    say(quiet, *recipe.describe())
+    recipe.save(out)
+    found = search(recipe, out, time_limit, quiet)
+    typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet)}")
+
+
+@spread
+def report(
+    run: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")],
+    conservation: Conservation,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Path of the report only.")] = False,
+) -> None:
+    """Write the report of what a run has found so far."""
+    from jaxland.landscape import Store
+
+    recipe = Recipe.load(run)
+    with Store(run / "landscape.db", recipe.problem) as store:
+        found = store.landscape()
+    typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet)}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-
-    @app.command()
-    @spread
-    def explore(
-        source: Source,
-        out: Out,
-        table: TableOptions,
-        rows: SplitOptions,
-        network: NetworkOptions,
-        conservation: Conservation,
-        settings: Searching = SEARCH,
-        time_limit: Annotated[float | None, typer.Option(help="Seconds of searching; call again to go on.")] = None,
-        quiet: Quiet = False,
-    ) -> None:
-        """Map the loss landscape of a small network trained on a table, and read its conserved weights.
-
-        Finds minima and the transition states between them, draws the disconnectivity graph, finds the weights that
-        are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
-        """
-        recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
-        say(quiet, *recipe.describe())
-        recipe.save(out)
-        found = search(recipe, out, time_limit, quiet)
-        typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet)}")
-
-    @app.command()
-    @spread
-    def report(
-        run: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")],
-        conservation: Conservation,
-        quiet: Annotated[bool, typer.Option("--quiet", help="Path of the report only.")] = False,
-    ) -> None:
-        """Write the report of what a run has found so far."""
-        from jaxland.landscape import Store
-
-        recipe = Recipe.load(run)
-        with Store(run / "landscape.db", recipe.problem) as store:
-            found = store.landscape()
-        typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet)}")
+    for command in (explore, report):
+        app.command()(command)
 
 
 def search(recipe: Recipe, out: Path, time_limit: float | None, quiet: bool) -> Landscape:

@@ -2,115 +2,97 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from jaxland.cli.options import spread
+from jaxland.landscape.physics.options import AnalysisOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxland.landscape.physics.analysis import Analysis
+    from jaxland.landscape.result import Landscape
+
+    Extras = Mapping[str, np.ndarray]
+
+
+@spread
+def thermo(
+    run: Annotated[Path, typer.Argument(help="Directory of a run, its landscape.db, or a landscape.npz.")],
+    options: AnalysisOptions,
+    out: Annotated[Path | None, typer.Option(help="Directory to write to; default RUN/thermodynamics.")] = None,
+    energy_label: Annotated[str, typer.Option(help="Axis of the pictures.")] = "loss",
+    json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of tables.")] = False,
+) -> None:
+    """Occupation of minima and funnels, heat capacity, rates and paths of a landscape that was explored.
+
+    The data it was made from are not needed. Writes report.html, pictures, summary.json and CSV tables.
+    """
+    from jaxland.report.thermodynamics import thermodynamics_report
+
+    folder = run if run.is_dir() else run.parent
+    analysis = _analysed(run, folder, options)
+    out = folder / "thermodynamics" if out is None else out
+    _write_tables(analysis, out, energy_label)
+    page = thermodynamics_report(
+        analysis,
+        out / "report.html",
+        values=_values(folder, analysis.landscape.n_minima),
+        title=f"Thermodynamics and kinetics of {folder.resolve().name}",
+        energy_label=energy_label,
+        command=shlex.join(["jaxland", *sys.argv[1:]]),
+    )
+    if json_:
+        typer.echo(json.dumps(analysis.summary(), indent=2))
+        return
+    _show(analysis)
+    typer.echo(f"report: {page}")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-
-    @app.command()
-    def thermo(
-        run: Annotated[Path, typer.Argument(help="Directory of a run, its landscape.db, or a landscape.npz.")],
-        out: Annotated[Path | None, typer.Option(help="Directory to write to; default RUN/thermodynamics.")] = None,
-        temperature: Annotated[
-            float | None,
-            typer.Option(help="Of occupations and rates, in units of the energy; default 1/(training rows)."),
-        ] = None,
-        grid: Annotated[str, typer.Option(help="Temperatures of the curves as LOW:HIGH:COUNT.")] = "",
-        a: Annotated[str, typer.Option("--a", help="Minima of set A, as 0,3,4; default the lowest funnel.")] = "",
-        b: Annotated[str, typer.Option("--b", help="Minima of set B; default the second lowest funnel.")] = "",
-        depth: Annotated[float | None, typer.Option(help="Least depth of a funnel.")] = None,
-        modes: Annotated[
-            int | None,
-            typer.Option(help="Vibrational modes; default the number of coordinates, less 6 of a molecule."),
-        ] = None,
-        equal_widths: Annotated[
-            bool, typer.Option("--equal-widths", help="Take all basins as equally wide.")
-        ] = False,
-        energy_label: Annotated[str, typer.Option(help="Axis of the pictures.")] = "loss",
-        json_: Annotated[bool, typer.Option("--json", help="Print summary.json instead of tables.")] = False,
-    ) -> None:
-        """Occupation of minima and funnels, heat capacity, rates and paths of a landscape that was explored.
-
-        The data it was made from are not needed. Writes report.html, pictures, summary.json and CSV tables.
-        """
-        import json
-        import shlex
-        import sys
-
-        from jaxland.landscape.interchange import archive
-        from jaxland.landscape.physics.analysis import analyse
-        from jaxland.report import thermodynamics as drawing
-        from jaxland.report.figures import save
-        from jaxland.runs import write_whole
-
-        landscape, extras = archive.read_with_extras(run)
-        folder = run if run.is_dir() else run.parent
-        sets = _sets(a, b, extras)
-        if modes is None:
-            modes = landscape.size - _rigid_motions(landscape, extras)
-        analysis = analyse(
-            landscape,
-            temperature,
-            temperatures=_grid(grid),
-            depth=depth,
-            sets=sets,
-            modes=modes,
-            rows=_rows(folder),
-            vibrations=False if equal_widths else None,
-        )
-        values = _values(folder, landscape.n_minima)
-        out = folder / "thermodynamics" if out is None else out
-        out.mkdir(parents=True, exist_ok=True)
-        summary = analysis.summary()
-        write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-        analysis.thermodynamics.to_pandas().to_csv(out / "curves.csv")
-        analysis.minima().to_csv(out / "minima.csv")
-        analysis.funnel_table().to_csv(out / "funnels.csv")
-        save(drawing.occupation_figure(analysis), out / "occupation")
-        if len(analysis.connected) > 1:
-            save(drawing.funnel_figure(analysis, energy_label=energy_label), out / "funnels")
-        if analysis.kinetics is not None:
-            analysis.kinetics.to_pandas().to_csv(out / "rates.csv", index=False)
-        page = drawing.thermodynamics_report(
-            analysis,
-            out / "report.html",
-            values=values,
-            title=f"Thermodynamics and kinetics of {folder.resolve().name}",
-            energy_label=energy_label,
-            command=shlex.join(["jaxland", *sys.argv[1:]]),
-        )
-        if json_:
-            typer.echo(json.dumps(summary, indent=2))
-            return
-        _show(analysis)
-        typer.echo(f"report: {page}")
+    app.command()(thermo)
 
 
-def _numbers(option: str, text: str) -> list[int]:
-    from jaxland.errors import ArgumentError
+def _analysed(run: Path, folder: Path, options: AnalysisOptions) -> Analysis:
+    from jaxland.landscape.interchange import archive
+    from jaxland.landscape.physics.analysis import analyse
 
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ArgumentError(f"{option} takes numbers of minima such as 0,3,4, got {text!r}") from error
-
-
-def _sets(a: str, b: str, extras: Any) -> tuple[Any, Any] | None:
-    """A and B as given, or those of an imported database."""
-    from jaxland.errors import ArgumentError
-
-    if bool(a) != bool(b):
-        raise ArgumentError("give both --a and --b, or neither")
-    if a:
-        return _numbers("--a", a), _numbers("--b", b)
-    return (extras["a"], extras["b"]) if len(extras.get("a", ())) and len(extras.get("b", ())) else None
+    landscape, extras = archive.read_with_extras(run)
+    chosen = options.keywords()
+    if chosen["modes"] is None:
+        chosen["modes"] = landscape.size - _rigid_motions(landscape, extras)
+    given = options.sets
+    imported = len(extras.get("a", ())) and len(extras.get("b", ()))
+    sets = (extras["a"], extras["b"]) if given is None and imported else given
+    return analyse(landscape, **chosen, sets=sets, rows=_rows(folder))
 
 
-def _rigid_motions(landscape: Any, extras: Any) -> int:
+def _write_tables(analysis: Analysis, out: Path, energy_label: str) -> None:
+    """summary.json, CSV tables and pictures."""
+    from jaxland.report.figures import save
+    from jaxland.report.thermodynamics import funnel_figure, occupation_figure
+    from jaxland.runs import write_whole
+
+    write_whole(out / "summary.json", json.dumps(analysis.summary(), indent=2) + "\n")
+    analysis.thermodynamics.to_pandas().to_csv(out / "curves.csv")
+    analysis.minima().to_csv(out / "minima.csv")
+    analysis.funnel_table().to_csv(out / "funnels.csv")
+    save(occupation_figure(analysis), out / "occupation")
+    if len(analysis.connected) > 1:
+        save(funnel_figure(analysis, energy_label=energy_label), out / "funnels")
+    if analysis.kinetics is not None:
+        analysis.kinetics.to_pandas().to_csv(out / "rates.csv", index=False)
+
+
+def _rigid_motions(landscape: Landscape, extras: Extras) -> int:
     """Zero modes of atoms in space: as the store describes its symmetry, or from moments of inertia (a network's are
     written as 1)."""
     import re
@@ -122,23 +104,6 @@ def _rigid_motions(landscape: Any, extras: Any) -> int:
     return 6 if moments is not None and len(moments) and bool((abs(moments - 1.0) > 1e-12).any()) else 0
 
 
-def _grid(text: str) -> Any:
-    import numpy as np
-
-    from jaxland.errors import ArgumentError
-
-    if not text:
-        return None
-    try:
-        low, high, count = text.split(":")
-        ends, number = (float(low), float(high)), int(count)
-    except ValueError as error:
-        raise ArgumentError(f"--grid takes LOW:HIGH:COUNT such as 1e-4:1e-1:100, got {text!r}") from error
-    if not (0 < ends[0] < ends[1] < float("inf") and 2 <= number <= 100_000):
-        raise ArgumentError(f"--grid needs 0 < LOW < HIGH and COUNT of at least 2, got {text!r}")
-    return np.geomspace(*ends, number)
-
-
 def _rows(folder: Path) -> int:
     """Number of training rows of a run of ``jaxland explore``; 0 where it is not known."""
     from jaxland.models.model import load
@@ -147,7 +112,7 @@ def _rows(folder: Path) -> int:
     return int(load(path)[1].get("rows") or 0) if path.exists() else 0
 
 
-def _values(folder: Path, count: int) -> dict[str, Any]:
+def _values(folder: Path, count: int) -> dict[str, np.ndarray]:
     """What ``jaxland explore`` measured of every minimum, where it did."""
     import pandas as pd
 
@@ -159,7 +124,7 @@ def _values(folder: Path, count: int) -> dict[str, Any]:
     return {f"test {name}": frame[name].to_numpy(float) for name in frame} if len(frame) == count else {}
 
 
-def _show(analysis: Any) -> None:
+def _show(analysis: Analysis) -> None:
     import math
 
     from rich.console import Console
