@@ -84,7 +84,9 @@ def spread(command: F) -> F:
     @wraps(command)
     def called(**values: Any) -> None:
         built = {name: record.built(values) for name, record in records.items()}
-        command(**{k: v for k, v in values.items() if k in plain.parameters}, **built)
+        # A field may have the name of the parameter that holds another record.
+        own = {name: values[name] for name in plain.parameters if name not in records}
+        command(**own, **built)
 
     order = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in shown.values()]
     called.__signature__ = Signature(order)  # type: ignore[attr-defined]

@@ -47,12 +47,12 @@ def run(*arguments):
     @spread
     def cook(
         what: str,
-        serving: Serving,
+        salt: Serving,
         cooking: Annotated[Cooking, Kept(without=("heat",), help={"seed": "Of every chance."})] = QUICK,
         loud: bool = False,
     ) -> None:
         """Cook."""
-        seen.append((what, serving, cooking, loud))
+        seen.append((what, salt, cooking, loud))
 
     done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
     return done, seen
