@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt32
 
 BITS = 32
@@ -87,7 +88,7 @@ def scramble(points: Any, seeds: Any) -> Any:
     return _reverse_bits(x)
 
 
-def uniforms(key: Array, points: UInt32[Array, "d n"], dtype=jnp.float32) -> Float[Array, "d n"]:
+def uniforms(key: Array, points: UInt32[Array, "d n"], dtype: DTypeLike = jnp.float32) -> Float[Array, "d n"]:
     """One scrambling of the points, in the open unit cube."""
     seeds = jax.random.bits(key, (points.shape[0],), jnp.uint32)
     scrambled = scramble(points, seeds)
@@ -97,7 +98,7 @@ def uniforms(key: Array, points: UInt32[Array, "d n"], dtype=jnp.float32) -> Flo
     return (scrambled.astype(dtype) + 0.5) * jnp.asarray(2.0**-BITS, dtype)
 
 
-def normals(key: Array, points: UInt32[Array, "d n"], dtype=jnp.float32) -> Float[Array, "d n"]:
+def normals(key: Array, points: UInt32[Array, "d n"], dtype: DTypeLike = jnp.float32) -> Float[Array, "d n"]:
     """Standard normal points from one scrambling, by the inverse distribution function."""
     return jax.scipy.special.ndtri(uniforms(key, points, dtype))
 

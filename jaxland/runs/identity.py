@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class _Symmetry(Protocol):
     def describe(self) -> str: ...
 
 
+@runtime_checkable
 class HasLoss(Protocol):
     """What is asked of a ``Problem`` here."""
 

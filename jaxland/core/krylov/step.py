@@ -9,7 +9,7 @@ for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol, overload, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +119,7 @@ def _host_eigh(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scipy.linalg.eigh(t)
 
 
+@runtime_checkable
 class Factorisation(Protocol):
     """What ``enough`` looks at: T and its coupling to the next query, how many vectors, whether the space closed."""
 
