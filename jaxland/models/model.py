@@ -101,6 +101,10 @@ def mlp(
 
     Raises:
         ArgumentError: fewer than two sizes, a size below 1, or an unknown activation.
+
+    >>> model = mlp((2, 5, 3))
+    >>> model(jnp.ones((7, 2))).shape
+    (7, 3)
     """
     widths = tuple(int(s) for s in sizes)
     if len(widths) < 2 or min(widths) < 1:

@@ -173,6 +173,10 @@ class Problem:
             n: number of variables.
             symmetry: transformations that leave the energy unchanged, where known.
             second: ``second(w) -> (energy, gradient [n], Hessian [n, n])``; default by automatic differentiation.
+
+        >>> wells = Problem.from_energy(lambda w: jnp.sum((w**2 - 1) ** 2), 2)
+        >>> wells.hessian(jnp.array([1.0, -1.0])).tolist()
+        [[8.0, 0.0], [0.0, 8.0]]
         """
         if int(n) < 1:
             raise ArgumentError(f"n must be at least 1, got {n}")
