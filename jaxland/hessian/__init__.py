@@ -3,14 +3,14 @@
 After Dawid, Huembeli, Tomza, Lewenstein & Dauphin, MLST 3 (2022).
 """
 
-from jaxland.hessian.curvature import Curvature, CurvatureWarning, curvature
-from jaxland.hessian.ensemble import Minima, MinimaExtrapolation, MinimaInfluence, MinimaUncertainty, minima
+from jaxland.hessian.building import curvature
+from jaxland.hessian.curvature import Curvature, CurvatureWarning
 from jaxland.hessian.extrapolation import Extrapolation, extrapolation
 from jaxland.hessian.influence import DampingSweep, Influence, SelfInfluence, damping_sweep, influence, self_influence
+from jaxland.hessian.keeping import load
+from jaxland.hessian.minima import Minima, MinimaExtrapolation, MinimaInfluence, MinimaUncertainty, minima
 from jaxland.hessian.spectrum import Spectrum, null_coordinates, spectra, spectrum
 from jaxland.hessian.uncertainty import Uncertainty, resampled_steps, uncertainty
-
-load = Curvature.load
 
 __all__ = [
     "Curvature",

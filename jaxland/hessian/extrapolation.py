@@ -8,21 +8,20 @@ training data do not fix. Only V_m is needed. The soft score |e (|H| + e)^-1 gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
-from jaxland.core.krylov import grown, lane
+from jaxland.core.krylov import grown
 from jaxland.core.krylov.step import ritz_pairs
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
-from jaxland.hessian.quantity import quantity, query_points
+from jaxland.hessian.probing import quadrature
+from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
 from jaxland.problem.problem import L2
 
 ORDERS = ("signed", "magnitude")
@@ -65,10 +64,8 @@ class Extrapolation:
             raise ArgumentError(f"m must be 0..{self.sweep.shape[1] - 1} (the modes resolved), got {m}")
         return self.sweep[:, m]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per test point."""
-        import pandas as pd
-
         return pd.DataFrame(
             {
                 "test point": np.arange(len(self.scores)),
@@ -95,7 +92,7 @@ def extrapolation(
     curvature: Curvature,
     test: Any,
     *,
-    of: str | Callable[[Any, Any], Any] | None = None,
+    of: Asked | None = None,
     target: int | None = None,
     m: int | None = None,
     threshold: float | None = None,
@@ -124,7 +121,37 @@ def extrapolation(
         ProblemError, ArgumentError, DataError: a plain energy, or arguments and points that do not fit.
     """
     problem = curvature.problem
-    if problem.loss is None:
+    _check(curvature, order, m, threshold)
+    f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
+    x, y = query_points(problem, test, f.needs_y)
+    if m is None and threshold is None:
+        reg = problem.regulariser
+        threshold = 1e-3 * curvature.highest + (2 * reg.lam if isinstance(reg, L2) else 0.0)
+    if curvature.method == "explicit":
+        modes = _dense_modes(curvature, order, m, threshold)
+    else:
+        modes = _lanczos_modes(curvature, order, m, threshold, max_products)
+    softness = _softness(softness, threshold, modes, order, curvature.highest)
+    sweep, soft = _scores(curvature, f, (x, y), modes, softness=softness, batch=batch)
+    return Extrapolation(
+        scores=sweep[:, modes.dropped],
+        m=modes.dropped,
+        threshold=threshold,
+        sweep=sweep,
+        eigenvalues=modes.values,
+        residuals=modes.residuals,
+        soft=soft,
+        softness=softness,
+        value=np.asarray(f.values(problem.w, x, y), float),
+        of=f.name,
+        order=order,
+        kind=curvature.kind,
+        warnings=curvature.warnings,
+    )
+
+
+def _check(curvature: Curvature, order: str, m: int | None, threshold: float | None) -> None:
+    if curvature.problem.loss is None:
         raise ProblemError("extrapolation needs a prediction; this problem is a plain energy")
     if order not in ORDERS:
         raise ArgumentError(f"order must be 'signed' or 'magnitude', got {order!r}")
@@ -134,76 +161,63 @@ def extrapolation(
         raise ArgumentError(f"m must be 0..{curvature.size - 1}, got {m}")
     if threshold is not None and not threshold > 0:
         raise ArgumentError(f"threshold must be positive, got {threshold}")
-    f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
-    x, y = query_points(problem, test, f.needs_y)
-    if m is None and threshold is None:
-        reg = problem.regulariser
-        threshold = 1e-3 * curvature.highest + (2 * reg.lam if isinstance(reg, L2) else 0.0)
-    if curvature.method == "explicit":
-        values, vectors, residuals = _dense_modes(curvature, order)
-        chosen = int(np.sum(_key(values, order) > threshold)) if m is None else m
-    else:
-        values, vectors, residuals, chosen = _lanczos_modes(curvature, order, m, threshold, max_products)
-    softness = _softness(softness, threshold, values, chosen, order, curvature.highest)
+
+
+class _Modes(NamedTuple):
+    """Resolved modes in the order they are dropped: vectors in rows, |H v - value v|, and how many to drop."""
+
+    values: Float[np.ndarray, " M"]
+    vectors: Float[np.ndarray, "M N"]
+    residuals: Float[np.ndarray, " M"]
+    dropped: int
+
+
+def _scores(
+    curvature: Curvature, f: Quantity, points: tuple[Tree, Tree], modes: _Modes, *, softness: float, batch: int
+) -> tuple[Float[np.ndarray, "T M1"], Float[np.ndarray, " T"]]:
+    """E_m for m = 0..M, and the soft score."""
     sweep, soft = [], []
-    count = len(jax.tree.leaves(x)[0])
-    for start in range(0, count, batch):
-        block = jax.tree.map(lambda a, start=start: a[start : start + batch], (x, y))
-        gradients = f.gradients(problem.w, *block)
+    for start, block in blocks(points, batch):
+        gradients = f.gradients(curvature.problem.w, *block)
         if not bool(jnp.isfinite(gradients).all()):
             raise ConvergenceError(f"the gradient of {f.name} is not finite for a test point from row {start} on")
-        known, rest = _split(np.asarray(gradients, float), vectors)
+        known, rest = _split(np.asarray(gradients, float), modes.vectors)
         outside = np.sum(rest**2, axis=1, keepdims=True)
         tails = np.cumsum(known[:, ::-1] ** 2, axis=1)[:, ::-1]
         sweep.append(np.sqrt(np.concatenate([tails + outside, outside], axis=1)))
-        inside = np.sum((known * softness / (np.abs(values) + softness)) ** 2, axis=1)
+        inside = np.sum((known * softness / (np.abs(modes.values) + softness)) ** 2, axis=1)
         soft.append(np.sqrt(inside + _soft_outside(curvature, rest, softness)))
-    every = np.concatenate(sweep)
-    return Extrapolation(
-        every[:, chosen],
-        chosen,
-        threshold,
-        every,
-        values,
-        residuals,
-        np.concatenate(soft),
-        softness,
-        np.asarray(f.values(problem.w, x, y), float),
-        f.name,
-        order,
-        curvature.kind,
-        curvature.warnings,
-    )
+    return np.concatenate(sweep), np.concatenate(soft)
 
 
-def _key(values: np.ndarray, order: str) -> np.ndarray:
+def _key(values: Float[np.ndarray, " M"], order: str) -> Float[np.ndarray, " M"]:
     return np.abs(values) if order == "magnitude" else values
 
 
-def _softness(
-    given: float | None, threshold: float | None, values: np.ndarray, m: int, order: str, highest: float
-) -> float:
+def _softness(given: float | None, threshold: float | None, modes: _Modes, order: str, highest: float) -> float:
     if given is not None:
         if not given > 0:
             raise ArgumentError(f"softness must be positive, got {given}")
         return float(given)
     if threshold is not None:
         return float(threshold)
-    return max(float(_key(values, order)[m - 1]) if m else highest, float(np.finfo(float).tiny))
+    last = float(_key(modes.values, order)[modes.dropped - 1]) if modes.dropped else highest
+    return max(last, float(np.finfo(float).tiny))
 
 
-def _dense_modes(curvature: Curvature, order: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _dense_modes(curvature: Curvature, order: str, m: int | None, threshold: float | None) -> _Modes:
     values, vectors = curvature.eigensystem()
     at = np.argsort(-_key(values, order), kind="stable")
-    return values[at], vectors[at], np.zeros(len(values))
+    dropped = int(np.sum(_key(values, order) > threshold)) if m is None else m
+    return _Modes(values=values[at], vectors=vectors[at], residuals=np.zeros(len(values)), dropped=dropped)
 
 
 def _lanczos_modes(
     curvature: Curvature, order: str, m: int | None, threshold: float | None, max_products: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+) -> _Modes:
     """Modes that are resolved, from the top down, and how many of them to drop."""
     if m == 0:
-        return np.zeros(0), np.zeros((0, curvature.size)), np.zeros(0), 0
+        return _Modes(np.zeros(0), np.zeros((0, curvature.size)), np.zeros(0), 0)
     fact = curvature.factorisation()
     if fact is None:
         fact = curvature.modes(0, 1, tolerance=1e-3, max_products=64).factorisation
@@ -225,15 +239,16 @@ def _lanczos_modes(
                 f"vectors (smallest resolved eigenvalue: {smallest}): the cut lies in an unresolved cluster. Raise "
                 f"max_products, cut higher, or use the soft score with softness={level:.2g} and a higher threshold"
             )
-        fact = grown.extend(fact, curvature._bound_product, min(32, limit - fact.filled))
-        curvature._cache["krylov"] = fact
+        fact = curvature.grow(min(32, limit - fact.filled))
     keep = at[: max(settled, above)] if not fact.exhausted else at
     vectors = np.asarray(grown.combine(fact, coefficients[:, keep]), float)
-    return values[keep], vectors, residuals[keep], above
+    return _Modes(values=values[keep], vectors=vectors, residuals=residuals[keep], dropped=above)
 
 
-def _split(gradients: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Components along the modes [T, M] and what is left [T, N]; nothing is left of a full basis."""
+def _split(
+    gradients: Float[np.ndarray, "T N"], vectors: Float[np.ndarray, "M N"]
+) -> tuple[Float[np.ndarray, "T M"], Float[np.ndarray, "T N"]]:
+    """Components along the modes and what is left; nothing is left of a full basis."""
     known = gradients @ vectors.T
     if len(vectors) == vectors.shape[1]:
         return known, np.zeros_like(gradients)
@@ -241,12 +256,9 @@ def _split(gradients: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.n
     return known, rest - (rest @ vectors.T) @ vectors
 
 
-@partial(jax.jit, static_argnames=("product", "depth"))
-def _quadrature(product: Any, starts: jax.Array, args: tuple[Any, ...], depth: int) -> tuple[jax.Array, jax.Array]:
-    return lane.quadrature(lambda v: product(v, *args), starts, depth)
-
-
-def _soft_outside(curvature: Curvature, rest: np.ndarray, softness: float, depth: int = 48) -> np.ndarray:
+def _soft_outside(
+    curvature: Curvature, rest: Float[np.ndarray, "T N"], softness: float, depth: int = 48
+) -> Float[np.ndarray, " T"]:
     """|e (|H| + e)^-1 r|^2 for what the modes leave over, by Lanczos quadrature."""
     size = np.sum(rest**2, axis=1)
     total = np.zeros(len(rest))
@@ -255,8 +267,6 @@ def _soft_outside(curvature: Curvature, rest: np.ndarray, softness: float, depth
     for start in range(0, len(live), lanes):
         part = live[start : start + lanes]
         padded = np.resize(part, lanes)
-        starts = jnp.asarray(rest[padded] / np.sqrt(size[padded])[:, None], curvature.problem.dtype)
-        args = (curvature.problem.w, curvature.products.data)
-        quad = lane.Quadrature(*_quadrature(curvature.products.product, starts, args, depth))
+        quad = quadrature(curvature, rest[padded] / np.sqrt(size[padded])[:, None], depth)
         total[part] = quad.apply(lambda v: (softness / (np.abs(v) + softness)) ** 2)[: len(part)] * size[part]
     return total

@@ -9,18 +9,19 @@ points and streamed against the data.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+import pandas as pd
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
-from jaxland.hessian.quantity import quantity, query_points
+from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.problem.problem import Problem
 
 SIGNS = ("removal", "upweight")
 
@@ -39,10 +40,8 @@ class SelfInfluence:
     length: Float[np.ndarray, " n"]
     residuals: Float[np.ndarray, " n"]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per training example."""
-        import pandas as pd
-
         return pd.DataFrame({"example": np.arange(len(self.values)), "self_influence": self.values})
 
 
@@ -59,16 +58,14 @@ class DampingSweep:
         first: index of the damping in use.
     """
 
-    dampings: np.ndarray
-    positive_definite: np.ndarray
-    to_first: np.ndarray
-    to_next: np.ndarray
+    dampings: Float[np.ndarray, " s"]
+    positive_definite: Bool[np.ndarray, " s"]
+    to_first: Float[np.ndarray, " s"]
+    to_next: Float[np.ndarray, " s"]
     first: int
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per damping."""
-        import pandas as pd
-
         return pd.DataFrame(
             {
                 "damping": self.dampings,
@@ -105,8 +102,8 @@ class Influence:
     most_negative: Int[np.ndarray, "T top"]
     positive_values: Float[np.ndarray, "T top"]
     negative_values: Float[np.ndarray, "T top"]
-    residuals: np.ndarray
-    iterations: np.ndarray
+    residuals: Float[np.ndarray, " T"]
+    iterations: Int[np.ndarray, " T"]
     of: str
     sign: str
     kind: str
@@ -115,7 +112,7 @@ class Influence:
     warnings: tuple[str, ...] = ()
     sweep: DampingSweep | None = field(default=None, repr=False)
 
-    def _matrix(self) -> np.ndarray:
+    def _matrix(self) -> Float[np.ndarray, "T n"]:
         if self.values is None:
             raise ArgumentError("the full matrix was not kept: call influence without top, or with full=True")
         return self.values
@@ -155,10 +152,8 @@ class Influence:
         names, at = np.unique(labels, return_inverse=True)
         return names, values @ np.eye(len(names))[at]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """The most positive and most negative examples of every test point, one row each."""
-        import pandas as pd
-
         rows = []
         for t in range(len(self.quantity)):
             for which, index, value in (
@@ -181,7 +176,7 @@ def influence(
     curvature: Curvature,
     test: Any,
     *,
-    of: str | Callable[[Any, Any], Any] = "loss",
+    of: Asked = "loss",
     target: int | None = None,
     sign: str = "removal",
     relative: bool | None = None,
@@ -210,70 +205,96 @@ def influence(
         DataError, ArgumentError: test points or arguments that do not fit.
     """
     problem = curvature.problem
+    _check(problem, sign, top)
+    f = quantity(curvature.products.problem, of, target)
+    x, y = query_points(problem, test, f.needs_y)
+    factor = 1.0 / problem.n if sign == "removal" else -1.0
+    found = _streamed(curvature, f, (x, y), factor=factor, top=min(top, problem.n), full=full, batch=batch)
+    relative = curvature.method != "products" if relative is None else relative
+    sweep = curvature.damping_chosen if sweep is None else sweep
+    first_eight = jax.tree.map(lambda a: a[:8], (x, y))
+    return Influence(
+        values=found.values,
+        quantity=np.asarray(f.values(problem.w, x, y), float),
+        self_influence=self_influence(curvature) if relative else None,
+        most_positive=found.ends.high,
+        most_negative=found.ends.low,
+        positive_values=found.ends.high_values,
+        negative_values=found.ends.low_values,
+        residuals=found.residuals,
+        iterations=found.iterations,
+        of=f.name,
+        sign=sign,
+        kind=curvature.kind,
+        method=curvature.method,
+        damping=curvature.damping,
+        warnings=curvature.warnings,
+        sweep=damping_sweep(curvature, first_eight, of=of, target=target) if sweep else None,
+    )
+
+
+def _check(problem: Problem, sign: str, top: int) -> None:
     if problem.loss is None:
         raise ProblemError("influence needs per-example losses; this problem is a plain energy")
     if sign not in SIGNS:
         raise ArgumentError(f"sign must be 'removal' or 'upweight', got {sign!r}")
     if top < 0:
         raise ArgumentError(f"top must not be negative, got {top}")
-    f = quantity(curvature.products.problem, of, target)
-    x, y = query_points(problem, test, f.needs_y)
-    count, n = len(jax.tree.leaves(x)[0]), problem.n
-    top = min(top, n)
-    factor = 1.0 / n if sign == "removal" else -1.0
-    kept: list[np.ndarray] = []
-    ends: list[tuple[np.ndarray, ...]] = []
-    residuals, iterations = [], []
-    for start in range(0, count, batch):
-        part = slice(start, start + batch)
-        block = jax.tree.map(lambda a, part=part: a[part], (x, y))
-        solved = curvature.solve(f.gradients(problem.w, *block))
+
+
+class _Ends(NamedTuple):
+    """Training examples with the largest and the smallest values, and these values [T, top]."""
+
+    high: Int[np.ndarray, "T top"]
+    low: Int[np.ndarray, "T top"]
+    high_values: Float[np.ndarray, "T top"]
+    low_values: Float[np.ndarray, "T top"]
+
+
+class _Streamed(NamedTuple):
+    """I of every test point, whole where kept, and the tally of the solves."""
+
+    values: Float[np.ndarray, "T n"] | None
+    ends: _Ends
+    residuals: Float[np.ndarray, " T"]
+    iterations: Int[np.ndarray, " T"]
+
+
+def _streamed(
+    curvature: Curvature, f: Quantity, points: tuple[Tree, Tree], *, factor: float, top: int, full: bool, batch: int
+) -> _Streamed:
+    """``factor`` g_i . H_d^-1 grad f, ``batch`` test points at a time."""
+    kept, ends, residuals, iterations = [], [], [], []
+    for _, block in blocks(points, batch):
+        solved = curvature.solve(f.gradients(curvature.problem.w, *block))
         values = factor * np.asarray(example_products(curvature, solved.x), float).T
         residuals.append(solved.residuals)
         iterations.append(solved.iterations)
         ends.append(_ends(values, top))
         if full:
             kept.append(values)
-    relative = curvature.method != "products" if relative is None else relative
-    sweep = curvature.damping_chosen if sweep is None else sweep
-    high, low, high_values, low_values = (np.concatenate([e[i] for e in ends]) for i in range(4))
-    first_eight = jax.tree.map(lambda a: a[:8], (x, y))
-    return Influence(
-        np.concatenate(kept) if full else None,
-        np.asarray(f.values(problem.w, x, y), float),
-        self_influence(curvature) if relative else None,
-        high,
-        low,
-        high_values,
-        low_values,
-        np.concatenate(residuals),
-        np.concatenate(iterations),
-        f.name,
-        sign,
-        curvature.kind,
-        curvature.method,
-        curvature.damping,
-        curvature.warnings,
-        damping_sweep(curvature, first_eight, of=of, target=target) if sweep else None,
+    return _Streamed(
+        values=np.concatenate(kept) if full else None,
+        ends=_Ends(*map(np.concatenate, zip(*ends))),
+        residuals=np.concatenate(residuals),
+        iterations=np.concatenate(iterations),
     )
 
 
-def example_products(curvature: Curvature, vectors: Any) -> jax.Array:
-    """g_i . v_k for every training example i and row v_k [n, k]."""
-    return curvature.products.example_products(
-        jnp.asarray(vectors, curvature.problem.dtype), curvature.problem.w, curvature.products.data
-    )
+def example_products(curvature: Curvature, vectors: Float[Array, "k N"]) -> Float[Array, "n k"]:
+    """g_i . v_k for every training example i and row v_k."""
+    return curvature.products.example_products(vectors, curvature.problem.w, curvature.products.data)
 
 
-def _ends(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _ends(values: Float[np.ndarray, "T n"], top: int) -> _Ends:
     if top == 0:
         none = np.zeros((len(values), 0))
-        return none.astype(int), none.astype(int), none, none
+        return _Ends(none.astype(int), none.astype(int), none, none)
     high = np.argpartition(-values, top - 1, axis=1)[:, :top]
     low = np.argpartition(values, top - 1, axis=1)[:, :top]
     high = np.take_along_axis(high, np.argsort(-np.take_along_axis(values, high, 1), axis=1, kind="stable"), 1)
     low = np.take_along_axis(low, np.argsort(np.take_along_axis(values, low, 1), axis=1, kind="stable"), 1)
-    return high, low, np.take_along_axis(values, high, 1), np.take_along_axis(values, low, 1)
+    return _Ends(high, low, np.take_along_axis(values, high, 1), np.take_along_axis(values, low, 1))
 
 
 def self_influence(curvature: Curvature, *, rows: int | None = None) -> SelfInfluence:
@@ -286,8 +307,8 @@ def self_influence(curvature: Curvature, *, rows: int | None = None) -> SelfInfl
     problem = curvature.problem
     if problem.loss is None:
         raise ProblemError("self-influence needs per-example losses; this problem is a plain energy")
-    key = ("self-influence", curvature.damping)
-    if key not in curvature._cache:
+    known = curvature.known.self_influence
+    if curvature.damping not in known:
         explicit = curvature.method == "explicit"
         rows = rows or int(np.clip(2**25 // problem.size, 1, 512 if explicit else 64))
         values, length, residuals = (np.zeros(problem.n) for _ in range(3))
@@ -296,8 +317,8 @@ def self_influence(curvature: Curvature, *, rows: int | None = None) -> SelfInfl
             values[at] = np.asarray(jnp.sum(gradients * solved.x, axis=1), float)
             length[at] = np.asarray(jnp.linalg.norm(solved.x, axis=1), float)
             residuals[at] = solved.residuals
-        curvature._cache[key] = SelfInfluence(values, length, residuals)
-    return curvature._cache[key]
+        known[curvature.damping] = values, length, residuals
+    return SelfInfluence(*known[curvature.damping])
 
 
 def damping_sweep(
@@ -305,7 +326,7 @@ def damping_sweep(
     test: Any,
     dampings: Any = None,
     *,
-    of: str | Callable[[Any, Any], Any] = "loss",
+    of: Asked = "loss",
     target: int | None = None,
 ) -> DampingSweep:
     """Rank correlation of influence between dampings: conclusions should not hang on the one in use.
@@ -339,12 +360,12 @@ def damping_sweep(
         return float(min(pairs))
 
     first = int(np.searchsorted(every, curvature.damping))
-    known = curvature._cache.get("eigen")
+    known = curvature.known.eigen
     lowest = curvature.lowest if known is None else float(known[0][0])
     return DampingSweep(
-        every,
-        np.array([r is not None and lowest + d > 0 for r, d in zip(rows, every)]),
-        np.array([agreement(rows[first], r) for r in rows]),
-        np.array([agreement(a, b) for a, b in itertools.pairwise(rows)] + [float("nan")]),
-        first,
+        dampings=every,
+        positive_definite=np.array([r is not None and lowest + d > 0 for r, d in zip(rows, every)]),
+        to_first=np.array([agreement(rows[first], r) for r in rows]),
+        to_next=np.array([agreement(a, b) for a, b in itertools.pairwise(rows)] + [float("nan")]),
+        first=first,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from jaxland.core.energy import derivatives as derivatives
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.problem.problem import Problem
 
+Tree = Any  # arrays with a leading axis of examples, nested as the model takes them
+Asked = str | Callable[[Any, Any], Any]  # a name of ``QUANTITIES``, or f(outputs [T, ...], y) -> [T]
 QUANTITIES = ("loss", "predicted_loss", "logit", "probability", "output")
 
 
@@ -37,7 +39,7 @@ class Quantity:
     plain: Callable[..., Float[Array, " T"]]
 
 
-def quantity(problem: Problem, of: str | Callable[[Any, Any], Any], target: int | None = None) -> Quantity:
+def quantity(problem: Problem, of: Asked, target: int | None = None) -> Quantity:
     """The function a name stands for; compiled once for as long as the problem lives.
 
     Args:
@@ -53,7 +55,7 @@ def quantity(problem: Problem, of: str | Callable[[Any, Any], Any], target: int 
     return known[of, target]
 
 
-def _build(problem: Problem, of: str | Callable[[Any, Any], Any], target: int | None) -> Quantity:
+def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
     if problem.loss is None:
         raise ProblemError("this problem is a plain energy without per-example losses: it has no test points")
     if callable(of):
@@ -76,12 +78,12 @@ def _build(problem: Problem, of: str | Callable[[Any, Any], Any], target: int | 
     if of == "predicted_loss":
         losses = problem.losses_of
 
-        def predicted_loss(w: jax.Array, x: Any, y: Any) -> jax.Array:
+        def predicted_loss(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
             return losses(w, x, jnp.argmax(jax.lax.stop_gradient(outputs(w, x)), axis=1))
 
         return _compiled(of, False, predicted_loss)
 
-    def chosen(w: jax.Array, x: Any, y: Any) -> jax.Array:
+    def chosen(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
         z = outputs(w, x)
         label = jnp.argmax(jax.lax.stop_gradient(z), axis=1) if target is None else jnp.full(len(z), target)
         if of == "probability":
@@ -101,13 +103,13 @@ def _single(z: jax.Array) -> jax.Array:
 
 
 def _compiled(name: str, needs_y: bool, f: Callable[..., jax.Array]) -> Quantity:
-    def gradients(w: jax.Array, x: Any, y: Any) -> jax.Array:
+    def gradients(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
         return derivatives.example_gradients(f, w, x, y)
 
-    return Quantity(name, needs_y, jax.jit(f), jax.jit(gradients), f)
+    return Quantity(name=name, needs_y=needs_y, values=jax.jit(f), gradients=jax.jit(gradients), plain=f)
 
 
-def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Any, Any]:
+def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Tree, Tree]:
     """(x, y) of the test points as the problem's own dtypes; y is filled with zeros where it does not enter.
 
     Raises:
@@ -118,13 +120,13 @@ def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Any, Any]:
     if y is None and needs_y:
         raise ArgumentError("this quantity needs the targets of the test points: pass test=(x, y)")
 
-    def like(name: str, given: Any, known: Any) -> Any:
+    def like(name: str, given: Any, known: Tree) -> Tree:
         if isinstance(known, jax.Array):
             given = np.asarray(given)
         if str(jax.tree.structure(given)) != str(jax.tree.structure(known)):
             raise DataError(f"test {name} has another structure than the training {name}")
 
-        def one(a: Any, b: Any) -> jax.Array:
+        def one(a: Any, b: jax.Array) -> jax.Array:
             a = jnp.asarray(a)
             if a.ndim != b.ndim or a.shape[1:] != b.shape[1:]:
                 raise DataError(
@@ -150,3 +152,9 @@ def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Any, Any]:
     if lengths != {count}:
         raise DataError(f"test x has {count} rows and test y {sorted(lengths)}")
     return x, y
+
+
+def blocks(points: tuple[Tree, Tree], rows: int) -> Iterator[tuple[int, tuple[Tree, Tree]]]:
+    """First row and points of each block of at most so many rows."""
+    for start in range(0, len(jax.tree.leaves(points[0])[0]), rows):
+        yield start, jax.tree.map(lambda a, start=start: a[start : start + rows], points)

@@ -6,20 +6,21 @@ Few parameters: all eigenvalues. Many: extreme modes by Lanczos, the rest by sto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
 
 from jaxland.core.energy import derivatives as derivatives
-from jaxland.core.krylov import lane
+from jaxland.core.krylov.lane import Quadrature
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.curvature import Curvature
-from jaxland.hessian.extrapolation import _quadrature
+from jaxland.hessian.probing import quadrature
 from jaxland.problem.problem import Problem
 
 
@@ -48,12 +49,12 @@ class Spectrum:
     lowest_vectors: Float[np.ndarray, "k N"]
     highest_vectors: Float[np.ndarray, "m N"]
     converged: bool
-    values: np.ndarray
-    nodes: np.ndarray
-    weights: np.ndarray
+    values: Float[np.ndarray, " known"]
+    nodes: Float[np.ndarray, "probes depth"]
+    weights: Float[np.ndarray, "probes depth"]
     size: int
     exact: bool
-    null_coordinates: np.ndarray
+    null_coordinates: Int[np.ndarray, " z"]
     damping: float
     kind: str
     products: int
@@ -63,7 +64,7 @@ class Spectrum:
         total = float(np.sum(f(self.values)))
         if self.exact:
             return total, 0.0
-        rest = (self.size - len(self.values)) * lane.Quadrature(self.nodes, self.weights).apply(f)  # type: ignore[arg-type]
+        rest = (self.size - len(self.values)) * Quadrature(self.nodes, self.weights).apply(f)
         error = float(np.std(rest, ddof=1) / len(rest) ** 0.5) if len(rest) > 1 else float("inf")
         return total + float(np.mean(rest)), error
 
@@ -95,7 +96,9 @@ class Spectrum:
         scale = max(float(np.max(np.abs(part))) for part in (self.values, self.nodes) if part.size)
         return self.sum_of(lambda v: (v < -1e-10 * scale).astype(float))
 
-    def density(self, grid: Any = None, width: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def density(
+        self, grid: Any = None, width: float | None = None
+    ) -> tuple[Float[np.ndarray, " g"], Float[np.ndarray, " g"]]:
         """Grid and density of eigenvalues (integral 1), Gaussians of standard deviation ``width``."""
         ends = np.concatenate([self.values, self.nodes[self.weights > 0]])
         span = float(np.ptp(ends)) or 1.0
@@ -114,18 +117,14 @@ class Spectrum:
             density = density + smooth(self.nodes, share * self.weights)
         return grid, density
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """Extreme eigenvalues with residuals."""
-        import pandas as pd
-
         rows = [("highest", i + 1, v, r) for i, (v, r) in enumerate(zip(self.highest, self.highest_residuals))]
         rows += [("lowest", i + 1, v, r) for i, (v, r) in enumerate(zip(self.lowest, self.lowest_residuals))]
         return pd.DataFrame(rows, columns=["end", "rank", "eigenvalue", "residual"])
 
-    def summary(self) -> Any:
+    def summary(self) -> pd.DataFrame:
         """Trace, effective parameters, negative eigenvalues, log-determinant (where defined), with errors."""
-        import pandas as pd
-
         rows = [("trace", *self.trace()), ("effective parameters", *self.effective_parameters())]
         rows += [("negative eigenvalues", *self.negative())]
         try:
@@ -165,50 +164,80 @@ def spectrum(
     if probes < 0 or depth < 1:
         raise ArgumentError(f"probes must not be negative and depth at least 1, got {probes} and {depth}")
     null = null_coordinates(curvature, seed)
-    none = np.zeros((0, 0))
     if curvature.method == "explicit":
-        values, vectors = curvature.eigensystem()
-        low, high = vectors[: min(lowest, len(values))], vectors[::-1][: min(highest, len(values))]
-        matrix = curvature.matrix()
-
-        def residuals(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
-            return np.linalg.norm(rows @ matrix - at[:, None] * rows, axis=1)
-
-        lows, highs = values[: len(low)], values[::-1][: len(high)]
-        return Spectrum(
-            lows, highs, residuals(low, lows), residuals(high, highs), low, high, True, values, none, none,
-            curvature.size, True, null, curvature.damping, curvature.kind, curvature.size,
-        )  # fmt: skip
+        return _dense(curvature, lowest, highest, null)
     found = curvature.modes(lowest, highest, tolerance=tolerance, max_products=max_products, block=block, seed=seed)
     ends = (found.lowest, found.highest)
-    settled = [np.asarray(e.vectors, float)[e.converged] for e in ends]
-    known = np.concatenate(settled)
-    nodes, weights = _probes(curvature, known, probes, depth, seed) if probes else (none, none)
+    settled = np.concatenate([np.asarray(end.vectors, float)[end.converged] for end in ends])
+    none = np.zeros((0, 0))
+    nodes, weights = _probes(curvature, settled, probes, depth, seed) if probes else (none, none)
     return Spectrum(
-        found.lowest.values, found.highest.values, found.lowest.residuals, found.highest.residuals,
-        np.asarray(found.lowest.vectors, float), np.asarray(found.highest.vectors, float),
-        bool(all(e.converged.all() for e in ends)),
-        np.concatenate([e.values[e.converged] for e in ends]), nodes, weights, curvature.size, False, null,
-        curvature.damping, curvature.kind, found.factorisation.filled + probes * depth,
-    )  # fmt: skip
+        lowest=found.lowest.values,
+        highest=found.highest.values,
+        lowest_residuals=found.lowest.residuals,
+        highest_residuals=found.highest.residuals,
+        lowest_vectors=np.asarray(found.lowest.vectors, float),
+        highest_vectors=np.asarray(found.highest.vectors, float),
+        converged=bool(all(end.converged.all() for end in ends)),
+        values=np.concatenate([end.values[end.converged] for end in ends]),
+        nodes=nodes,
+        weights=weights,
+        size=curvature.size,
+        exact=False,
+        null_coordinates=null,
+        damping=curvature.damping,
+        kind=curvature.kind,
+        products=found.factorisation.filled + probes * depth,
+    )
+
+
+def _dense(curvature: Curvature, lowest: int, highest: int, null: Int[np.ndarray, " z"]) -> Spectrum:
+    """All of it, from the factorised matrix."""
+    values, vectors = curvature.eigensystem()
+    matrix = curvature.matrix()
+    low, high = vectors[: min(lowest, len(values))], vectors[::-1][: min(highest, len(values))]
+    lows, highs = values[: len(low)], values[::-1][: len(high)]
+
+    def residuals(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(rows @ matrix - at[:, None] * rows, axis=1)
+
+    return Spectrum(
+        lowest=lows,
+        highest=highs,
+        lowest_residuals=residuals(low, lows),
+        highest_residuals=residuals(high, highs),
+        lowest_vectors=low,
+        highest_vectors=high,
+        converged=True,
+        values=values,
+        nodes=np.zeros((0, 0)),
+        weights=np.zeros((0, 0)),
+        size=curvature.size,
+        exact=True,
+        null_coordinates=null,
+        damping=curvature.damping,
+        kind=curvature.kind,
+        products=curvature.size,
+    )
 
 
 def _probes(
-    curvature: Curvature, known: np.ndarray, probes: int, depth: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+    curvature: Curvature, known: Float[np.ndarray, "k N"], probes: int, depth: int, seed: int
+) -> tuple[Float[np.ndarray, "probes depth"], Float[np.ndarray, "probes depth"]]:
+    """Quadrature from random vectors orthogonal to the modes already known."""
     rng = np.random.default_rng([seed, 1])
     lanes = int(np.clip(2**27 // (depth * curvature.size), 1, probes))
-    parts = []
+    nodes, weights = [], []
     for start in range(0, probes, lanes):
         z = rng.standard_normal((lanes, curvature.size))
         z = z - (z @ known.T) @ known
-        args = (curvature.problem.w, curvature.products.data)
-        found = _quadrature(curvature.products.product, jnp.asarray(z, curvature.problem.dtype), args, depth)
-        parts.append([np.asarray(a, float)[: probes - start] for a in found])
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        found = quadrature(curvature, z, depth)
+        nodes.append(np.asarray(found.nodes, float)[: probes - start])
+        weights.append(np.asarray(found.weights, float)[: probes - start])
+    return np.concatenate(nodes), np.concatenate(weights)
 
 
-def null_coordinates(curvature: Curvature, seed: int = 0) -> np.ndarray:
+def null_coordinates(curvature: Curvature, seed: int = 0) -> Int[np.ndarray, " z"]:
     """Parameters whose row of the data's curvature is exactly zero: dead inputs or units (regulariser left out)."""
     products, problem = curvature.products, curvature.problem
     if products.plain:
@@ -230,8 +259,8 @@ def spectra(problem: Problem, params: Any, *, batch: int | None = None) -> Float
     return np.concatenate([np.linalg.eigvalsh(block) for block in hessian_blocks(problem, points, batch)])
 
 
-def point_array(problem: Problem, params: Any) -> np.ndarray:
-    """[M, N] array of flat parameter vectors, checked."""
+def point_array(problem: Problem, params: Any) -> Float[np.ndarray, "M N"]:
+    """Flat parameter vectors as one array, checked."""
     points = np.asarray([np.asarray(p) for p in params])
     if points.ndim != 2 or points.shape[1] != problem.size or not len(points):
         raise DataError(f"params must be flat vectors [M, {problem.size}], got shape {points.shape}")
@@ -240,8 +269,10 @@ def point_array(problem: Problem, params: Any) -> np.ndarray:
     return points
 
 
-def hessian_blocks(problem: Problem, points: np.ndarray, batch: int | None = None) -> Any:
-    """Yields exact Hessians [b, N, N] as float64 at consecutive points, one compiled shape."""
+def hessian_blocks(
+    problem: Problem, points: Float[np.ndarray, "M N"], batch: int | None = None
+) -> Iterator[Float[np.ndarray, "b N N"]]:
+    """Exact Hessians as float64 at consecutive points, one compiled shape."""
     n = problem.size
     batch = int(np.clip(2**22 // n**2, 1, len(points))) if batch is None else min(batch, len(points))
     known = problem.__dict__.setdefault("_hessian_batched", {})

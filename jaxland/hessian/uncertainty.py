@@ -11,19 +11,19 @@ beside the linearised Laplace approximation grad f . H_d^-1 grad f / n.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Array, Float
 
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.influence import example_products
-from jaxland.hessian.quantity import quantity, query_points
+from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
 
 METHODS = ("linear", "resample")
 
@@ -53,8 +53,8 @@ class Uncertainty:
     damping: float
     warnings: tuple[str, ...] = ()
 
-    def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """Central interval [T], [T]: quantiles of the resamples, else normal (within [0, 1] for a probability)."""
+    def interval(self, level: float = 0.9) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+        """Central interval: quantiles of the resamples, else normal (within [0, 1] for a probability)."""
         if not 0 < level < 1:
             raise ArgumentError(f"level must be between 0 and 1, got {level}")
         if self.samples is not None:
@@ -66,10 +66,8 @@ class Uncertainty:
         low, high = self.value - half, self.value + half
         return (np.clip(low, 0, 1), np.clip(high, 0, 1)) if self.of.startswith("probability") else (low, high)
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per test point."""
-        import pandas as pd
-
         low, high = self.interval()
         return pd.DataFrame(
             {
@@ -102,7 +100,7 @@ def uncertainty(
     curvature: Curvature,
     test: Any,
     *,
-    of: str | Callable[[Any, Any], Any] | None = None,
+    of: Asked | None = None,
     target: int | None = None,
     method: str = "linear",
     predictions: str = "re-evaluated",
@@ -134,45 +132,62 @@ def uncertainty(
     f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
     x, y = query_points(problem, test, f.needs_y)
     value = np.asarray(f.values(problem.w, x, y), float)
-    variance, laplace, drawn = [], [], None
-    for start in range(0, len(value), batch):
-        block = jax.tree.map(lambda a, start=start: a[start : start + batch], (x, y))
-        gradients = f.gradients(problem.w, *block)
-        solved = curvature.solve(gradients).x
-        a = np.asarray(example_products(curvature, solved), float) / problem.n
-        variance.append(np.sum(a**2, axis=0) - np.sum(a, axis=0) ** 2 / problem.n)
-        laplace.append(np.asarray(jnp.sum(gradients * solved, axis=1), float) / problem.n)
-    std = np.sqrt(np.maximum(np.concatenate(variance), 0))
+    std, laplace = _closed_form(curvature, f, (x, y), batch)
+    drawn = None
     if method == "resample":
         steps = resampled_steps(curvature, samples, seed, batch)
         if predictions == "linearised":
-            slopes = [np.asarray(f.gradients(problem.w, *_rows(x, y, s, batch)) @ steps.T, float) for s in
-                      range(0, len(value), batch)]  # fmt: skip
-            drawn = value + np.concatenate(slopes).T
+            drawn = value + _linearised(curvature, f, (x, y), steps, batch)
         else:
-            move = jax.jit(lambda w, s, a, b: jax.lax.map(lambda d: f.plain(w + d, a, b), s))
-            drawn = np.asarray(move(problem.w, steps, x, y), float)
+            drawn = _moved(curvature, f, (x, y), steps)
         std = drawn.std(axis=0, ddof=1)
-    spread = np.concatenate(laplace)
     return Uncertainty(
-        value,
-        std,
-        np.sqrt(np.where(spread >= 0, spread, np.nan)),
-        drawn,
-        f.name,
-        method,
-        predictions if method == "resample" else "linearised",
-        curvature.kind,
-        curvature.damping,
-        curvature.warnings,
+        value=value,
+        std=std,
+        laplace=laplace,
+        samples=drawn,
+        of=f.name,
+        method=method,
+        predictions=predictions if method == "resample" else "linearised",
+        kind=curvature.kind,
+        damping=curvature.damping,
+        warnings=curvature.warnings,
     )
 
 
-def _rows(x: Any, y: Any, start: int, batch: int) -> Any:
-    return jax.tree.map(lambda a: a[start : start + batch], (x, y))
+def _closed_form(
+    curvature: Curvature, f: Quantity, points: tuple[Tree, Tree], batch: int
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+    """Standard deviations by the infinitesimal jackknife and by the linearised Laplace approximation."""
+    n, variance, spread = curvature.n, [], []
+    for _, block in blocks(points, batch):
+        gradients = f.gradients(curvature.problem.w, *block)
+        solved = curvature.solve(gradients).x
+        a = np.asarray(example_products(curvature, solved), float) / n
+        variance.append(np.sum(a**2, axis=0) - np.sum(a, axis=0) ** 2 / n)
+        spread.append(np.asarray(jnp.sum(gradients * solved, axis=1), float) / n)
+    laplace = np.concatenate(spread)
+    return np.sqrt(np.maximum(np.concatenate(variance), 0)), np.sqrt(np.where(laplace >= 0, laplace, np.nan))
 
 
-def resampled_steps(curvature: Curvature, samples: int, seed: int = 0, batch: int = 32) -> Float[jax.Array, "B N"]:
+def _linearised(
+    curvature: Curvature, f: Quantity, points: tuple[Tree, Tree], steps: Float[Array, "B N"], batch: int
+) -> Float[np.ndarray, "B T"]:
+    """What f changes by in each step, to first order."""
+    w = curvature.problem.w
+    slopes = [np.asarray(f.gradients(w, *block) @ steps.T, float) for _, block in blocks(points, batch)]
+    return np.concatenate(slopes).T
+
+
+def _moved(
+    curvature: Curvature, f: Quantity, points: tuple[Tree, Tree], steps: Float[Array, "B N"]
+) -> Float[np.ndarray, "B T"]:
+    """f after each step."""
+    move = jax.jit(lambda w, s, a, b: jax.lax.map(lambda d: f.plain(w + d, a, b), s))
+    return np.asarray(move(curvature.problem.w, steps, *points), float)
+
+
+def resampled_steps(curvature: Curvature, samples: int, seed: int = 0, batch: int = 32) -> Float[Array, "B N"]:
     """theta_b - theta for B multinomial resamples of the training set."""
     problem, n = curvature.problem, curvature.n
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=samples) - 1.0

@@ -10,18 +10,21 @@ With weights p_m (occupations of a group of minima, say; they are normalised):
 from __future__ import annotations
 
 import warnings as python_warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from jaxland.errors import ArgumentError, ConvergenceError
-from jaxland.hessian.curvature import EXPLICIT_LIMIT, Curvature, CurvatureWarning
-from jaxland.hessian.curvature import curvature as curvature_at
+from jaxland.hessian.building import EXPLICIT_LIMIT, default_damping
+from jaxland.hessian.building import curvature as curvature_at
+from jaxland.hessian.curvature import Curvature, CurvatureWarning, Known
 from jaxland.hessian.extrapolation import extrapolation
 from jaxland.hessian.influence import influence
+from jaxland.hessian.quantity import Asked
 from jaxland.hessian.spectrum import hessian_blocks, point_array
 from jaxland.hessian.uncertainty import uncertainty
 from jaxland.problem.problem import Problem
@@ -51,10 +54,8 @@ class MinimaInfluence:
         """Mean influence where its sign holds in at least ``share`` of the weight, else 0 [T, n]."""
         return np.where(self.same_sign >= share, self.mean, 0.0)
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per minimum."""
-        import pandas as pd
-
         return pd.DataFrame({"weight": self.weights, "rank correlation with the mean": self.agreement})
 
 
@@ -78,10 +79,8 @@ class MinimaUncertainty:
     total: Float[np.ndarray, " T"]
     weights: Float[np.ndarray, " M"]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per test point."""
-        import pandas as pd
-
         return pd.DataFrame({"mean": self.mean, "within": self.within, "between": self.between, "total": self.total})
 
 
@@ -103,10 +102,8 @@ class MinimaExtrapolation:
     soft_score: Float[np.ndarray, " T"]
     weights: Float[np.ndarray, " M"]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """One row per test point."""
-        import pandas as pd
-
         return pd.DataFrame({"score": self.score, "soft score": self.soft_score, "largest": self.values.max(axis=0)})
 
 
@@ -131,7 +128,7 @@ class Minima:
     kind: str
     lanes: int | None
     eigenvalues: Float[np.ndarray, "M N"] | None
-    _template: Curvature
+    _template: Curvature = field(repr=False)
 
     def curvatures(self) -> Iterator[Curvature]:
         """Curvature of each minimum in turn; explicit matrices are formed ``lanes`` at a time."""
@@ -147,10 +144,10 @@ class Minima:
         for block in hessian_blocks(self.problem, self.params, self.lanes):
             for matrix in block:
                 problem = self.problem.at(self.params[at])
-                yield replace(self._template, problem=problem, damping=self.damping, _cache={"matrix": matrix})
+                yield replace(self._template, problem=problem, damping=self.damping, known=Known(matrix=matrix))
                 at += 1
 
-    def influence(self, test: Any, *, of: str | Callable = "loss", target: int | None = None) -> MinimaInfluence:
+    def influence(self, test: Any, *, of: Asked = "loss", target: int | None = None) -> MinimaInfluence:
         """Influence of every training example on every test point in every minimum; arguments as ``influence``."""
         from scipy.stats import spearmanr
 
@@ -165,11 +162,16 @@ class Minima:
         same = np.sum(p * (np.sign(values) == np.sign(mean)), axis=0)
         agreement = [np.mean([spearmanr(a, b).statistic for a, b in zip(v, mean)]) for v in values]
         spread = np.sqrt(np.sum(p * (values - mean) ** 2, axis=0))
-        return MinimaInfluence(values, mean, spread, same, np.array(agreement), self.weights)
+        return MinimaInfluence(
+            values=values,
+            mean=mean,
+            spread=spread,
+            same_sign=same,
+            agreement=np.array(agreement),
+            weights=self.weights,
+        )
 
-    def uncertainty(
-        self, test: Any, *, of: str | Callable | None = None, target: int | None = None
-    ) -> MinimaUncertainty:
+    def uncertainty(self, test: Any, *, of: Asked | None = None, target: int | None = None) -> MinimaUncertainty:
         """RUE within minima and spread between them; arguments as ``uncertainty`` (give a ``target`` class, lest the
         predicted class differ between minima)."""
         found = [uncertainty(c, test, of=of, target=target) for c in self.curvatures()]
@@ -179,14 +181,19 @@ class Minima:
         within = np.sum(p * np.stack([u.std for u in found]) ** 2, axis=0)
         between = np.sum(p * (values - mean) ** 2, axis=0)
         return MinimaUncertainty(
-            values, mean, np.sqrt(within), np.sqrt(between), np.sqrt(within + between), self.weights
+            values=values,
+            mean=mean,
+            within=np.sqrt(within),
+            between=np.sqrt(between),
+            total=np.sqrt(within + between),
+            weights=self.weights,
         )
 
     def extrapolation(
         self,
         test: Any,
         *,
-        of: str | Callable | None = None,
+        of: Asked | None = None,
         target: int | None = None,
         m: int | None = None,
         threshold: float | None = None,
@@ -196,11 +203,11 @@ class Minima:
         values, soft = np.stack([e.scores for e in found]), np.stack([e.soft for e in found])
         p = self.weights[:, None]
         return MinimaExtrapolation(
-            values,
-            soft,
-            np.sqrt(np.sum(p * values**2, axis=0)),
-            np.sqrt(np.sum(p * soft**2, axis=0)),
-            self.weights,
+            values=values,
+            soft=soft,
+            score=np.sqrt(np.sum(p * values**2, axis=0)),
+            soft_score=np.sqrt(np.sum(p * soft**2, axis=0)),
+            weights=self.weights,
         )
 
 
@@ -236,16 +243,22 @@ def minima(
         eigenvalues = np.concatenate([np.linalg.eigvalsh(h) for h in hessian_blocks(problem, points, lanes)])
         low, high = float(eigenvalues.min()), float(eigenvalues.max())
         if damping is None:
-            damping = 0.0 if low > 1e-6 * high else max(1.2 * max(-low, 0.0), 1e-4 * high)
+            damping = default_damping(low, high)
         elif low + damping <= 0:
             at = int(eigenvalues[:, 0].argmin())
             raise ConvergenceError(
                 f"params[{at}] has an eigenvalue {low:.3g}: it is no minimum, or needs a damping above {-low:.2g}"
             )
     return Minima(
-        problem, points, share / share.sum(), template.damping if damping is None else float(damping), kind, lanes,
-        eigenvalues, template,
-    )  # fmt: skip
+        problem=problem,
+        params=points,
+        weights=share / share.sum(),
+        damping=template.damping if damping is None else float(damping),
+        kind=kind,
+        lanes=lanes,
+        eigenvalues=eigenvalues,
+        _template=template,
+    )
 
 
 def _values(values: np.ndarray | None) -> np.ndarray:
