@@ -51,8 +51,8 @@ def register(app: typer.Typer) -> None:
         from jaxland.report import figures
         from jaxland.report import hessian as drawing
 
-        if points < 1 or top < 1 or modes < 1:
-            raise ArgumentError("--points, --top and --modes must be at least 1")
+        if points < 1:
+            raise ArgumentError("--points must be at least 1")
         network, facts = load(model)
         options = {"categorical": categorical or None, "drop": drop or None, "missing": missing, "seed": seed}
         rows, queries, classes = tables(network, facts, train, test, target or facts.get("target"), options)
@@ -62,21 +62,26 @@ def register(app: typer.Typer) -> None:
         queries = tuple(a[:points] for a in queries)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", toolbox.CurvatureWarning)
-            curvature = toolbox.curvature(problem, kind=kind, damping=damping, method=method, seed=seed)
-            for note in curvature.warnings:
-                typer.echo(f"warning: {note}", err=True)
-            found = toolbox.influence(curvature, queries, of=of, top=top, full=False)
-            spread = toolbox.uncertainty(
-                curvature, queries, method="resample" if samples else "linear", samples=samples or 200, seed=seed
+            explained = toolbox.explain(
+                problem,
+                queries,
+                kind=kind,
+                damping=damping,
+                method=method,
+                of=of,
+                top=top,
+                modes=modes,
+                drop_modes=drop_modes,
+                samples=samples,
+                seed=seed,
             )
-            score = toolbox.extrapolation(curvature, queries, m=drop_modes)
-            modes_found = toolbox.spectrum(curvature, lowest=modes, highest=modes, seed=seed)
+        curvature, found, modes_found = explained.curvature, explained.influence, explained.spectrum
+        spread, score = explained.uncertainty, explained.extrapolation
+        for note in curvature.warnings:
+            typer.echo(f"warning: {note}", err=True)
         out.mkdir(parents=True, exist_ok=True)
         found.to_pandas().to_csv(out / "influence.csv", index=False)
-        merged = spread.to_pandas().merge(
-            score.to_pandas().drop(columns=[spread.of], errors="ignore"), on="test point"
-        )
-        merged.to_csv(out / "predictions.csv", index=False)
+        explained.to_pandas().to_csv(out / "predictions.csv", index=False)
         modes_found.to_pandas().to_csv(out / "spectrum.csv", index=False)
         if found.self_influence is not None:
             found.self_influence.to_pandas().to_csv(out / "self_influence.csv", index=False)

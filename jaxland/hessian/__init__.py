@@ -5,10 +5,12 @@ After Dawid, Huembeli, Tomza, Lewenstein & Dauphin, MLST 3 (2022).
 
 from jaxland.hessian.building import curvature
 from jaxland.hessian.curvature import Curvature, CurvatureWarning
+from jaxland.hessian.explanation import Explanation, explain
 from jaxland.hessian.extrapolation import Extrapolation, extrapolation
 from jaxland.hessian.influence import DampingSweep, Influence, SelfInfluence, damping_sweep, influence, self_influence
 from jaxland.hessian.keeping import load
 from jaxland.hessian.minima import Minima, MinimaExtrapolation, MinimaInfluence, MinimaUncertainty, minima
+from jaxland.hessian.options import ExplainOptions
 from jaxland.hessian.spectrum import Spectrum, null_coordinates, spectra, spectrum
 from jaxland.hessian.uncertainty import Uncertainty, resampled_steps, uncertainty
 
@@ -16,6 +18,8 @@ __all__ = [
     "Curvature",
     "CurvatureWarning",
     "DampingSweep",
+    "ExplainOptions",
+    "Explanation",
     "Extrapolation",
     "Influence",
     "Minima",
@@ -27,6 +31,7 @@ __all__ = [
     "Uncertainty",
     "curvature",
     "damping_sweep",
+    "explain",
     "extrapolation",
     "influence",
     "load",
