@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="CSV of factors, row by row; default: latents only.")
         ] = None,
         out: Annotated[Path, typer.Option(help="Folder for the report, tables and figures.")] = Path("runs/mi"),
-        labels: Annotated[str, typer.Option(help="Factors that are labels, by name, with commas; or auto.")] = "auto",
+        categorical: Annotated[
+            str, typer.Option(help="Factors that are labels, by name, with commas; or auto.")
+        ] = "auto",
         bootstraps: Annotated[int, typer.Option(help="Resamplings behind each error.")] = 50,
         starts: Annotated[int, typer.Option(help="Initialisations per number of components.")] = 3,
         folds: Annotated[int, typer.Option(help="Cross-validation folds.")] = 4,
@@ -57,7 +59,7 @@ def register(app: typer.Typer) -> None:
             between = information.matrix(left, ksg=ksg, **options) if left.shape[1] > 1 else None
             table = between
             if right is not None:
-                table = information.matrix(left, right, labels=labels, ksg=ksg, **options)
+                table = information.matrix(left, right, categorical=categorical, ksg=ksg, **options)
         if table is None:
             from jaxland.errors import DataError
 

@@ -34,7 +34,7 @@ class InformationMatrix:
         rows, columns: names.
         mean, std, corrected, null_mean, ksg: [R, C]; nan on the diagonal of a table against itself.
         samples: bootstraps [R, C, B], the same resamplings for every pair.
-        labels: which columns were treated as labels [C]; entropy: of those columns [C], else nan.
+        categorical: which columns were treated as labels [C]; entropy: of those columns [C], else nan.
         results: the whole results, ``results[r][c]``.
         symmetric: whether the rows are the columns.
     """
@@ -47,7 +47,7 @@ class InformationMatrix:
     null_mean: Float[np.ndarray, "r c"]
     ksg: Float[np.ndarray, "r c"]
     samples: Float[np.ndarray, "r c b"]
-    labels: tuple[bool, ...]
+    categorical: tuple[bool, ...]
     entropy: Float[np.ndarray, " c"]
     units: str
     symmetric: bool
@@ -110,7 +110,7 @@ class Disentanglement:
                 "gap std": self.gap_std,
                 "MIG": self.mig,
                 "MIG std": self.mig_std,
-                "normalised by": ["entropy" if c else "information" for c in self.association.labels],
+                "normalised by": ["entropy" if c else "information" for c in self.association.categorical],
             }
         )
 
@@ -175,7 +175,7 @@ def matrix(
         latents, factors: DataFrame, mapping of columns, or array [N, columns]; without factors the latents are
             compared among themselves.
         latent_names, factor_names: for arrays; default z0, z1, ... and v0, v1, ...
-        **options: see ``MatrixOptions``: ``labels`` names the factors to treat as labels (default: text, booleans and
+        **options: see ``MatrixOptions``: ``categorical`` names the factors that are labels (default: text, booleans and
             integers of at most 12 values); ``ksg``: nearest-neighbour estimates too; the rest is ``Options``.
 
     Raises:
@@ -190,7 +190,7 @@ def matrix(
         right = {k: variable(v, k, o.seed + 1) for k, v in table_of(latents, "z", latent_names).items()}
         return _assembled(o, list(left), list(left), _among(left, right, o), entropy={}, symmetric=True)
     raw = table_of(factors, "v", factor_names)
-    labels = _labels(raw, o.label_names)
+    labels = _labels(raw, o.categorical_names)
     lengths = {k: v.columns.T for k, v in left.items()} | {f"{k} (factor)": v for k, v in raw.items()}
     same_length(**lengths)
     codes = {k: encode(raw[k], k) for k in raw if k in labels}
@@ -218,7 +218,7 @@ def _labels(columns: dict[str, np.ndarray], named: tuple[str, ...] | None) -> se
         return {k for k, v in columns.items() if _is_label(v)}
     strange = sorted(set(named) - set(columns))
     if strange:
-        raise ArgumentError(f"labels names {strange[0]!r}, which is no factor")
+        raise ArgumentError(f"categorical names {strange[0]!r}, which is no factor")
     return set(named)
 
 
@@ -252,7 +252,7 @@ def _assembled(
         null_mean=gather("null_mean"),
         ksg=gather("ksg"),
         samples=np.array([[nothing if r is None else r.samples for r in line] for line in table]),
-        labels=tuple(c in entropy for c in columns),
+        categorical=tuple(c in entropy for c in columns),
         entropy=np.array([entropy.get(c, np.nan) for c in columns]),
         units=o.units,
         symmetric=symmetric,
@@ -291,8 +291,8 @@ def summarise(association: InformationMatrix, between: InformationMatrix) -> Dis
     others = samples.copy()
     others[first, f] = -np.inf
     gap_samples = top_samples - others.max(0)
-    norm = np.where(association.labels, association.entropy, top)
-    norm_samples = np.where(np.array(association.labels)[:, None], association.entropy[:, None], top_samples)
+    norm = np.where(association.categorical, association.entropy, top)
+    norm_samples = np.where(np.array(association.categorical)[:, None], association.entropy[:, None], top_samples)
 
     def spread(values: np.ndarray) -> np.ndarray:
         return np.std(values, axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)

@@ -77,22 +77,22 @@ class Options:
 class MatrixOptions(Options):
     """Those of ``matrix``, ``disentanglement`` and ``jaxland mi``."""
 
-    labels: str | tuple[str, ...] = option(
+    categorical: str | tuple[str, ...] = option(
         "auto", "Factors that are labels, by name, with commas; auto: text, booleans, few whole numbers."
     )
     ksg: bool = option(True, "Nearest-neighbour estimates beside it.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.labels, str):
-            object.__setattr__(self, "labels", tuple(str(name) for name in self.labels))
+        if not isinstance(self.categorical, str):
+            object.__setattr__(self, "categorical", tuple(str(name) for name in self.categorical))
 
     @property
-    def label_names(self) -> tuple[str, ...] | None:
+    def categorical_names(self) -> tuple[str, ...] | None:
         """Names of the factors to treat as labels; None: found by their values."""
-        if self.labels == "auto":
+        if self.categorical == "auto":
             return None
-        given = self.labels.split(",") if isinstance(self.labels, str) else self.labels
+        given = self.categorical.split(",") if isinstance(self.categorical, str) else self.categorical
         return tuple(name for name in (part.strip() for part in given) if name)
 
 
@@ -122,5 +122,5 @@ class Keywords(TypedDict, total=False):
 class MatrixKeywords(Keywords, total=False):
     """``MatrixOptions`` as keyword arguments."""
 
-    labels: str | Iterable[str]
+    categorical: str | Iterable[str]
     ksg: bool

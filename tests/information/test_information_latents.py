@@ -34,7 +34,7 @@ def test_association(summary):
     table = summary.association
     assert table.rows == ("a", "b", "c")
     assert table.columns == ("mass", "kind")
-    assert table.labels == (False, True)
+    assert table.categorical == (False, True)
     truth = -0.5 * np.log(1 - 1 / 1.16)
     assert abs(table.mean[0, 0] - truth) < 3 * table.std[0, 0]
     assert table.mean[1, 1] == pytest.approx(np.log(3), abs=0.1)
@@ -71,8 +71,10 @@ def test_arrays_and_names(tables):
     )
     assert got.rows == ("p", "q")
     assert got.columns == ("m",)
-    forced = information.matrix(latents[["b"]], {"kind": pd.factorize(factors["kind"])[0]}, labels=["kind"], **QUICK)
-    assert forced.labels == (True,)
+    forced = information.matrix(
+        latents[["b"]], {"kind": pd.factorize(factors["kind"])[0]}, categorical=["kind"], **QUICK
+    )
+    assert forced.categorical == (True,)
 
 
 def test_infinite_pairs_do_not_stop_a_table(tables):
@@ -95,7 +97,7 @@ def test_messages_name_the_column(tables):
     with pytest.raises(DataError, match="499 of mass"):
         information.matrix(latents, factors[1:], **QUICK)
     with pytest.raises(ArgumentError, match="'colour', which is no factor"):
-        information.matrix(latents, factors, labels=["colour"], **QUICK)
+        information.matrix(latents, factors, categorical=["colour"], **QUICK)
     with pytest.raises(DataError, match="at least two latents"):
         information.matrix(latents[["a"]], **QUICK)
     with pytest.raises(DataError, match="names were given"):
