@@ -11,7 +11,9 @@ from jaxland.options import option
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What is asked of every test point, and how; ``jaxland.options.help_texts(ExplainOptions)`` says what each means.
+    """What is asked of every test point, and how.
+
+    ``jaxland.options.help_texts(ExplainOptions)`` says what each field means.
 
     Raises:
         ArgumentError: a value makes no sense.

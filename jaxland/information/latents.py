@@ -175,7 +175,7 @@ def matrix(
         latents, factors: DataFrame, mapping of columns, or array [N, columns]; without factors the latents are
             compared among themselves.
         latent_names, factor_names: for arrays; default z0, z1, ... and v0, v1, ...
-        **options: see ``MatrixOptions``: ``categorical`` names the factors that are labels (default: text, booleans and
+        **options: see ``MatrixOptions``: ``categorical`` names the factors that are labels (default: text, booleans,
             integers of at most 12 values); ``ksg``: nearest-neighbour estimates too; the rest is ``Options``.
 
     Raises:

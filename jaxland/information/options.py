@@ -92,8 +92,9 @@ class MatrixOptions(Options):
         """Names of the factors to treat as labels; None: found by their values."""
         if self.categorical == "auto":
             return None
-        given = self.categorical.split(",") if isinstance(self.categorical, str) else self.categorical
-        return tuple(name for name in (part.strip() for part in given) if name)
+        if not isinstance(self.categorical, str):
+            return self.categorical
+        return tuple(name for name in (part.strip() for part in self.categorical.split(",")) if name)
 
 
 class Keywords(TypedDict, total=False):
