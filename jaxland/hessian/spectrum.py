@@ -64,7 +64,7 @@ class Spectrum:
         total = float(np.sum(f(self.values)))
         if self.exact:
             return total, 0.0
-        rest = (self.size - len(self.values)) * Quadrature(self.nodes, self.weights).apply(f)
+        rest = (self.size - len(self.values)) * Quadrature(self.nodes, self.weights).apply(f)  # type: ignore[arg-type]
         error = float(np.std(rest, ddof=1) / len(rest) ** 0.5) if len(rest) > 1 else float("inf")
         return total + float(np.mean(rest)), error
 
