@@ -66,6 +66,8 @@ def register(app: typer.Typer) -> None:
             raise DataError(f"{latents} has one column: give --against, or at least two latents")
         summary = summarise(table, between) if right is not None and between is not None else None
 
+        for why in table.left_out.values():
+            typer.echo(f"left out: {why}", err=True)
         out.mkdir(parents=True, exist_ok=True)
         table.to_pandas().to_csv(out / "pairs.csv", index=False)
         for what in ("mean", "std"):

@@ -46,8 +46,8 @@ def quantity(problem: Problem, of: Asked, target: int | None = None) -> Quantity
         problem: gives the model and the loss.
         of: "loss" (of the true label or target), "predicted_loss" (of the label the model predicts), "logit",
             "probability" (of ``target``, else of the class the model predicts), "output" (regression), or a function
-            ``of(outputs [T, ...], y) -> [T]``.
-        target: class whose logit or probability is meant.
+            ``of(outputs [T, ...], y) -> [T]``, which needs targets only if it reads y.
+        target: class whose logit or probability, or number of the output, is meant.
     """
     known = problem.__dict__.setdefault("_hessian_quantities", {})
     if (of, target) not in known:
@@ -60,14 +60,15 @@ def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
         raise ProblemError("this problem is a plain energy without per-example losses: it has no test points")
     if callable(of):
         outputs, function = problem.outputs_of, of
-        return _compiled(getattr(of, "__name__", "custom"), True, lambda w, x, y: function(outputs(w, x), y))
+        name, reads = getattr(of, "__name__", "custom"), _reads_targets(problem, of)
+        return _compiled(name, reads, lambda w, x, y: function(outputs(w, x), y))
     if of not in QUANTITIES:
         raise ArgumentError(f"of={of!r} is unknown; choose one of {', '.join(QUANTITIES)} or pass a function")
     if of == "loss":
         return _compiled(of, True, problem.losses_of)
     outputs = problem.outputs_of
     if of == "output":
-        return _compiled(of, False, lambda w, x, y: _single(outputs(w, x)))
+        return _output(problem, target)
     shape = jax.eval_shape(outputs, problem.w, jax.tree.map(lambda a: a[:1], problem.x)).shape
     if problem.loss_name == "squared_error" or len(shape) != 2 or shape[1] < 2:
         raise ArgumentError(
@@ -94,12 +95,38 @@ def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
     return _compiled(name, False, chosen)
 
 
-def _single(z: jax.Array) -> jax.Array:
-    if z.size != z.shape[0]:
+def _one_row(problem: Problem) -> tuple[Tree, Tree]:
+    return jax.tree.map(lambda a: a[:1], problem.data)
+
+
+def _reads_targets(problem: Problem, function: Callable[[Any, Any], Any]) -> bool:
+    """Whether a function of outputs and targets depends on the targets."""
+    x, y = _one_row(problem)
+    outputs = jax.eval_shape(problem.outputs_of, problem.w, x)
+    program = jax.make_jaxpr(function)(outputs, y).jaxpr
+    targets = program.invars[len(jax.tree.leaves(outputs)) :]
+    read = [v for equation in program.eqns for v in equation.invars] + list(program.outvars)
+    return any(v is target for v in read for target in targets)
+
+
+def _output(problem: Problem, target: int | None) -> Quantity:
+    """One output of a row: the only one, or number ``target`` of several, counted flat."""
+    outputs = problem.outputs_of
+    shape = jax.eval_shape(outputs, problem.w, _one_row(problem)[0]).shape
+    width = int(np.prod(shape[1:]))
+    if target is None and width != 1:
         raise ArgumentError(
-            f"of='output' needs one output per row, this model gives {z.shape}; pass a function of the outputs"
+            f"of='output' needs one output per row, this model gives {width}; name one with target=0..{width - 1}, "
+            "or pass a function of the outputs"
         )
-    return z.reshape(z.shape[0])
+    if target is not None and not 0 <= target < width:
+        raise ArgumentError(f"target must be an output 0..{width - 1}, got {target}")
+
+    def one(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
+        z = outputs(w, x)
+        return z.reshape(z.shape[0], width)[:, target or 0]
+
+    return _compiled("output" if target is None else f"output {target}", False, one)
 
 
 def _compiled(name: str, needs_y: bool, f: Callable[..., jax.Array]) -> Quantity:
@@ -118,7 +145,10 @@ def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Tree, Tree
     """
     x, y = test if isinstance(test, tuple) and len(test) == 2 else (test, None)
     if y is None and needs_y:
-        raise ArgumentError("this quantity needs the targets of the test points: pass test=(x, y)")
+        raise ArgumentError(
+            "this quantity needs the targets of the test points: pass test=(x, y), or ask for an output of the "
+            "model: of='output', target=k"
+        )
 
     def like(name: str, given: Any, known: Tree) -> Tree:
         if isinstance(known, jax.Array):

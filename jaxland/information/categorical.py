@@ -17,6 +17,7 @@ from jaxland.information.columns import Variable, copies, normal_scores
 from jaxland.information.estimate import (
     CONTESTS,
     SCRAMBLINGS,
+    Draw,
     Estimate,
     integral_seeds,
     maps_tried,
@@ -27,19 +28,27 @@ from jaxland.information.options import Options
 from jaxland.information.table import ALL, Columns, Density, Key, Table, components, fold_weights, stack, trim
 
 
-def estimate_classes(x: Variable, codes: Int[np.ndarray, " n"], options: Options) -> Estimate:
-    """I(X; C) of one variable and class numbers 0..C-1, each class present, in nats."""
-    return _Classes(x, codes, options).run()
+def estimate_classes(
+    x: Variable, codes: Int[np.ndarray, " n"], options: Options, draw: Draw | None = None
+) -> Estimate:
+    """I(X; C) of one variable and class numbers 0..C-1, each class present, in nats; ``draw`` as in ``estimate``."""
+    return _Classes(x, codes, options, draw).run()
+
+
+def fewest_of_class(size: int) -> int:
+    """Samples that a class needs for a density of ``size`` columns."""
+    return max(8, size * (size + 3) + 4)
 
 
 class _Classes:
     """The classes of one variable; density ``count * m + c`` is class c in map m."""
 
-    def __init__(self, x: Variable, codes: Int[np.ndarray, " n"], options: Options) -> None:
+    def __init__(self, x: Variable, codes: Int[np.ndarray, " n"], options: Options, draw: Draw | None) -> None:
         self.codes, self.options, self.n = codes, options, x.columns.shape[1]
         self.count = int(codes.max()) + 1
         self.shares = np.bincount(codes, minlength=self.count) / self.n
         self.group = copies(x)
+        self.draw = draw or (lambda b: fitting.resampled(self.group, options.seed, b))
         self.members = [np.flatnonzero(codes == c) for c in range(self.count)]
         self.longest = max(len(inside) for inside in self.members)
         self.fold = np.empty(self.n, int)
@@ -122,7 +131,7 @@ class _Classes:
         best = int(np.argmax(list(evidence.values())))
         kept = selections[best * count : (best + 1) * count]
         densities = self.densities[best * count : (best + 1) * count]
-        drawn = [fitting.resampled(self.group, o.seed, b) for b in range(o.bootstraps)]
+        drawn = [self.draw(b) for b in range(o.bootstraps)]
         fitted = fitting.finish(
             self.table,
             densities,
@@ -167,7 +176,7 @@ class _Classes:
         shares = [self.shares] * SCRAMBLINGS
         for b, weights in enumerate(drawn):
             lots.append(stack([f.boots[b] for f in fitted], size))
-            shares.append(np.bincount(self.codes, weights=weights, minlength=self.count) / self.n)
+            shares.append(np.bincount(self.codes, weights=weights, minlength=self.count) / weights.sum())
         lots += nulls
         shares += [self.shares] * len(nulls)
         return integrals.integrate_classes(

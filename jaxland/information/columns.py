@@ -7,6 +7,7 @@ read off, and the spread is independent noise); and normal scores, rank -> norma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,12 +129,7 @@ def variable(values: Any, name: str, seed: int = 0) -> Variable:
         ties = max(ties, tied)
         codes.append(code)
         levels = distinct if array.shape[1] == 1 else 0
-        low, mid, high = np.quantile(column, [0.1586553, 0.5, 0.8413447])
-        width = 0.5 * (high - low)
-        deviation = float(np.std(column))
-        if width < 1e-3 * min(deviation, 0.5 * (np.quantile(column, 0.99) - np.quantile(column, 0.01))):
-            width = deviation
-        width = width if width > 0 else deviation
+        mid, width = _middle(column)
         columns.append((column - mid) / width)
         center.append(mid * unit)
         scale.append(width * unit)
@@ -148,6 +144,46 @@ def variable(values: Any, name: str, seed: int = 0) -> Variable:
         ties=ties,
         levels=levels,
         codes=np.stack(codes),
+    )
+
+
+def _middle(column: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Median, and half the width of the central 68 % (the deviation where that vanishes)."""
+    low, mid, high = np.quantile(column, [0.1586553, 0.5, 0.8413447])
+    width = 0.5 * (high - low)
+    deviation = float(np.std(column))
+    if width < 1e-3 * min(deviation, 0.5 * (np.quantile(column, 0.99) - np.quantile(column, 0.01))):
+        width = deviation
+    return float(mid), float(width if width > 0 else deviation)
+
+
+def restricted(v: Variable, rows: Int[np.ndarray, " m"], which: Sequence[int]) -> Variable:
+    """Some columns of a variable at some rows, centred and scaled anew."""
+    columns = v.columns[np.asarray(which)][:, rows]
+    center, scale = np.array([_middle(column) for column in columns]).T
+    codes = v.codes[np.asarray(which)][:, rows]
+    counts = [np.unique(code, return_counts=True)[1] for code in codes]
+    return Variable(
+        name=v.name,
+        columns=(columns - center[:, None]) / scale[:, None],
+        center=v.center[np.asarray(which)] + center * v.scale[np.asarray(which)],
+        scale=scale * v.scale[np.asarray(which)],
+        ties=max(float(c[c > 1].sum() / len(rows)) for c in counts),
+        levels=len(counts[0]) if len(counts) == 1 else 0,
+        codes=codes,
+    )
+
+
+def joined(a: Variable, b: Variable) -> Variable:
+    """Both as one variable."""
+    return Variable(
+        name=f"{a.name}, {b.name}",
+        columns=np.concatenate([a.columns, b.columns]),
+        center=np.concatenate([a.center, b.center]),
+        scale=np.concatenate([a.scale, b.scale]),
+        ties=max(a.ties, b.ties),
+        levels=0,
+        codes=np.concatenate([a.codes, b.codes]),
     )
 
 

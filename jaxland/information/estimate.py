@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -35,6 +35,8 @@ CONTESTS = {
     16: 0.0,
 }  # after these orders a map that trails the best by more than this share is given up
 
+Draw = Callable[[int], Float[np.ndarray, " n"]]
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -54,7 +56,7 @@ class Estimate:
     order: int
     components: int
     history: dict[int, float]
-    mixture: gm.Mixture
+    mixture: gm.Mixture | None
     coordinates: tuple[Float[np.ndarray, "d n"], ...]
     dropped: int
     unconverged: int
@@ -69,6 +71,7 @@ def estimate(
     *,
     null: bool = True,
     first: tuple[integrals.Term, ...] | None = None,
+    draw: Draw | None = None,
 ) -> list[Estimate]:
     """Information of each tuple of variables, all of the same sizes, in memory-bounded batches.
 
@@ -77,13 +80,14 @@ def estimate(
         terms: the integral; first: the terms whose sum is T = log p(x, rest) / (p(x) p(rest)), whose
             Donsker-Varadhan value on held-out samples is the evidence for a map (default: ``terms``).
         null: whether to fit shuffles of the second variable.
+        draw: weights [N] of bootstrap b; default drawn with replacement, copies together.
     """
     n = tuples[0][0].columns.shape[1]
     per_variable = max(v.size for t in tuples for v in t) * 8 * n * (2 + options.folds + 2 * options.null)
     batch = max(1, int(options.memory * 2**30 / 2 / (per_variable * 2)))
     out: list[Estimate] = []
     for begin in range(0, len(tuples), batch):
-        out += _Batch(tuples[begin : begin + batch], terms, first or terms, options, null).run()
+        out += _Batch(tuples[begin : begin + batch], terms, first or terms, options, null, draw).run()
     return out
 
 
@@ -102,6 +106,7 @@ class _Batch:
         first: tuple[integrals.Term, ...],
         options: Options,
         null: bool,
+        draw: Draw | None,
     ) -> None:
         self.tuples, self.terms, self.first, self.options = tuples, terms, first, options
         self.sizes = [v.size for v in tuples[0]]
@@ -111,6 +116,7 @@ class _Batch:
         self.number = {id(v): i for i, v in enumerate(variables)}
         n = variables[0].columns.shape[1]
         self.group = copies(*variables)
+        self.draw = draw or (lambda b: fitting.resampled(self.group, options.seed, b))
         self.fold = fitting.fold_numbers(self.group, options.folds, options.seed)
         self.columns = self._columns(variables)
         self.table = Table(np.stack(self.columns.rows), fold_weights(self.fold, options.folds), options)
@@ -162,7 +168,7 @@ class _Batch:
             self.table,
             densities,
             kept,
-            lambda _, b: fitting.resampled(self.group, self.options.seed, b),
+            lambda _, b: self.draw(b),
             [0] * len(densities),
         )
         maps = [self.maps[c % len(self.maps)] for c in chosen]
@@ -309,7 +315,9 @@ def donsker_varadhan(
     """E_p T - log E_{p x p} e^T on samples the mixture has not seen, T the sum of the terms; x the first dx rows.
 
     A lower bound on I(X; rest) whatever T is, and unchanged by one-to-one maps of x and of the rest: so it can rank
-    fits made in different coordinates. The product of the marginals is sampled by shifting x against the rest.
+    fits made in different coordinates. The product of the marginals is sampled by shifting x against the rest. T is
+    cut where a sample of the product that happens to be missing would count for more than a tenth of E e^T: else few
+    far samples, which a fit calls wildly dependent, decide.
     """
     take = np.linspace(0, z.shape[1] - 1, min(z.shape[1], EVIDENCE_SAMPLES)).astype(int)
     z = z[:, take]
@@ -317,6 +325,7 @@ def donsker_varadhan(
     parts = [(term, gm.marginal(mixture, term.of)) for term in terms]
     paired = sum(term.sign * integrals.log_density(m, z[list(term.at)]) for term, m in parts)
     shifts = np.unique(np.linspace(1, n - 1, min(SHIFTS, n - 1)).astype(int))
+    most = np.log(max(0.1 * n * len(shifts), 2.0))
     crossed: list[Float[np.ndarray, " n"]] = []
     fixed = {term: integrals.log_density(m, z[list(term.at)]) for term, m in parts if _one_sided(term, dx)}
     for shift in shifts:
@@ -329,9 +338,9 @@ def donsker_varadhan(
             else:
                 total = total + term.sign * integrals.log_density(m, mixed[list(term.at)])
         crossed.append(total)
-    flat = np.concatenate(crossed)
+    flat = np.clip(np.concatenate(crossed), -most, most)
     top = flat.max()
-    return float(np.mean(paired) - (top + np.log(np.mean(np.exp(flat - top)))))
+    return float(np.mean(np.clip(paired, -most, most)) - (top + np.log(np.mean(np.exp(flat - top)))))
 
 
 def _one_sided(term: integrals.Term, dx: int) -> bool:

@@ -7,9 +7,10 @@ share among themselves. All pairs see the same bootstrap resamplings, so differe
 
 from __future__ import annotations
 
+import html
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -17,8 +18,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from jaxland.errors import ArgumentError, DataError
+from jaxland.information.categorical import fewest_of_class
 from jaxland.information.columns import Variable, same_length, variable
-from jaxland.information.mutual_information import classes, encode, pairs
+from jaxland.information.mutual_information import check_classes, classes, encode, pairs
 from jaxland.information.options import MatrixKeywords, MatrixOptions
 from jaxland.information.results import MutualInformation
 from jaxland.options import chosen, spelled_out
@@ -37,6 +39,7 @@ class InformationMatrix:
         categorical: which columns were treated as labels [C]; entropy: of those columns [C], else nan.
         results: the whole results, ``results[r][c]``.
         symmetric: whether the rows are the columns.
+        left_out: factors that cannot be treated, and why.
     """
 
     rows: tuple[str, ...]
@@ -52,6 +55,7 @@ class InformationMatrix:
     units: str
     symmetric: bool
     results: tuple[tuple[MutualInformation | None, ...], ...] = field(repr=False)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def frame(self, what: str = "mean") -> pd.DataFrame:
         """One of the tables, labelled: "mean", "std", "corrected", "null_mean" or "ksg"."""
@@ -68,7 +72,8 @@ class InformationMatrix:
 
     def _repr_html_(self) -> str:
         text = self.frame().map(lambda v: f"{v:.3f}") + " ± " + self.frame("std").map(lambda v: f"{v:.3f}")
-        return f"<b>mutual information, {self.units}</b>" + text.to_html()
+        notes = "".join(f"<li>left out: {html.escape(why)}</li>" for why in self.left_out.values())
+        return f"<b>mutual information, {self.units}</b>" + text.to_html() + (f"<ul>{notes}</ul>" if notes else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +162,9 @@ def _is_label(column: np.ndarray) -> bool:
     if column.dtype.kind == "b":
         return True
     whole = column.dtype.kind in "iu" or bool(np.all(np.isfinite(column)) and np.all(column == np.round(column)))
-    return whole and len(np.unique(column)) <= min(MOST_LEVELS, len(column) // 20)
+    counts = np.unique(column, return_counts=True)[1]
+    few = len(counts) <= min(MOST_LEVELS, len(column) // 20)
+    return whole and few and counts.min() >= fewest_of_class(1)  # rare counts are numbers, not classes
 
 
 @spelled_out(MatrixOptions)
@@ -191,6 +198,7 @@ def matrix(
         return _assembled(o, list(left), list(left), _among(left, right, o), entropy={}, symmetric=True)
     raw = table_of(factors, "v", factor_names)
     labels = _labels(raw, o.categorical_names)
+    left_out = _without_classes(raw, labels)
     lengths = {k: v.columns.T for k, v in left.items()} | {f"{k} (factor)": v for k, v in raw.items()}
     same_length(**lengths)
     codes = {k: encode(raw[k], k) for k in raw if k in labels}
@@ -200,7 +208,8 @@ def matrix(
     jobs = [(r, c) for c in codes for r in left]
     results |= zip(jobs, classes([(left[r], *codes[c], c) for r, c in jobs], o))
     entropy = {k: _entropy(numbers) * o.unit for k, (numbers, _) in codes.items()}
-    return _assembled(o, list(left), list(raw), results, entropy=entropy, symmetric=False)
+    found = _assembled(o, list(left), list(raw), results, entropy=entropy, symmetric=False)
+    return replace(found, left_out=left_out)
 
 
 Results = dict[tuple[str, str], MutualInformation]
@@ -220,6 +229,25 @@ def _labels(columns: dict[str, np.ndarray], named: tuple[str, ...] | None) -> se
     if strange:
         raise ArgumentError(f"categorical names {strange[0]!r}, which is no factor")
     return set(named)
+
+
+def _without_classes(columns: dict[str, np.ndarray], labels: set[str]) -> dict[str, str]:
+    """Takes columns out that are no classes; why, by name.
+
+    Raises:
+        DataError: no column is left.
+    """
+    reasons = {}
+    for name in [k for k in columns if k in labels]:
+        try:
+            check_classes(*encode(columns[name], name), name, 1)
+        except DataError as error:
+            reasons[name] = str(error)
+    for name in reasons:
+        del columns[name]
+    if not columns:
+        raise DataError(next(iter(reasons.values())))
+    return reasons
 
 
 def _entropy(codes: Int[np.ndarray, " n"]) -> float:

@@ -14,10 +14,11 @@ from typing import Any, Unpack
 
 import jax
 import numpy as np
+import pandas as pd
 
 from jaxland.errors import ArgumentError, DataError
-from jaxland.information import integrals
-from jaxland.information.categorical import estimate_classes
+from jaxland.information import atoms, integrals
+from jaxland.information.categorical import estimate_classes, fewest_of_class
 from jaxland.information.columns import Variable, as_samples, copies, normal_scores, same_length, variable
 from jaxland.information.estimate import estimate
 from jaxland.information.ksg import ksg_of
@@ -60,6 +61,11 @@ def pairs(
     checks = []
     for i, (x, y) in enumerate(tuples):
         n = same_length(**{x.name: x.columns.T, y.name + " ": y.columns.T})
+        split = atoms.side(x), atoms.side(y)
+        if split[0].atoms or split[1].atoms:
+            checks.append(float("nan"))
+            results[i] = _mixed(*split, names=(x.name, y.name), options=options, ksg=ksg)
+            continue
         checks.append(_check(x, y) if ksg else float("nan"))
         why = determined(x, y)
         if why:
@@ -75,6 +81,34 @@ def pairs(
                 e, options, names=(x.name, y.name), quantity="I", notes=cautions(x, y), ksg=checks[i]
             )
     return results  # type: ignore[return-value]
+
+
+def _mixed(x: atoms.Side, y: atoms.Side, *, names: tuple[str, str], options: Options, ksg: bool) -> MutualInformation:
+    """Information where a side has point masses."""
+    n = len(x.pattern)
+    for left, right in atoms.cells(x, y):
+        why = determined(left, right)
+        if why:
+            return infinite(options, n=n, names=names, why=f"beside their point masses, {why}", ksg=float("nan"))
+    with jax.enable_x64(options.dtype == "float64"):
+        found = atoms.mixed(x, y, options, _check if ksg else lambda *_: float("nan"))
+    told = [
+        f"{name} has {one.atoms} point masses ({100 * one.share:.0f} % of the samples): treated as a discrete part"
+        for name, one in zip(names, (x, y))
+        if one.atoms
+    ]
+    told.append(f"{found.discrete * options.unit:.4f} {options.units} come from the point masses alone")
+    if found.left_out > 0.01:
+        told.append(f"{100 * found.left_out:.0f} % of the samples lie in parts too small to be fitted")
+    return result_of(
+        found.whole,
+        options,
+        names=names,
+        quantity="I",
+        n=n,
+        notes=tuple(told),
+        ksg=found.check if ksg else float("nan"),
+    )
 
 
 def _check(x: Variable, y: Variable) -> float:
@@ -140,11 +174,15 @@ def conditional_mutual_information(
     joint = np.corrcoef(np.concatenate([a.columns, b.columns, c.columns]))
     if np.linalg.eigvalsh(joint)[0] < 1e-12:
         raise DataError(f"{', '.join(names)} are linearly dependent: the conditional information is not finite")
-    sizes = a.size, b.size, c.size
+    if any(atoms.side(v).atoms for v in (a, b, c)):
+        with jax.enable_x64(o.dtype == "float64"):
+            found = atoms.conditional(a, b, c, o)
+        told = "point masses are treated as a discrete part: I(x; y, z) - I(x; z), bootstrapped together"
+        return result_of(found, o, names=names, quantity="I", n=a.columns.shape[1], notes=(told,))
     with jax.enable_x64(o.dtype == "float64"):
         found = estimate(
             [(a, b, c)],
-            integrals.conditional(*sizes),
+            integrals.conditional(a.size, b.size, c.size),
             o,
             null=False,
             first=integrals.mutual(a.size, b.size + c.size),
@@ -208,8 +246,8 @@ def encode(labels: Any, name: str) -> tuple[np.ndarray, list[str]]:
         array = array[:, 0]
     if array.ndim != 1:
         raise DataError(f"{name} must have shape [N], got {array.shape}")
-    missing = [i for i, v in enumerate(array.tolist()) if v is None or (isinstance(v, float) and v != v)]
-    if missing:
+    missing = np.flatnonzero(pd.isna(array))
+    if len(missing):
         raise DataError(f"{name} has {len(missing)} missing labels, the first in row {missing[0]}")
     if array.dtype.kind == "O":
         array = array.astype(str)
@@ -219,20 +257,39 @@ def encode(labels: Any, name: str) -> tuple[np.ndarray, list[str]]:
     return codes, [str(k) for k in known]
 
 
+def check_classes(codes: np.ndarray, known: Sequence[str], name: str, size: int) -> None:
+    """Whether every class has the samples that a density of ``size`` columns needs.
+
+    Raises:
+        DataError: one has not.
+    """
+    counts = np.bincount(codes, minlength=len(known))
+    fewest = fewest_of_class(size)
+    if counts.max() < fewest:
+        raise DataError(
+            f"{name} has {len(known)} different values in {len(codes)} rows: too many to be classes (dates, "
+            "identifiers?): give numbers, or drop it"
+        )
+    if counts.min() < fewest:
+        small = int(counts.argmin())
+        raise DataError(
+            f"class {known[small]!r} of {name} has {counts[small]} samples; at least {fewest} are needed: "
+            "merge or drop it"
+        )
+
+
 def classes(
     items: Sequence[tuple[Variable, np.ndarray, list[str], str]], options: Options
 ) -> list[MutualInformation]:
     """Many variables against labels: (variable, codes, class names, label name) each."""
     out = []
     for left, codes, known, name in items:
-        counts = np.bincount(codes, minlength=len(known))
-        fewest = max(8, left.size * (left.size + 3) + 4)
-        if counts.min() < fewest:
-            small = int(counts.argmin())
-            raise DataError(
-                f"class {known[small]!r} of {name} has {counts[small]} samples; at least {fewest} are needed: "
-                "merge or drop it"
-            )
+        check_classes(codes, known, name, left.size)
+        split = atoms.side(left)
+        if split.atoms:
+            labels = atoms.labelled(codes)
+            out.append(_mixed(split, labels, names=(left.name, name), options=options, ksg=False))
+            continue
         with jax.enable_x64(options.dtype == "float64"):
             found = estimate_classes(left, codes, options)
         told = tuple(n for n in cautions(left) if "categorical" not in n)

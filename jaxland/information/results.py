@@ -134,6 +134,7 @@ def result_of(
     *,
     names: tuple[str, ...],
     quantity: str,
+    n: int | None = None,
     notes: tuple[str, ...] = (),
     ksg: float = float("nan"),
 ) -> MutualInformation:
@@ -157,7 +158,7 @@ def result_of(
         unconverged=estimate.unconverged,
         steps=estimate.steps,
         ksg=ksg * unit,
-        n=estimate.coordinates[0].shape[1] if estimate.coordinates else 0,
+        n=estimate.coordinates[0].shape[1] if n is None else n,
         names=names,
         quantity=quantity,
         units=options.units,
@@ -175,6 +176,16 @@ def _cautions(found: MutualInformation, estimate: Estimate, options: Options) ->
         yield f"{estimate.dropped} collapsed components were dropped over all fits"
     if estimate.unconverged:
         yield f"{estimate.unconverged} fits did not converge within {options.max_steps} steps"
+    if estimate.evidence and found.map in estimate.evidence and len(estimate.evidence) > 1:
+        gap = estimate.value - estimate.evidence[found.map]
+        error = found.std / options.unit
+        if gap > 3 * error and gap > 0.05 * max(estimate.value, 0.4):
+            yield (
+                f"held-out samples support only {estimate.evidence[found.map] * options.unit:.4f} {options.units}: "
+                "the error given does not hold the fit's own error"
+            )
+    if len(found.null) and found.null_mean >= 0.1 * options.unit:
+        yield f"shuffled samples give {found.null_mean:.4f} {options.units}, not 0: the fits do not suit these tails"
     if len(found.null) and found.mean < found.null_mean + 2 * np.hypot(found.std, found.null_std):
         yield f"not distinguishable from shuffled samples ({found.null_mean:.4f} {options.units})"
     if np.isfinite(found.ksg) and abs(found.ksg - found.mean) > 5 * found.std + 0.05 * max(found.mean, options.unit):
