@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from jaxland.errors import ArgumentError, DataError
-from jaxland.information import atoms, integrals
+from jaxland.information import integrals, point_masses
 from jaxland.information.categorical import estimate_classes, fewest_of_class
 from jaxland.information.columns import Variable, as_samples, copies, normal_scores, same_length, variable
 from jaxland.information.estimate import estimate
@@ -61,8 +61,8 @@ def pairs(
     checks = []
     for i, (x, y) in enumerate(tuples):
         n = same_length(**{x.name: x.columns.T, y.name + " ": y.columns.T})
-        split = atoms.side(x), atoms.side(y)
-        if split[0].atoms or split[1].atoms:
+        split = point_masses.side(x), point_masses.side(y)
+        if split[0].masses or split[1].masses:
             checks.append(float("nan"))
             results[i] = _mixed(*split, names=(x.name, y.name), options=options, ksg=ksg)
             continue
@@ -83,19 +83,21 @@ def pairs(
     return results  # type: ignore[return-value]
 
 
-def _mixed(x: atoms.Side, y: atoms.Side, *, names: tuple[str, str], options: Options, ksg: bool) -> MutualInformation:
+def _mixed(
+    x: point_masses.Side, y: point_masses.Side, *, names: tuple[str, str], options: Options, ksg: bool
+) -> MutualInformation:
     """Information where a side has point masses."""
     n = len(x.pattern)
-    for left, right in atoms.cells(x, y):
+    for left, right in point_masses.cells(x, y):
         why = determined(left, right)
         if why:
             return infinite(options, n=n, names=names, why=f"beside their point masses, {why}", ksg=float("nan"))
     with jax.enable_x64(options.dtype == "float64"):
-        found = atoms.mixed(x, y, options, _check if ksg else lambda *_: float("nan"))
+        found = point_masses.mixed(x, y, options, _check if ksg else lambda *_: float("nan"))
     told = [
-        f"{name} has {one.atoms} point masses ({100 * one.share:.0f} % of the samples): treated as a discrete part"
+        f"{name} has {one.masses} point masses ({100 * one.share:.0f} % of the samples): treated as a discrete part"
         for name, one in zip(names, (x, y))
-        if one.atoms
+        if one.masses
     ]
     told.append(f"{found.discrete * options.unit:.4f} {options.units} come from the point masses alone")
     if found.left_out > 0.01:
@@ -174,9 +176,9 @@ def conditional_mutual_information(
     joint = np.corrcoef(np.concatenate([a.columns, b.columns, c.columns]))
     if np.linalg.eigvalsh(joint)[0] < 1e-12:
         raise DataError(f"{', '.join(names)} are linearly dependent: the conditional information is not finite")
-    if any(atoms.side(v).atoms for v in (a, b, c)):
+    if any(point_masses.side(v).masses for v in (a, b, c)):
         with jax.enable_x64(o.dtype == "float64"):
-            found = atoms.conditional(a, b, c, o)
+            found = point_masses.conditional(a, b, c, o)
         told = "point masses are treated as a discrete part: I(x; y, z) - I(x; z), bootstrapped together"
         return result_of(found, o, names=names, quantity="I", n=a.columns.shape[1], notes=(told,))
     with jax.enable_x64(o.dtype == "float64"):
@@ -285,9 +287,9 @@ def classes(
     out = []
     for left, codes, known, name in items:
         check_classes(codes, known, name, left.size)
-        split = atoms.side(left)
-        if split.atoms:
-            labels = atoms.labelled(codes)
+        split = point_masses.side(left)
+        if split.masses:
+            labels = point_masses.labelled(codes)
             out.append(_mixed(split, labels, names=(left.name, name), options=options, ksg=False))
             continue
         with jax.enable_x64(options.dtype == "float64"):

@@ -6,7 +6,7 @@ import pytest
 
 from jaxland import information
 from jaxland.errors import DataError
-from jaxland.information.atoms import atoms_of, plug_in
+from jaxland.information.point_masses import masses_of, plug_in
 
 QUICK = dict(bootstraps=8, null=2, points=512)
 
@@ -20,7 +20,7 @@ def entropy(*p):
 
 
 @pytest.mark.parametrize(
-    ("make", "atoms"),
+    ("make", "masses"),
     [
         (lambda r: r.normal(size=500), 0),
         (lambda r: np.maximum(r.normal(size=500), 0.3), 1),
@@ -32,8 +32,8 @@ def entropy(*p):
         (lambda r: r.integers(0, 2, 500), 0),
     ],
 )
-def test_what_counts_as_a_point_mass(make, atoms):
-    assert atoms_of(codes(make(np.random.default_rng(0)))).max() == atoms
+def test_what_counts_as_a_point_mass(make, masses):
+    assert masses_of(codes(make(np.random.default_rng(0)))).max() == masses
 
 
 def test_plug_in_of_a_table():

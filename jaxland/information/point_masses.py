@@ -1,7 +1,7 @@
 """Point masses in continuous data: zero inflation, clipping, detection limits, defaults.
 
-A value that many samples share while the others hardly repeat is an atom. With A and B the atoms that x and y sit on
-(or none), the information splits exactly, every term a plain one:
+A value that many samples share while the others hardly repeat is a point mass. With A and B the masses that x and y
+sit on (or none), the information splits exactly, every term a plain one:
 
     I(X;Y) = I(A;B) + sum_b p_b I(A;Y|B=b) + sum_a p_a I(X;B|A=a) + sum_ab p_ab I(X;Y|A=a,B=b)
 
@@ -23,17 +23,17 @@ from jaxland.information.columns import FEWEST, Variable, joined, restricted
 from jaxland.information.estimate import Draw, Estimate, estimate
 from jaxland.information.options import Options
 
-LEAST = 10  # samples of an atom, and how many times more than a typical value has
+LEAST = 10  # samples of a mass, and how many times more than a typical value has
 SHARE = 0.005  # least share of the samples
-MOST = 16  # atoms of a column
+MOST = 16  # masses of a column
 
 
-def atoms_of(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Atom 1, 2, ... that each sample of a column sits on, 0 for none; ``codes`` number its distinct values.
+def masses_of(codes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Point mass 1, 2, ... that each sample of a column sits on, 0 for none; ``codes`` number its distinct values.
 
     A column of few values, a lattice and repeated rows have none: there every value repeats.
 
-    >>> atoms_of(np.array([0] * 12 + list(range(1, 25)))).sum()
+    >>> masses_of(np.array([0] * 12 + list(range(1, 25)))).sum()
     np.int64(12)
     """
     counts = np.bincount(codes)
@@ -54,16 +54,16 @@ class Side(NamedTuple):
     """One variable as a discrete part and what is continuous beside it.
 
     Attributes:
-        pattern: number of the atoms each sample sits on, over all columns [N].
-        free: of each pattern, the columns without an atom.
+        pattern: number of the masses each sample sits on, over all columns [N].
+        free: of each pattern, the columns without a mass.
         variable: None for labels, whose pattern is the class.
-        atoms: point masses found; share: of the samples on at least one of them.
+        masses: point masses found; share: of the samples on at least one of them.
     """
 
     pattern: Int[np.ndarray, " n"]
     free: tuple[tuple[int, ...], ...]
     variable: Variable | None
-    atoms: int
+    masses: int
     share: float
 
     def part(self, pattern: int, rows: Int[np.ndarray, " m"]) -> Variable | None:
@@ -74,21 +74,21 @@ class Side(NamedTuple):
 
 
 def side(v: Variable) -> Side:
-    """A variable split into atoms and the rest."""
-    found = np.stack([atoms_of(codes) for codes in v.codes])
+    """A variable split into point masses and the rest."""
+    found = np.stack([masses_of(codes) for codes in v.codes])
     known, pattern = np.unique(found, axis=1, return_inverse=True)
     return Side(
         pattern=np.ravel(pattern),
         free=tuple(tuple(int(c) for c in np.flatnonzero(column == 0)) for column in known.T),
         variable=v,
-        atoms=sum(int(row.max()) for row in found),
+        masses=sum(int(row.max()) for row in found),
         share=float(np.mean((found > 0).any(0))),
     )
 
 
 def labelled(codes: Int[np.ndarray, " n"]) -> Side:
     """Labels as a side without a continuous part."""
-    return Side(pattern=codes, free=((),) * (int(codes.max()) + 1), variable=None, atoms=0, share=0.0)
+    return Side(pattern=codes, free=((),) * (int(codes.max()) + 1), variable=None, masses=0, share=0.0)
 
 
 class Part(NamedTuple):
@@ -205,7 +205,7 @@ def _parts(
     def of(rows: Int[np.ndarray, " m"]) -> Draw:
         return lambda b: drawn[b][rows]
 
-    for one, other in ((y, x), (x, y)):  # what is continuous in one, against the other's atoms
+    for one, other in ((y, x), (x, y)):  # what is continuous in one, against the other's masses
         for pattern in np.unique(one.pattern):
             rows = _large_classes(np.flatnonzero(one.pattern == pattern), other.pattern, one, int(pattern))
             part = one.part(int(pattern), rows) if len(rows) else None
