@@ -7,14 +7,13 @@ With G = A^T A, A = (S^1/2 J) / sqrt(n) of n C rows, and delta = damping + 2 l2 
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ConvergenceError
 from jaxland.hessian.products import Products
+from jaxland.hessian.quantity import Tree
 from jaxland.problem.problem import L2
 
 
@@ -46,7 +45,7 @@ class GramInverse:
         z = problem.predict(w)
         shape = z.shape
 
-        def curvature_root(row: jax.Array, target: Any) -> jax.Array:
+        def curvature_root(row: jax.Array, target: Tree) -> jax.Array:
             s = jax.hessian(lambda u: output_loss(u.reshape((1,) + shape[1:]), target[None])[0])(row.ravel())
             values, vectors = jnp.linalg.eigh((s + s.T) / 2)
             return (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
@@ -55,13 +54,13 @@ class GramInverse:
         scale = 1.0 / self.n**0.5
 
         @jax.jit
-        def forward(v: jax.Array, root: jax.Array, at: jax.Array, rows: Any) -> jax.Array:
+        def forward(v: jax.Array, root: jax.Array, at: jax.Array, rows: Tree) -> jax.Array:
             push = jax.linearize(lambda u: problem.outputs_of(u, rows), at)[1]
             images = jax.vmap(push)(v).reshape(v.shape[0], shape[0], -1)
             return scale * jnp.einsum("ncd,knd->knc", root, images).reshape(v.shape[0], -1)
 
         @jax.jit
-        def backward(u: jax.Array, root: jax.Array, at: jax.Array, rows: Any) -> jax.Array:
+        def backward(u: jax.Array, root: jax.Array, at: jax.Array, rows: Tree) -> jax.Array:
             pull = jax.vjp(lambda t: problem.outputs_of(t, rows), at)[1]
             seeds = jnp.einsum("ncd,knc->knd", root, u.reshape(u.shape[0], shape[0], -1))
             return scale * jax.vmap(lambda s: pull(s.reshape(shape))[0])(seeds)
@@ -75,7 +74,7 @@ class GramInverse:
             first = min(start, m - batch)
             unit = jnp.zeros((batch, m), w.dtype).at[jnp.arange(batch), first + jnp.arange(batch)].set(1)
             self.gram[first : first + batch] = np.asarray(self.forward(self.backward(unit)))
-        self.factors: dict[float, Any] = {}
+        self.factors: dict[float, tuple[np.ndarray, bool]] = {}
 
     def solve(self, b: jax.Array, damping: float) -> jax.Array:
         """(G + l2 Hessian + damping I)^-1 b for rows b [k, N]."""

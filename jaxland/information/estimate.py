@@ -87,7 +87,7 @@ def estimate(
     batch = max(1, int(options.memory * 2**30 / 2 / (per_variable * 2)))
     out: list[Estimate] = []
     for begin in range(0, len(tuples), batch):
-        out += _Batch(tuples[begin : begin + batch], terms, first or terms, options, null, draw).run()
+        out += _Batch(tuples[begin : begin + batch], terms, first or terms, options, null=null, draw=draw).run()
     return out
 
 
@@ -105,6 +105,7 @@ class _Batch:
         terms: tuple[integrals.Term, ...],
         first: tuple[integrals.Term, ...],
         options: Options,
+        *,
         null: bool,
         draw: Draw | None,
     ) -> None:
@@ -173,7 +174,10 @@ class _Batch:
         )
         maps = [self.maps[c % len(self.maps)] for c in chosen]
         values = self._integrals(fitted, self._nulls(maps, densities, kept))
-        return [self._estimate(*parts) for parts in zip(values, maps, evidence, densities, kept, fitted)]
+        return [
+            self._estimate(densities[i], kept[i], fitted[i], values=values[i], m=maps[i], evidence=evidence[i])
+            for i in range(len(chosen))
+        ]
 
     def _evidence(self, c: int, selection: fitting.Selection) -> float:
         """Mean held-out Donsker-Varadhan value of a density's folds."""
@@ -253,12 +257,13 @@ class _Batch:
 
     def _estimate(
         self,
-        values: Float[np.ndarray, " v"],
-        m: str,
-        evidence: dict[str, float],
         density: Density,
         kept: fitting.Selection,
         fitted: fitting.Fitted,
+        *,
+        values: Float[np.ndarray, " v"],
+        m: str,
+        evidence: dict[str, float],
     ) -> Estimate:
         return Estimate(
             **shared_out(values, self.options),
