@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-    from jaxland.data.datasets import Split
+    from jaxland.data import Split
     from jaxland.models.model import Model
     from jaxland.problem.problem import Problem
 

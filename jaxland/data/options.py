@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jaxland.options import option
 
 if TYPE_CHECKING:
-    from jaxland.data.datasets import Dataset, Split
+    from jaxland.data import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TableOptions:
         Raises:
             DataError, ArgumentError: as ``load``.
         """
-        from jaxland.data.datasets import load
+        from jaxland.data import load
 
         return load(
             source,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxland.data.datasets import Dataset
+from jaxland.data import Dataset
 
 if TYPE_CHECKING:
     import pandas

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxland.data.datasets import Dataset, Split
+from jaxland.data import Dataset, Split
 from jaxland.landscape.physics.analysis import Analysis, analyse
 from jaxland.landscape.physics.averaging import AveragedPerformance, averaged_performance
 from jaxland.landscape.result import Landscape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxland.data.datasets import Dataset
+from jaxland.data import Dataset
 from jaxland.errors import DataError, ProblemError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import precision
