@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from jaxland.core.energy import derivatives as curvature
 from jaxland.core.energy import kernels
+from jaxland.core.energy.one_hidden import one_hidden
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.models.model import ACTIVATIONS, ODD_ACTIVATIONS, Model
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
@@ -326,7 +327,7 @@ class Problem:
             and (reg is None or isinstance(reg, L2))
             and jnp.asarray(self.x).ndim == 2
         ):
-            return kernels.one_hidden(
+            return one_hidden(
                 model.sizes,
                 ACTIVATIONS[model.activation or "identity"],
                 self.loss_name,

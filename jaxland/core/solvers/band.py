@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PyTree
 
+from jaxland.core.energy.kernels import Values
 from jaxland.core.solvers.lanes import Status
-from jaxland.core.solvers.quench import History, two_loop
+from jaxland.core.solvers.secant import History, two_loop
 
 
 class Band(NamedTuple):
-    """A relaxed band: images [K, N] with both ends, energies [K], tangents [K, N], evaluations of the whole band."""
+    """What a relaxation reports.
+
+    Attributes:
+        images: the band as last evaluated, with both ends.
+        energies: of the images.
+        tangents: unit tangents at the images.
+        evaluations: of the whole band.
+    """
 
     images: Float[Array, "K N"]
     energies: Float[Array, " K"]
     tangents: Float[Array, "K N"]
-    evaluations: jax.Array
+    evaluations: Int[Array, ""]
 
 
 def tangents(images: Float[Array, "K N"], energies: Float[Array, " K"]) -> Float[Array, "K N"]:
@@ -71,24 +79,37 @@ def doubly_nudged(
 
 
 @lru_cache(maxsize=64)
-def along_band(first: Callable) -> Callable[[jax.Array, Any], Any]:
-    """Evaluation of a band: ``Kernel.first`` at every image."""
+def along_band(first: Callable[[jax.Array, PyTree], Values]) -> Callable[[jax.Array, PyTree], Values]:
+    """Evaluation of a band: ``Kernel.first`` at every image, energies [K] and gradients [K, N]."""
 
-    def evaluate(images: jax.Array, data: Any) -> Any:
+    def evaluate(images: jax.Array, data: PyTree) -> Values:
         return jax.vmap(lambda w: first(w, data))(images)
 
     return evaluate
 
 
-class _BandState(NamedTuple):
-    images: jax.Array
-    energies: jax.Array
-    force: jax.Array
-    spring: jax.Array
+class ElasticState(NamedTuple):
+    """What a lane carries.
+
+    Attributes:
+        images: the band as last evaluated.
+        energies: of the images; zeros before the first evaluation.
+        force: doubly nudged gradient at the images, zeros at the ends.
+        spring: constant, set at the first evaluation.
+        history: secant pairs [m, K * N] of the force along steps of the whole band.
+        step: from ``images`` to the trial band.
+        evaluations: of the whole band so far.
+        status: see ``lanes.Status``.
+    """
+
+    images: Float[Array, "K N"]
+    energies: Float[Array, " K"]
+    force: Float[Array, "K N"]
+    spring: Float[Array, ""]
     history: History
-    step: jax.Array
-    evaluations: jax.Array
-    status: jax.Array
+    step: Float[Array, "K N"]
+    evaluations: Int[Array, ""]
+    status: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,13 @@ class ElasticBand:
     L-BFGS on the doubly nudged force without line search: the force is the gradient of nothing. The spring constant
     is set at the first evaluation so that spring and true forces balance at the initial spacing. A band need not
     converge: its maxima are starts for eigenvector-following.
+
+    Attributes:
+        images: of a band, both ends included.
+        max_evaluations: of the whole band, at which it is handed out as it is.
+        tol: rms force of the inner images.
+        max_step: longest move of an image.
+        history: secant pairs kept.
     """
 
     images: int = 11
@@ -106,28 +134,28 @@ class ElasticBand:
     max_step: float = 0.2
     history: int = 4
 
-    def init(self, item: Float[Array, "m N"]) -> _BandState:
+    def init(self, item: Float[Array, "m N"]) -> ElasticState:
         """Straight line between the two ends, or the given path."""
         if item.shape[0] == 2:
             t = jnp.linspace(0.0, 1.0, self.images, dtype=item.dtype)[:, None]
             item = item[:1] + t * (item[1:] - item[:1])
         zero = jnp.zeros((), jnp.int32)
-        return _BandState(
-            item,
-            jnp.zeros(item.shape[0], item.dtype),
-            jnp.zeros_like(item),
-            jnp.ones((), item.dtype),
-            History.empty(self.history, item.size, item.dtype),
-            jnp.zeros_like(item),
-            zero,
-            zero,
+        return ElasticState(
+            images=item,
+            energies=jnp.zeros(item.shape[0], item.dtype),
+            force=jnp.zeros_like(item),
+            spring=jnp.ones((), item.dtype),
+            history=History.empty(self.history, item.size, item.dtype),
+            step=jnp.zeros_like(item),
+            evaluations=zero,
+            status=zero,
         )
 
-    def point(self, state: _BandState) -> Float[Array, "K N"]:
+    def point(self, state: ElasticState) -> Float[Array, "K N"]:
         """Trial images."""
         return state.images + state.step
 
-    def step(self, s: _BandState, values: Any) -> _BandState:
+    def step(self, s: ElasticState, values: Values) -> ElasticState:
         """Forces at the trial, history, next move."""
         start = s.evaluations == 0
         images = s.images + s.step
@@ -153,12 +181,21 @@ class ElasticBand:
         status = jnp.where(evaluations >= self.max_evaluations, Status.MAX_STEPS, Status.RUNNING)
         status = jnp.where(size <= self.tol, Status.CONVERGED, status)
         status = jnp.where(finite, status, Status.NONFINITE).astype(jnp.int32)
-        return _BandState(images, energies, force, spring, history, move, evaluations, status)
+        return ElasticState(
+            images=images,
+            energies=energies,
+            force=force,
+            spring=spring,
+            history=history,
+            step=move,
+            evaluations=evaluations,
+            status=status,
+        )
 
-    def status(self, state: _BandState) -> jax.Array:
+    def status(self, state: ElasticState) -> Int[Array, ""]:
         """See ``lanes.Status``; ``MAX_STEPS`` is a usable end."""
         return state.status
 
-    def result(self, state: _BandState) -> Band:
+    def result(self, state: ElasticState) -> Band:
         """The band as last evaluated."""
         return Band(state.images, state.energies, tangents(state.images, state.energies), state.evaluations)

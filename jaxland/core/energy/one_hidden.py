@@ -1,0 +1,290 @@
+"""Closed-form energy, gradient and Hessian of dense networks with one hidden layer.
+
+One matrix product over the data gives the whole Hessian, where automatic differentiation needs N products with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from jaxland.core.energy.kernels import Curved, Kernel, Values
+
+Data = tuple[jax.Array, jax.Array]
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def sum_log(factors: Float[Array, " n"], bound: float) -> jax.Array:
+    """Sum of ln of factors in [1, bound], by the logarithms of products short enough not to overflow.
+
+    A product's relative rounding is the sum's absolute one: the error is that of ln(1 + e) with 1 + e rounded, while
+    dozens of points share a logarithm, which was a third of a small network's gradient on a CPU.
+    """
+    exponent = float(np.log2(float(jnp.finfo(factors.dtype).max)))
+    halvings = int(min(6, np.log2(exponent / np.log2(max(bound, 2)))))
+    n = factors.shape[0]
+    factors = jnp.pad(factors, (0, -n % 2**halvings), constant_values=1.0)
+    for _ in range(halvings):
+        half = factors.shape[0] // 2
+        factors = factors[:half] * factors[half:]
+    return jnp.sum(jnp.log(factors))
+
+
+def _tanh_derivatives(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    t = jnp.tanh(a)
+    slope = 1.0 - t * t
+    return t, slope, -2.0 * t * slope
+
+
+def _elementwise_derivatives(f: Callable) -> Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+    def derivatives(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def tangent(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return jax.jvp(f, (u,), (jnp.ones_like(u),))
+
+        (value, slope), (_, bend) = jax.jvp(tangent, (a,), (jnp.ones_like(a),))
+        return value, slope, bend
+
+    return derivatives
+
+
+def one_hidden(
+    sizes: tuple[int, int, int],
+    activation: Activation,
+    loss: str,
+    lam: float,
+    x: Float[Array, "n d"],
+    y: Shaped[Array, "n *c"],
+    *,
+    is_tanh: bool,
+) -> Kernel:
+    """Closed-form kernel of a dense network with one hidden layer, mean loss plus lam * sum(w^2).
+
+    With a = W1^T x + b1, t = s(a), z = W2^T t + b2, residual r = dl/dz and output curvature S = d2l/dz2,
+
+        H = (1/n) sum_i J_i^T S_i J_i + (1/n) sum_ic r_ic d2 z_ic,
+
+    where S = sum_a p_a (e_a - p)(e_a - p)^T for softmax cross-entropy, which makes the first sum one matrix product
+    F F^T of features over (example, class), and the second sum block-sparse. Two classes need one feature row per
+    example, since only the difference of the logits matters. Flat order of w: b1, W1 by rows, b2, W2 by rows, as
+    ``ravel_pytree`` gives it for ``jaxland.mlp``. Examples run along the last axis.
+
+    Args:
+        sizes: (inputs d, hidden h, outputs c).
+        activation: elementwise and twice differentiable almost everywhere.
+        loss: "cross_entropy" or "squared_error" (summed over outputs).
+        lam: weight of the sum of squares.
+        x: inputs [n, d]; y: labels [n] or targets [n, c].
+        is_tanh: use tanh's derivatives in closed form.
+    """
+    network = _network(sizes, activation, loss, lam, is_tanh)
+    n, c = x.shape[0], sizes[2]
+    inputs = jnp.concatenate([jnp.ones((1, n), x.dtype), x.T])  # [1 + d, n]
+    if loss == "cross_entropy":
+        labels = y.astype(jnp.int32)
+        target = labels.astype(x.dtype) if network.binary else jax.nn.one_hot(labels, c, dtype=x.dtype, axis=0)
+    else:
+        target = jnp.reshape(y, (n, c)).T.astype(x.dtype)
+    cost = 2.0 * n * (1 if network.binary else c) * network.size**2
+    return Kernel(
+        first=network.first,
+        second=network.second,
+        product=network.product,
+        data=(inputs, target),
+        name="closed form, one hidden layer",
+        hessian_cost=cost,
+    )
+
+
+class _Terms(NamedTuple):
+    """What a loss contributes: its sum [], dl/dz, and softmax p (ones for squared errors), both [c, n] or [n]."""
+
+    value: jax.Array
+    residual: jax.Array
+    p: jax.Array
+
+
+class _Parts(NamedTuple):
+    """Pieces of ``second`` in its variables: loss [], gradient, Hessian without the bend of the activation, dl/dt."""
+
+    value: jax.Array
+    gradient: jax.Array
+    core: jax.Array
+    pull: jax.Array
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The functions of ``one_hidden`` as methods; shared by problems that differ in data only: compiled once."""
+
+    sizes: tuple[int, int, int]
+    activation: Activation
+    loss: str
+    lam: float
+    is_tanh: bool
+
+    @property
+    def n_first(self) -> int:
+        """Parameters of the first layer."""
+        d, h, _ = self.sizes
+        return h * (d + 1)
+
+    @property
+    def size(self) -> int:
+        """Parameters in all."""
+        _, h, c = self.sizes
+        return self.n_first + c * (h + 1)
+
+    @property
+    def binary(self) -> bool:
+        """Two classes under cross-entropy: only the difference of the logits matters."""
+        return self.loss == "cross_entropy" and self.sizes[2] == 2
+
+    def split(self, w: Float[Array, " N"]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """W1 with b1 in row 0 [1 + d, h], b2 [c], W2 [h, c]."""
+        d, h, c = self.sizes
+        first = w[: self.n_first].reshape(1 + d, h)
+        return first, w[self.n_first : self.n_first + c], w[self.n_first + c :].reshape(h, c)
+
+    def output_terms(self, z: Float[Array, "c n"], target: jax.Array) -> _Terms:
+        """Of the outputs z."""
+        if self.loss == "cross_entropy":
+            top = jnp.max(z, axis=0)
+            e = jnp.exp(z - top)
+            total = jnp.sum(e, axis=0)
+            p = e / total
+            value = sum_log(total, self.sizes[2]) + jnp.sum(top) - jnp.sum(target * z)
+            return _Terms(value, p - target, p)
+        delta = z - target
+        return _Terms(jnp.sum(delta * delta), 2.0 * delta, jnp.ones_like(z))
+
+    def binary_terms(self, z: Float[Array, " n"], target: jax.Array) -> _Terms:
+        """Of the difference z of two logits; p is the probability of class 1."""
+        # Not abs: its derivative at 0 is 0, and Hessian-vector products need that of p there (w = 0 is stationary).
+        e = jnp.exp(-jnp.where(z >= 0, z, -z))
+        p = jnp.where(z >= 0, 1.0, e) / (1.0 + e)
+        value = sum_log(1.0 + e, 2) + jnp.sum(jnp.maximum(z, 0.0) - target * z)
+        return _Terms(value, p - target, p)
+
+    def first(self, w: Float[Array, " N"], data: Data) -> Values:
+        """Energy and gradient."""
+        inputs, target = data
+        rows = inputs.shape[1]
+        w1, b2, w2 = self.split(w)
+        if self.is_tanh:
+            t = jnp.tanh(w1.T @ inputs)
+            slope = 1.0 - t * t
+        else:
+            t, slope = jax.jvp(self.activation, (a := w1.T @ inputs,), (jnp.ones_like(a),))
+        if self.binary:
+            u = w2[:, 1] - w2[:, 0]
+            value, r, _ = self.binary_terms(u @ t + (b2[1] - b2[0]), target)
+            gu, gb = t @ r / rows, jnp.sum(r) / rows
+            back = slope * (r * (1.0 / rows))[None] * u[:, None]
+            g2 = jnp.stack([-gu, gu], axis=1)
+            gb2 = jnp.stack([-gb, gb])
+        else:
+            value, r, _ = self.output_terms(w2.T @ t + b2[:, None], target)
+            r = r / rows
+            g2, gb2 = t @ r.T, jnp.sum(r, axis=1)
+            back = slope * (w2 @ r)
+        g1 = inputs @ back.T
+        gradient = jnp.concatenate([g1.ravel(), gb2, g2.ravel()])
+        return Values(value / rows + self.lam * jnp.sum(w * w), gradient + 2.0 * self.lam * w)
+
+    def _of_two_classes(self, w: jax.Array, data: Data, t: jax.Array, slope: jax.Array) -> _Parts:
+        """In the reduced variables (W1, u = W2[:, 1] - W2[:, 0], b2[1] - b2[0])."""
+        (inputs, target), n_first, h = data, self.n_first, self.sizes[1]
+        rows = inputs.shape[1]
+        _, b2, w2 = self.split(w)
+        u = w2[:, 1] - w2[:, 0]
+        value, r, p = self.binary_terms(u @ t + (b2[1] - b2[0]), target)
+        r = r / rows
+        features = jnp.concatenate(
+            [
+                ((slope * u[:, None])[None] * inputs[:, None]).reshape(n_first, rows),
+                t,
+                jnp.ones((1, rows), w.dtype),
+            ]
+        )
+        core = (features * (p * (1.0 - p) / rows)[None]) @ features.T
+        g = features @ r
+        pull = r[None] * u[:, None]  # dl/dt [h, n]
+        couple = inputs @ (slope * r[None]).T  # [1 + d, h]
+        cross = (couple[:, :, None] * jnp.eye(h, dtype=w.dtype)[None]).reshape(n_first, h)
+        core = core.at[:n_first, n_first : n_first + h].add(cross)
+        core = core.at[n_first : n_first + h, :n_first].add(cross.T)
+        return _Parts(value, g, core, pull)
+
+    def _of_outputs(self, w: jax.Array, data: Data, t: jax.Array, slope: jax.Array) -> _Parts:
+        """In the parameters themselves."""
+        (inputs, target), n_first = data, self.n_first
+        _, h, c = self.sizes
+        rows = inputs.shape[1]
+        _, b2, w2 = self.split(w)
+        value, r, p = self.output_terms(w2.T @ t + b2[:, None], target)
+        r = r / rows
+        if self.loss == "cross_entropy":
+            root = jnp.sqrt(p / rows)  # [c, n]
+            direction = (jnp.eye(c, dtype=w.dtype)[:, :, None] - p[None]) * root[:, None]  # [a, c, n]
+        else:
+            scale = jnp.sqrt(jnp.asarray(2.0 / rows, w.dtype))
+            direction = jnp.broadcast_to((jnp.eye(c, dtype=w.dtype) * scale)[:, :, None], (c, c, rows))
+        hidden = slope[None] * jnp.einsum("jc,acn->ajn", w2, direction)  # [a, h, n]
+        to_first = (inputs[:, None, None] * hidden[None]).transpose(0, 2, 1, 3).reshape(n_first, c * rows)
+        to_bias = direction.transpose(1, 0, 2).reshape(c, c * rows)
+        to_second = (t[:, None, None] * direction.transpose(1, 0, 2)[None]).reshape(h * c, c * rows)
+        features = jnp.concatenate([to_first, to_bias, to_second])
+        core = features @ features.T
+        pull = w2 @ r
+        g = jnp.concatenate([(inputs @ (slope * pull).T).ravel(), jnp.sum(r, axis=1), (t @ r.T).ravel()])
+        couple = jnp.einsum("kn,jn,cn->kjc", inputs, slope, r)
+        cross = (couple[:, :, None, :] * jnp.eye(h, dtype=w.dtype)[None, :, :, None]).reshape(n_first, h * c)
+        core = core.at[:n_first, n_first + c :].add(cross)
+        core = core.at[n_first + c :, :n_first].add(cross.T)
+        return _Parts(value, g, core, pull)
+
+    @property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which variable of ``_of_two_classes`` each parameter belongs to, and its sign there, both [N]."""
+        n_first, h = self.n_first, self.sizes[1]
+        where = [np.arange(n_first), np.full(2, n_first + h), np.repeat(n_first + np.arange(h), 2)]
+        sign = np.ones(self.size)
+        sign[n_first::2] = -1.0
+        return np.concatenate(where), sign
+
+    def second(self, w: Float[Array, " N"], data: Data) -> Curved:
+        """Energy, gradient and Hessian."""
+        inputs, _ = data
+        rows = inputs.shape[1]
+        d, h, _ = self.sizes
+        n_first = self.n_first
+        derivatives = _tanh_derivatives if self.is_tanh else _elementwise_derivatives(self.activation)
+        t, slope, bend = derivatives(self.split(w)[0].T @ inputs)  # [h, n]
+        value, g, core, pull = (self._of_two_classes if self.binary else self._of_outputs)(w, data, t, slope)
+        pairs = (inputs[:, None] * inputs[None]).reshape(-1, rows)
+        block = (pairs @ (bend * pull).T).reshape(1 + d, 1 + d, h)
+        block = (block[:, :, :, None] * jnp.eye(h, dtype=w.dtype)).transpose(0, 2, 1, 3).reshape(n_first, n_first)
+        core = core.at[:n_first, :n_first].add(block)
+        if self.binary:
+            where, sign = self._places
+            signs = jnp.asarray(sign, w.dtype)
+            core, g = core[where][:, where] * (signs[:, None] * signs), g[where] * signs
+        hess = core + 2.0 * self.lam * jnp.eye(self.size, dtype=w.dtype)
+        energy = value / rows + self.lam * jnp.sum(w * w)
+        return Curved(energy, g + 2.0 * self.lam * w, (hess + hess.T) / 2)
+
+    def product(self, w: Float[Array, " N"], v: Float[Array, " N"], data: Data) -> Float[Array, " N"]:
+        """Hessian times v."""
+        return jax.jvp(lambda u: self.first(u, data).gradient, (w,), (v,))[1]
+
+
+@lru_cache(maxsize=64)
+def _network(sizes: tuple[int, int, int], activation: Activation, loss: str, lam: float, is_tanh: bool) -> _Network:
+    return _Network(sizes, activation, loss, lam, is_tanh)
