@@ -7,6 +7,7 @@ refills from the queue. Results never depend on the number of lanes, threads or 
 
 On a CPU each lane runs on its own (``lax.map``: caches stay warm, no lane waits for another), and each core drives
 its own set of lanes; on an accelerator all lanes of a device are evaluated together (``vmap``), sharded over devices.
+What needs one evaluation and no steps goes through ``core.solvers.batches``.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
-PyTree = Any
+Evaluate = Callable[[PyTree, PyTree], PyTree]
 _BLOCK_SECONDS = 1.0
 
 
@@ -39,6 +41,7 @@ class Status(IntEnum):
     NONFINITE = 3
     STALLED = 4
     WRONG_INDEX = 5
+    DEGENERATE = 6
 
 
 @runtime_checkable
@@ -54,7 +57,7 @@ class Solver(Protocol):
     def step(self, state: PyTree, evaluation: PyTree) -> PyTree:
         """State after one evaluation."""
 
-    def status(self, state: PyTree) -> jax.Array:
+    def status(self, state: PyTree) -> Int[Array, ""]:
         """``Status`` of the lane."""
 
     def result(self, state: PyTree) -> PyTree:
@@ -95,15 +98,27 @@ class Layout:
         lanes = 4096 if n_items is None else int(np.clip(n_items, 16, 4096))
         return cls(lanes=1 << (lanes - 1).bit_length(), passes=32, together=None, threads=1)
 
+    def slots(self, devices: int = 1) -> int:
+        """States held: for the lanes, but two batches a device at least, all of them full.
 
-def _select(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+        A loop over one batch is compiled away and its rounding with it: one lane would not take the program of many.
+        """
+        if self.together is None:
+            return max(1, self.lanes // devices) * devices
+        batches = max(2, -(-self.lanes // (devices * self.together)))
+        return batches * self.together * devices
+
+
+def _select(
+    mask: Bool[Array, " lanes"], new: Shaped[Array, "lanes ..."], old: Shaped[Array, "lanes ..."]
+) -> Shaped[Array, "lanes ..."]:
     return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)
 
 
 @lru_cache(maxsize=256)
 def _programs(
-    solver: Any, evaluate: Callable, together: int | None, mesh: Mesh | None
-) -> tuple[Callable, Callable, Callable]:
+    solver: Solver, evaluate: Evaluate, together: int | None, mesh: Mesh | None
+) -> tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, jax.Array, PyTree]], Callable[..., PyTree]]:
     """``begin(items)``, ``advance(states, idle, passes, data)`` and ``refill(states, items, mask)``, each jitted."""
 
     def one(state: PyTree, idle: jax.Array, passes: jax.Array, data: PyTree) -> PyTree:
@@ -119,8 +134,7 @@ def _programs(
 
     def block(states: PyTree, idle: jax.Array, passes: jax.Array, data: PyTree) -> tuple[PyTree, jax.Array, PyTree]:
         lane = partial(one, passes=passes, data=data)
-        count = idle.shape[0]
-        if together is None or together >= count:
+        if together is None:
             states = jax.vmap(lane)(states, idle)
         else:
             states = jax.lax.map(
@@ -149,11 +163,11 @@ def _programs(
     )
 
 
-def _compiled_once(program: Callable) -> Callable:
+def _compiled_once(program: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The program, its first call by one thread alone: the others find it compiled."""
     lock, known = threading.Lock(), threading.Event()
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: PyTree) -> PyTree:
         if known.is_set():
             return program(*arguments)
         with lock:
@@ -164,81 +178,115 @@ def _compiled_once(program: Callable) -> Callable:
     return call
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a computation failed for want of memory, and may succeed in smaller batches."""
     return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
 
 
-def _drive(
-    solver: Solver,
-    evaluate: Callable,
-    source: queue.SimpleQueue,
-    items: Sequence[PyTree],
-    data: PyTree,
-    layout: Layout,
-    mesh: Mesh | None,
-    share: int,
-    emit: Callable[[Outcome], None],
-    stopping: Callable[[], bool],
-) -> None:
-    """Run one set of lanes until the source is empty; halve the lanes and repeat their jobs when memory runs out."""
-    lanes = layout.lanes
+def matmul_precision() -> str | None:
+    """Precision of products inside solvers: never TF32, which loses the digits by which a quench converges.
+
+    What the caller has set with ``jax.default_matmul_precision`` stands.
+    """
+    return jax.config.jax_default_matmul_precision or ("highest" if jax.default_backend() != "cpu" else None)
+
+
+@dataclass
+class _Jobs:
+    """What the threads of one stream share.
+
+    Attributes:
+        items: what ``solver.init`` takes, one per job.
+        waiting: numbers of the jobs nobody has begun.
+        data: argument of the evaluation.
+        share: jobs a thread starts with at most, so that a short list is spread over all.
+        emit: takes a finished job.
+        stopping: asked between blocks.
+    """
+
+    items: Sequence[PyTree]
+    waiting: queue.SimpleQueue[int]
+    data: PyTree
+    share: int
+    emit: Callable[[Outcome], None]
+    stopping: Callable[[], bool]
+
+    def batch(self, held: np.ndarray) -> PyTree:
+        """The items of these jobs on a leading axis; any item where there is no job (< 0)."""
+        chosen = [self.items[i] if i >= 0 else self.items[0] for i in held]
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *chosen)
+
+
+class _Set:
+    """One set of lanes: ``held`` [slots] says which job each of them is at (-1: none)."""
+
+    def __init__(self, solver: Solver, evaluate: Evaluate, layout: Layout, mesh: Mesh | None, jobs: _Jobs) -> None:
+        self.jobs, self.layout = jobs, layout
+        self.begin, self.advance, self.refill = _programs(solver, evaluate, layout.together, mesh)
+        self.held = np.full(layout.slots(1 if mesh is None else mesh.shape["lanes"]), -1)
+        self.passes = layout.passes
+        self.states: PyTree = None
+
+    def draw(self, again: list[int]) -> bool:
+        """Give waiting jobs to free lanes; whether any lane is at work."""
+        room = min(self.jobs.share, self.layout.lanes) - int(np.sum(self.held >= 0))
+        fresh = np.zeros(len(self.held), bool)
+        for lane in np.flatnonzero(self.held < 0)[: max(0, room)]:
+            if again:
+                self.held[lane] = again.pop()
+            else:
+                try:
+                    self.held[lane] = self.jobs.waiting.get_nowait()
+                except queue.Empty:
+                    break
+            fresh[lane] = True
+        if fresh.any():
+            batch = self.jobs.batch(self.held)
+            self.states = self.begin(batch) if self.states is None else self.refill(self.states, batch, fresh)
+        return bool((self.held >= 0).any())
+
+    def block(self) -> None:
+        """One visit to the device: advance all lanes, hand out what has ended."""
+        began = time.monotonic()
+        passes = jnp.asarray(self.passes, jnp.int32)
+        self.states, status, result = self.advance(self.states, jnp.asarray(self.held < 0), passes, self.jobs.data)
+        codes = np.asarray(status)
+        # Blocks of about a second at most: Ctrl-C, time limits and refilling wait for no longer.
+        spent = time.monotonic() - began
+        if spent > _BLOCK_SECONDS and self.passes > 1:
+            self.passes = max(1, self.passes // 2)
+        elif spent < 0.1 * _BLOCK_SECONDS and self.passes < self.layout.passes:
+            self.passes = min(self.layout.passes, 2 * self.passes)
+        ended = np.flatnonzero((codes != Status.RUNNING) & (self.held >= 0))
+        if len(ended):
+            host = jax.tree.map(np.asarray, result)
+            for lane in ended:
+                piece = jax.tree.map(lambda leaf, lane=lane: np.array(leaf[lane]), host)
+                self.jobs.emit(Outcome(int(self.held[lane]), Status(int(codes[lane])), piece))
+                self.held[lane] = -1
+
+
+def _drive(solver: Solver, evaluate: Evaluate, layout: Layout, mesh: Mesh | None, jobs: _Jobs) -> None:
+    """Run one set of lanes until no job waits; halve the lanes and repeat their jobs when memory runs out."""
     again: list[int] = []
-
-    def draw() -> int:
-        if again:
-            return again.pop()
-        try:
-            return source.get_nowait()
-        except queue.Empty:
-            return -1
-
     while True:
-        begin, advance, refill = _programs(cast(Hashable, solver), evaluate, layout.together, mesh)
-        passes = layout.passes
-        held = np.full(lanes, -1)
-        states: PyTree = None
+        lanes = _Set(solver, evaluate, layout, mesh, jobs)
         try:
-            while not stopping():
-                fresh = np.zeros(lanes, bool)
-                for lane in np.flatnonzero(held < 0)[: max(0, share - int(np.sum(held >= 0)))]:
-                    held[lane] = draw()
-                    fresh[lane] = held[lane] >= 0
-                if (held < 0).all():
-                    return
-                if fresh.any():
-                    chosen = [items[i] if i >= 0 else items[0] for i in held]
-                    batch = jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *chosen)
-                    if states is None:
-                        states = begin(batch)
-                    else:
-                        states = refill(states, batch, fresh)
-                began = time.monotonic()
-                states, status, result = advance(states, jnp.asarray(held < 0), jnp.asarray(passes, jnp.int32), data)
-                codes = np.asarray(status)
-                # Blocks of about a second at most: Ctrl-C, time limits and refilling wait for no longer.
-                spent = time.monotonic() - began
-                if spent > _BLOCK_SECONDS and passes > 1:
-                    passes = max(1, passes // 2)
-                elif spent < 0.1 * _BLOCK_SECONDS and passes < layout.passes:
-                    passes = min(layout.passes, 2 * passes)
-                ended = np.flatnonzero((codes != Status.RUNNING) & (held >= 0))
-                if len(ended):
-                    host = jax.tree.map(np.asarray, result)
-                    for lane in ended:
-                        piece = jax.tree.map(lambda leaf, lane=lane: np.array(leaf[lane]), host)
-                        emit(Outcome(int(held[lane]), Status(int(codes[lane])), piece))
-                        held[lane] = -1
+            while not jobs.stopping() and lanes.draw(again):
+                lanes.block()
             return
         except Exception as error:
-            if not _is_out_of_memory(error) or lanes == 1:
+            fewer = replace(layout, lanes=max(1, layout.lanes // 2))
+            devices = 1 if mesh is None else mesh.shape["lanes"]
+            if not is_out_of_memory(error) or fewer.slots(devices) == layout.slots(devices):
                 raise
-            again.extend(int(i) for i in held if i >= 0)
-            lanes //= 2
+            again.extend(int(i) for i in lanes.held if i >= 0)
+            layout = fewer
 
 
 def stream(
     solver: Solver,
-    evaluate: Callable[[PyTree, PyTree], PyTree],
+    evaluate: Evaluate,
     items: Sequence[PyTree],
     data: PyTree,
     *,
@@ -261,35 +309,31 @@ def stream(
         return
     layout = layout or Layout.default(len(items))
     if mesh is not None:
-        size = mesh.shape["lanes"]
-        # Two lanes a device at least: a loop over one is compiled away, and its rounding with it.
-        layout = Layout(max(2 * size, layout.lanes // size * size), layout.passes, layout.together, 1)
-    source: queue.SimpleQueue = queue.SimpleQueue()
-    for index in range(len(items)):
-        source.put(index)
-    done: queue.SimpleQueue = queue.SimpleQueue()
+        layout = replace(layout, lanes=layout.slots(mesh.shape["lanes"]), threads=1)
+    done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
     halt = threading.Event()
-    config: Any = jax.config
-    x64 = bool(config.jax_enable_x64)
-    device = config.jax_default_device
-    # Float32 products in TF32 lose the digits by which a quench converges: off, unless the caller asked for them.
-    accelerated = jax.default_backend() != "cpu"
-    precision = config.jax_default_matmul_precision or ("highest" if accelerated else None)
-
-    def stopping() -> bool:
-        return halt.is_set() or (should_stop is not None and should_stop())
+    count = max(1, layout.threads)
+    jobs = _Jobs(
+        items=items,
+        waiting=queue.SimpleQueue(),
+        data=data,
+        share=-(-len(items) // count),
+        emit=done.put,
+        stopping=lambda: halt.is_set() or (should_stop is not None and should_stop()),
+    )
+    for index in range(len(items)):
+        jobs.waiting.put(index)
+    x64, device, precision = jax.config.jax_enable_x64, jax.config.jax_default_device, matmul_precision()
 
     def work() -> None:
         try:
             with jax.enable_x64(x64), jax.default_device(device), jax.default_matmul_precision(precision):
-                _drive(solver, evaluate, source, items, data, layout, mesh, share, done.put, stopping)
+                _drive(solver, evaluate, layout, mesh, jobs)
             done.put(None)
         except BaseException as error:
             done.put(error)
 
-    # No thread starts with more than its share, so that a short list of jobs is spread over all.
-    share = -(-len(items) // max(1, layout.threads))
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, layout.threads))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
     alive = len(threads)
@@ -310,41 +354,14 @@ def stream(
 
 def run(
     solver: Solver,
-    evaluate: Callable[[PyTree, PyTree], PyTree],
+    evaluate: Evaluate,
     items: Sequence[PyTree],
     data: PyTree,
-    **options: Any,
+    *,
+    layout: Layout | None = None,
+    mesh: Mesh | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> list[Outcome]:
     """All outcomes in the order of the items; see ``stream``. Jobs dropped by ``should_stop`` are missing."""
-    return sorted(stream(solver, evaluate, items, data, **options), key=lambda outcome: outcome.job)
-
-
-def map_rows(
-    f: Callable[[PyTree, PyTree], PyTree], rows: Iterable[PyTree], data: PyTree, *, batch: int = 32
-) -> list[PyTree]:
-    """``f(row, data)`` for every row, in compiled batches of one shape; host results in order."""
-    rows = list(rows)
-    if not rows:
-        return []
-    program = _mapped(f)
-    out: list[PyTree] = []
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        padded = part + [part[-1]] * (batch - len(part))
-        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *padded)
-        host = jax.tree.map(np.asarray, program(stacked, data))
-        out.extend(jax.tree.map(lambda leaf, i=i: leaf[i], host) for i in range(len(part)))
-    return out
-
-
-@lru_cache(maxsize=64)
-def _mapped(f: Callable) -> Callable:
-    serial = jax.default_backend() == "cpu"
-
-    def program(rows: PyTree, data: PyTree) -> PyTree:
-        def one(row: PyTree) -> PyTree:
-            return f(row, data)
-
-        return jax.lax.map(one, rows) if serial else jax.vmap(one)(rows)
-
-    return jax.jit(program)
+    outcomes = stream(solver, evaluate, items, data, layout=layout, mesh=mesh, should_stop=should_stop)
+    return sorted(outcomes, key=lambda outcome: outcome.job)

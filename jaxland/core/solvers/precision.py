@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.solvers import lanes, quench
+from jaxland.core.solvers.batches import map_rows
 from jaxland.core.solvers.lanes import Layout, Status
 
 # Parameters up to which the polish takes exact Hessians; beyond, quasi-Newton in float64.
@@ -131,7 +132,7 @@ def quench_mixed(
         evaluate = polish.second if exact else polish.first
         ends = lanes.run(last, evaluate, items, data, **options)
         good = [o for o in ends if o.status == Status.CONVERGED]
-        rows = lanes.map_rows(_verify(polish.second), [o.result.x for o in good], data, batch=8)
+        rows = map_rows(_verify(polish.second), [o.result.x for o in good], data)
     for end, (energy, rms, lowest) in zip(good, rows):
         if rms <= plan.tol and lowest >= -plan.zero and np.isfinite(energy):
             start = found[end.job]

@@ -323,10 +323,10 @@ def _low(path: Path, saddles: dict[str, Any], energies: np.ndarray, ends: np.nda
 
 
 def _compare(problem: Any, path: Path, table: dict[str, Any], x: np.ndarray, tolerance: float) -> None:
-    from jaxland.core.solvers import lanes
+    from jaxland.core.solvers.batches import map_rows
 
     dtype = problem.dtype
-    mine = np.array(lanes.map_rows(problem.energy_of, [row.astype(dtype) for row in x], problem.data), float)
+    mine = np.array(map_rows(problem.energy_of, [row.astype(dtype) for row in x], problem.data), float)
     given = table["energy"]
     off = ~(np.abs(mine - given) <= tolerance * np.maximum(1.0, np.abs(given)))
     if off.any():

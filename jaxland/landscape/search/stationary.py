@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxland.core.energy.kernels import LIFTED
 from jaxland.core.krylov import lane
 from jaxland.core.solvers import band, lanes, quench, saddle
+from jaxland.core.solvers.batches import map_rows
 from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.errors import ArgumentError, PrecisionError
@@ -197,7 +198,7 @@ class Engine:
 
     def audit(self, xs: Sequence[np.ndarray]) -> list[Point]:
         """Energy, gradient, Hessian spectrum at each of the points [N]."""
-        rows = lanes.map_rows(self._audit, list(xs), self.kernel.data, batch=8)
+        rows = map_rows(self._audit, xs, self.kernel.data)
         self.work += self._curved * len(rows)
         return [
             Point(np.asarray(x), float(e), float(r), int(i), int(f), float(low), float(lp), np.asarray(v))
