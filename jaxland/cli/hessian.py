@@ -2,109 +2,106 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from jaxland.cli.options import Kept, spread
+from jaxland.data.options import TableOptions
+from jaxland.hessian.options import ExplainOptions
+
+if TYPE_CHECKING:
+    from jaxland.hessian import Explanation
+
+Reading = Annotated[
+    TableOptions,
+    Kept(without=("constant",), help={"target": "Target column; default the one the model names."}),
+]
+
+
+@spread
+def hessian(
+    model: Annotated[Path, typer.Argument(help="Model file written by jaxland (explore writes model.npz).")],
+    train: Annotated[str, typer.Argument(help="The training data: CSV or npz file, or built-in data.")],
+    out: Annotated[Path, typer.Option(help="Directory for tables, figures and report.html.")],
+    table: Reading,
+    options: ExplainOptions,
+    test: Annotated[str | None, typer.Option(help="Points to explain; default the training rows.")] = None,
+    points: Annotated[int, typer.Option(help="Most test points.")] = 200,
+    loss: Annotated[str | None, typer.Option(help="cross_entropy or squared_error; default the model's.")] = None,
+    l2: Annotated[float | None, typer.Option(help="Weight of the sum of squares; default the model's.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
+) -> None:
+    """Which training rows a prediction rests on, how sure it is, and whether it extrapolates."""
+    import numpy as np
+
+    from jaxland.errors import ArgumentError
+    from jaxland.hessian import CurvatureWarning, explain
+    from jaxland.models.model import load
+    from jaxland.problem.problem import Problem
+    from jaxland.report.hessian import Answers, hessian_report
+
+    if points < 1:
+        raise ArgumentError("--points must be at least 1")
+    network, facts = load(model)
+    reading = {
+        "categorical": list(table.categorical) or None,
+        "drop": list(table.drop) or None,
+        "missing": table.missing,
+        "seed": options.seed,
+    }
+    rows, queries, classes = tables(network, facts, train, test, table.target or facts.get("target"), reading)
+    loss = loss or facts.get("loss") or ("cross_entropy" if classes else "squared_error")
+    weight = float(facts.get("l2") or 0.0) if l2 is None else l2
+    problem = Problem.from_model(network, *rows, loss=loss, l2=weight)
+    queries = queries[0][:points], queries[1][:points]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CurvatureWarning)
+        explained = explain(problem, queries, **asdict(options))
+    for note in explained.curvature.warnings:
+        typer.echo(f"warning: {note}", err=True)
+    _write(explained, out)
+    predicted = np.asarray(problem.predict(None, queries[0])).argmax(axis=1) if classes else None
+    path = hessian_report(
+        explained,
+        out / "report.html",
+        answers=None if predicted is None else Answers(classes, predicted, np.asarray(queries[1])),
+        title=f"Hessian report: {network.name}",
+        subtitle=f"{problem.n} training rows from {train}",
+    )
+    if not quiet:
+        curvature, lowest = explained.curvature, explained.spectrum.lowest[0]
+        typer.echo(f"{network.name}: {problem.size} parameters, {problem.n} training rows, {len(queries[0])} points")
+        typer.echo(
+            f"{curvature.kind}, {curvature.method}, damping {curvature.damping:.3g}, |grad L| "
+            f"{curvature.gradient_norm:.2g}, lowest eigenvalue {lowest:.3g}"
+        )
+    typer.echo(f"report: {path}")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
+    app.command()(hessian)
 
-    @app.command()
-    def hessian(
-        model: Annotated[Path, typer.Argument(help="Model file written by jaxland (explore writes model.npz).")],
-        train: Annotated[str, typer.Argument(help="The training data: CSV or npz file, or built-in data.")],
-        out: Annotated[Path, typer.Option(help="Directory for tables, figures and report.html.")],
-        test: Annotated[str | None, typer.Option(help="Points to explain; default the training rows.")] = None,
-        target: Annotated[str | None, typer.Option(help="Target column; default the one the model names.")] = None,
-        kind: Annotated[str, typer.Option(help="hessian or gauss-newton.")] = "hessian",
-        damping: Annotated[
-            float | None, typer.Option(help="Added to the diagonal; default chosen and swept.")
-        ] = None,
-        method: Annotated[str, typer.Option(help="auto, explicit, products or gram.")] = "auto",
-        of: Annotated[
-            str, typer.Option(help="Influence on: loss, predicted_loss, logit, probability, output.")
-        ] = "loss",
-        points: Annotated[int, typer.Option(help="Most test points.")] = 200,
-        top: Annotated[int, typer.Option(help="Training rows listed at each end.")] = 5,
-        modes: Annotated[int, typer.Option(help="Eigenvalues listed at each end.")] = 10,
-        drop_modes: Annotated[int | None, typer.Option(help="Modes dropped by the extrapolation score.")] = None,
-        samples: Annotated[int, typer.Option(help="Resamples; 0 takes the closed form.")] = 0,
-        categorical: Annotated[list[str] | None, typer.Option(help="Column of codes to one-hot; repeatable.")] = None,
-        drop: Annotated[list[str] | None, typer.Option(help="Column to ignore; repeatable.")] = None,
-        missing: Annotated[str, typer.Option(help="Missing values: refuse, mean, median or mode.")] = "refuse",
-        loss: Annotated[str | None, typer.Option(help="cross_entropy or squared_error; default the model's.")] = None,
-        l2: Annotated[float | None, typer.Option(help="Weight of the sum of squares; default the model's.")] = None,
-        seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-        quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
-    ) -> None:
-        """Which training rows a prediction rests on, how sure it is, and whether it extrapolates."""
-        import warnings
 
-        import numpy as np
+def _write(explained: Explanation, out: Path) -> None:
+    """Tables, the curvature, and pictures."""
+    from jaxland.report import figures
+    from jaxland.report import hessian as drawing
 
-        from jaxland import hessian as toolbox
-        from jaxland.errors import ArgumentError
-        from jaxland.models.model import load
-        from jaxland.problem.problem import Problem
-        from jaxland.report import figures
-        from jaxland.report import hessian as drawing
-
-        if points < 1:
-            raise ArgumentError("--points must be at least 1")
-        network, facts = load(model)
-        options = {"categorical": categorical or None, "drop": drop or None, "missing": missing, "seed": seed}
-        rows, queries, classes = tables(network, facts, train, test, target or facts.get("target"), options)
-        loss = loss or facts.get("loss") or ("cross_entropy" if classes else "squared_error")
-        weight = float(facts.get("l2") or 0.0) if l2 is None else l2
-        problem = Problem.from_model(network, *rows, loss=loss, l2=weight)
-        queries = tuple(a[:points] for a in queries)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", toolbox.CurvatureWarning)
-            explained = toolbox.explain(
-                problem,
-                queries,
-                kind=kind,
-                damping=damping,
-                method=method,
-                of=of,
-                top=top,
-                modes=modes,
-                drop_modes=drop_modes,
-                samples=samples,
-                seed=seed,
-            )
-        curvature, found, modes_found = explained.curvature, explained.influence, explained.spectrum
-        spread, score = explained.uncertainty, explained.extrapolation
-        for note in curvature.warnings:
-            typer.echo(f"warning: {note}", err=True)
-        out.mkdir(parents=True, exist_ok=True)
-        found.to_pandas().to_csv(out / "influence.csv", index=False)
-        explained.to_pandas().to_csv(out / "predictions.csv", index=False)
-        modes_found.to_pandas().to_csv(out / "spectrum.csv", index=False)
-        if found.self_influence is not None:
-            found.self_influence.to_pandas().to_csv(out / "self_influence.csv", index=False)
-        curvature.save(out / "curvature.npz")
-        for stem, figure in (
-            ("density", drawing.density_figure(modes_found)),
-            ("uncertainty", drawing.uncertainty_figure(spread)),
-            ("extrapolation", drawing.extrapolation_figure(score)),
-        ):
-            figures.save(figure, out / stem)
-        predicted = np.asarray(problem.predict(None, queries[0])).argmax(axis=1) if classes else None
-        path = drawing.hessian_report(
-            curvature, found, spread, score, modes_found, out / "report.html", classes=classes,
-            test_y=queries[1] if classes else None, predicted=predicted,
-            title=f"Hessian report: {network.name}", subtitle=f"{problem.n} training rows from {train}",
-        )  # fmt: skip
-        if not quiet:
-            typer.echo(
-                f"{network.name}: {problem.size} parameters, {problem.n} training rows, {len(queries[0])} points"
-            )
-            typer.echo(f"{curvature.kind}, {curvature.method}, damping {curvature.damping:.3g}, |grad L| "
-                       f"{curvature.gradient_norm:.2g}, lowest eigenvalue {modes_found.lowest[0]:.3g}")  # fmt: skip
-        typer.echo(f"report: {path}")
+    out.mkdir(parents=True, exist_ok=True)
+    explained.influence.to_pandas().to_csv(out / "influence.csv", index=False)
+    explained.to_pandas().to_csv(out / "predictions.csv", index=False)
+    explained.spectrum.to_pandas().to_csv(out / "spectrum.csv", index=False)
+    if explained.influence.self_influence is not None:
+        explained.influence.self_influence.to_pandas().to_csv(out / "self_influence.csv", index=False)
+    explained.curvature.save(out / "curvature.npz")
+    figures.save(drawing.density_figure(explained.spectrum), out / "density")
+    figures.save(drawing.uncertainty_figure(explained.uncertainty), out / "uncertainty")
+    figures.save(drawing.extrapolation_figure(explained.extrapolation), out / "extrapolation")
 
 
 def tables(

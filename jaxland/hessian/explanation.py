@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+import numpy as np
 import pandas as pd
 
 from jaxland.hessian.building import curvature
@@ -28,6 +29,7 @@ class Explanation:
         uncertainty: under resampled training data.
         extrapolation: local-ensemble scores.
         spectrum: of the curvature.
+        losses: [n] of every training row.
     """
 
     curvature: Curvature
@@ -35,6 +37,7 @@ class Explanation:
     uncertainty: Uncertainty
     extrapolation: Extrapolation
     spectrum: Spectrum
+    losses: np.ndarray
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per test point: its quantity, uncertainty and extrapolation scores."""
@@ -75,4 +78,5 @@ def explain(problem: Problem, test: Any, **options: Unpack[ExplainKeywords]) -> 
         uncertainty=uncertainty(made, test, method=method, samples=o.samples or 200, seed=o.seed),
         extrapolation=extrapolation(made, test, m=o.drop_modes),
         spectrum=spectrum(made, lowest=o.modes, highest=o.modes, seed=o.seed),
+        losses=np.asarray(problem.losses(), float),
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ConvergenceError
 from jaxland.hessian import (
-    Curvature,
     DampingSweep,
+    Explanation,
     Extrapolation,
     Influence,
     MinimaInfluence,
@@ -83,14 +86,14 @@ def damping_figure(spectrum: Spectrum) -> Figure:
     return figure
 
 
-def _band(axes: Any, x: np.ndarray, rows: np.ndarray, colour: str) -> None:
+def _band(axes: Axes, x: np.ndarray, rows: np.ndarray, colour: str) -> None:
     axes.plot(x, rows[:, 0], color=colour)
     axes.fill_between(
         x, rows[:, 0] - 2 * rows[:, 1], rows[:, 0] + 2 * rows[:, 1], color=colour, alpha=0.2, linewidth=0
     )
 
 
-def influence_figure(influence: Influence, labels: Any = None, point: int = 0) -> Figure:
+def influence_figure(influence: Influence, labels: Sequence[object] | None = None, point: int = 0) -> Figure:
     """The most helpful and most harmful training examples of one test point."""
     figure, axes = canvas(7, 0.32 * 2 * max(1, influence.most_positive.shape[1]) + 1.2)
     index = np.concatenate([influence.most_positive[point], influence.most_negative[point][::-1]])
@@ -105,7 +108,7 @@ def influence_figure(influence: Influence, labels: Any = None, point: int = 0) -
     return figure
 
 
-def self_influence_figure(found: SelfInfluence, losses: Any, classes: Any = None) -> Figure:
+def self_influence_figure(found: SelfInfluence, losses: ArrayLike, classes: ArrayLike | None = None) -> Figure:
     """Self-influence against loss: examples high on both are atypical or mislabelled."""
     figure, axes = canvas(6.4, 4.2)
     colours = BLUE if classes is None else np.array(PALETTE)[np.asarray(classes) % len(PALETTE)]
@@ -136,7 +139,7 @@ def sweep_figure(sweep: DampingSweep) -> Figure:
     return figure
 
 
-def uncertainty_figure(found: Uncertainty, correct: Any = None) -> Figure:
+def uncertainty_figure(found: Uncertainty, correct: ArrayLike | None = None) -> Figure:
     """Test points in the order of their value, with 90 % intervals; crosses are wrong predictions."""
     figure, axes = canvas(7, 3.8)
     order = np.argsort(found.value, kind="stable")
@@ -197,33 +200,53 @@ def retrieval_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], share: fl
     return figure
 
 
+class Answers(NamedTuple):
+    """What is right and what the model says of the test points.
+
+    classes: their names (empty: numbers); predicted, true: int [T].
+    """
+
+    classes: tuple[str, ...]
+    predicted: np.ndarray
+    true: np.ndarray
+
+
 def hessian_report(
-    curvature: Curvature,
-    influence: Influence,
-    uncertainty: Uncertainty,
-    extrapolation: Extrapolation,
-    spectrum: Spectrum,
+    explained: Explanation,
     path: str | Path,
     *,
-    classes: tuple[str, ...] = (),
-    test_y: Any = None,
-    predicted: Any = None,
+    answers: Answers | None = None,
     title: str = "Hessian report",
     subtitle: str = "",
 ) -> Path:
-    """One self-contained HTML file with every result and figure of ``jaxland hessian``."""
+    """One self-contained HTML file with every result and figure of ``jaxland hessian``.
+
+    Args:
+        explained: what ``jaxland.hessian.explain`` found.
+        path: of the file.
+        answers: of a classifier.
+        title, subtitle: texts.
+    """
     page = Page(title, subtitle)
+    _curvature(page, explained)
+    _predictions(page, explained, answers)
+    _examples(page, explained, () if answers is None else answers.classes)
+    return page.save(path)
+
+
+def _curvature(page: Page, explained: Explanation) -> None:
+    curvature, sweep, spectrum = explained.curvature, explained.influence.sweep, explained.spectrum
     page.section("Curvature")
     for note in curvature.warnings:
         page.note(note, warn=True)
     page.table(curvature.to_pandas().T.reset_index().set_axis(["", "value"], axis=1))
-    if influence.sweep is not None:
+    if sweep is not None:
         page.text(
             "The damping was chosen by jaxland. How much the ranking of the training examples depends on it "
             "(least rank correlation over some test points):"
         )
-        page.table(influence.sweep.to_pandas())
-        page.figure(sweep_figure(influence.sweep), "Dashed: the damping in use. Crosses: not positive definite.")
+        page.table(sweep.to_pandas())
+        page.figure(sweep_figure(sweep), "Dashed: the damping in use. Crosses: not positive definite.")
     page.section("Spectrum")
     page.table(spectrum.summary(), "From " + ("all eigenvalues." if spectrum.exact else "stochastic quadrature."))
     page.figure(density_figure(spectrum), "Density of eigenvalues; red ticks: modes known exactly.")
@@ -231,47 +254,36 @@ def hessian_report(
     page.figure(damping_figure(spectrum), "Effective parameters and log-determinant; dashed: the damping in use.")
     if not spectrum.converged:
         page.note("Some extreme modes are not converged: read their residuals.", warn=True)
-    _predictions(page, influence, uncertainty, extrapolation, classes, test_y, predicted)
-    _examples(page, curvature, influence, classes)
-    return page.save(path)
 
 
-def _predictions(
-    page: Page, influence: Influence, uncertainty: Uncertainty, extrapolation: Extrapolation,
-    classes: tuple[str, ...], test_y: Any, predicted: Any,
-) -> None:  # fmt: skip
+def _predictions(page: Page, explained: Explanation, answers: Answers | None) -> None:
     page.section("Predictions")
-    table = uncertainty.to_pandas().merge(
-        extrapolation.to_pandas().drop(columns=[uncertainty.of], errors="ignore"), on="test point"
-    )
-    correct = None
-    if predicted is not None:
-        names = np.asarray(classes) if len(classes) else np.arange(int(np.max(predicted)) + 1)
-        table.insert(1, "predicted", names[np.asarray(predicted)])
-        if test_y is not None:
-            correct = np.asarray(predicted) == np.asarray(test_y)
-            table.insert(2, "true", names[np.asarray(test_y)])
+    table, correct = explained.to_pandas(), None
+    if answers is not None:
+        names = np.asarray(answers.classes) if answers.classes else np.arange(int(answers.predicted.max()) + 1)
+        table.insert(1, "predicted", names[answers.predicted])
+        table.insert(2, "true", names[answers.true])
+        correct = answers.predicted == answers.true
     page.text(
         "std: how far the value moves when the training set is resampled. LEES: how far it can move along directions "
         "the training data leave open; high values mean extrapolation."
     )
     worst = table.sort_values("std", ascending=False).head(15)
     page.table(worst, "The 15 least certain test points (all of them in predictions.csv).")
-    page.figure(uncertainty_figure(uncertainty, correct), "90 % intervals by resampling.")
-    page.figure(extrapolation_figure(extrapolation), "Extrapolation scores.", kind="png")
+    page.figure(uncertainty_figure(explained.uncertainty, correct), "90 % intervals by resampling.")
+    page.figure(extrapolation_figure(explained.extrapolation), "Extrapolation scores.", kind="png")
     page.section("What the predictions rest on")
-    page.table(influence.to_pandas().head(40), "The first test points (all in influence.csv).")
-    page.figure(influence_figure(influence), "Most helpful (blue) and most harmful (red) training rows.")
+    page.table(explained.influence.to_pandas().head(40), "The first test points (all in influence.csv).")
+    page.figure(influence_figure(explained.influence), "Most helpful (blue) and most harmful (red) training rows.")
 
 
-def _examples(page: Page, curvature: Curvature, influence: Influence, classes: tuple[str, ...]) -> None:
-    found = influence.self_influence
+def _examples(page: Page, explained: Explanation, classes: tuple[str, ...]) -> None:
+    found, losses = explained.influence.self_influence, explained.losses
     if found is None:
         return
     page.section("Training rows to look at")
     page.text("Rows with large self-influence are atypical, or mislabelled.")
-    losses = np.asarray(curvature.problem.losses(), float)
-    labels = np.asarray(curvature.problem.y)
+    labels = np.asarray(explained.curvature.problem.y)
     order = np.argsort(-found.values)[:15]
     table = pd.DataFrame({"row": order, "self-influence": found.values[order], "loss": losses[order]})
     kinds = labels if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
