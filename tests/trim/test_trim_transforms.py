@@ -9,7 +9,8 @@ import scipy.optimize
 
 from jaxland import trim
 from jaxland.errors import ArgumentError, DataError
-from jaxland.trim.transforms import nonnegative_least_squares, scaling_filter
+from jaxland.trim.transforms.linear import nonnegative_least_squares
+from jaxland.trim.transforms.wavelets import scaling_filter
 
 pytestmark = pytest.mark.usefixtures("x64")
 RNG = np.random.default_rng(0)
@@ -97,6 +98,23 @@ def test_nmf_finds_parts():
     t = trim.nmf(w @ h, 3, sweeps=500)
     rest = w @ h - np.asarray(t.inverse(t.forward(jnp.asarray(w @ h))))
     assert np.linalg.norm(rest) < 1e-4 * np.linalg.norm(w @ h)
+
+
+def test_own_parts_are_scikit_learns():
+    """Independent components up to sign, order and scale; an NMF no worse than scikit-learn's of the same rank."""
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    sources = np.stack([np.sign(np.sin(np.arange(2000) / 7)), RNG.uniform(-1, 1, 2000), RNG.laplace(size=2000)], 1)
+    mixed = sources @ RNG.normal(size=(3, 3))
+    theirs = decomposition.FastICA(3, random_state=0, tol=1e-10, max_iter=2000).fit_transform(mixed)
+    ours = np.asarray(trim.ica(mixed, 3).forward(jnp.asarray(mixed)))
+    match = np.abs(np.corrcoef(np.concatenate([ours, theirs], 1).T)[:3, 3:])
+    np.testing.assert_allclose(match.max(1), 1, atol=1e-6)
+    data = RNG.uniform(size=(50, 3)) @ RNG.uniform(size=(3, 9)) + 0.1 * RNG.uniform(size=(50, 9))
+    estimator = decomposition.NMF(3, init="nndsvda", max_iter=3000, tol=1e-8).fit(data)
+    t = trim.nmf(data, 3, sweeps=3000)
+    rest = np.linalg.norm(data - np.asarray(t.inverse(t.forward(jnp.asarray(data)))))
+    assert rest < 1.01 * estimator.reconstruction_err_
+    np.testing.assert_allclose(np.linalg.norm(t.components, axis=1), 1, atol=1e-12)
 
 
 def test_fitted_estimators():
