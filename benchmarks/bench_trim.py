@@ -172,7 +172,7 @@ def memory(chunk):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     result = trim.attribute(conv, many, method="ig", target=3, chunk=chunk, warn=False)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"chunk {chunk} asked, {result.game.chunk} used: peak {peak:.0f} MiB, of which {before:.0f} before")
+    print(f"chunk {chunk} asked, {result.play.chunk} used: peak {peak:.0f} MiB, of which {before:.0f} before")
 
 
 def main():

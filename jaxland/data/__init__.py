@@ -1,15 +1,31 @@
-"""Tables: built-in sets, one reader for every command, scaling and splits that travel with a model."""
+"""Tables: built-in sets, one reader for every command, scaling and splits that travel with a model.
 
-from jaxland.data.datasets import (
-    Dataset,
-    Scaling,
-    Split,
-    breast_cancer,
-    checkerboard,
-    digits,
-    load,
-    wine,
-    xor,
-)
+dataset.py    a checked table
+builtin.py    built-in sets
+reading.py    the one reader of tables
+columns.py    from columns to features and targets
+loading.py    load: the one call
+recipe.py     scaling, split, and what a model wants of its data
+"""
 
-__all__ = ["Dataset", "Scaling", "Split", "breast_cancer", "checkerboard", "digits", "load", "wine", "xor"]
+from jaxland.data.builtin import BUILT_IN, breast_cancer, checkerboard, digits, wine, xor
+from jaxland.data.dataset import Dataset
+from jaxland.data.loading import load
+from jaxland.data.reading import Table, read
+from jaxland.data.recipe import Preparation, Scaling, Split
+
+__all__ = [
+    "BUILT_IN",
+    "Dataset",
+    "Preparation",
+    "Scaling",
+    "Split",
+    "Table",
+    "breast_cancer",
+    "checkerboard",
+    "digits",
+    "load",
+    "read",
+    "wine",
+    "xor",
+]

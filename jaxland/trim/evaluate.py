@@ -9,15 +9,14 @@ randomised_parameters   rank correlation with attributions of the model with ran
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
@@ -66,7 +65,7 @@ def _curve(attribution: Attribution, kind: str, steps: int, by: str) -> Curve:
     rank = np.argsort(_order(attribution, by), axis=1)
     switched = rank[:, None] < counts[:, None]
     masks = (~switched if kind == "deletion" else switched).astype(float)
-    values = attribution.game.outputs(masks)
+    values = attribution.play.outputs(masks)
     fraction = counts / players
     gain = values - attribution.f_base[:, None]
     heights = gain.mean(0) * np.sign((attribution.f_x - attribution.f_base).mean())
@@ -105,7 +104,7 @@ def infidelity(attribution: Attribution, *, samples: int = 200, keep: float = 0.
     if not 0 < keep < 1 or samples < 2:
         raise ArgumentError(f"keep must lie between 0 and 1 and samples be at least 2, got {keep} and {samples}")
     masks = (np.random.default_rng(seed).random((samples, attribution.scores.shape[1])) < keep).astype(float)
-    drop = attribution.f_x[:, None] - attribution.game.outputs(masks)
+    drop = attribution.f_x[:, None] - attribution.play.outputs(masks)
     said = attribution.scores @ (1 - masks).T
     return ((said - drop) ** 2).mean(1) / np.maximum((drop**2).mean(1), np.finfo(drop.dtype).tiny)
 
@@ -134,7 +133,7 @@ def sensitivity_n(
     rows = []
     for size in ns:
         removed = np.argsort(rng.random((samples, players)), axis=1) < size
-        drop = attribution.f_x[:, None] - attribution.game.outputs(1.0 - removed)
+        drop = attribution.f_x[:, None] - attribution.play.outputs(1.0 - removed)
         said = attribution.scores @ removed.T.astype(float)
         rows.append({"n": int(size), "correlation": float(np.nanmean(_correlation(said, drop)))})
     return pd.DataFrame(rows)
@@ -149,7 +148,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def knock_out(
     attribution: Attribution,
-    labels: Any,
+    labels: ArrayLike,
     *,
     counts: Sequence[int] | None = None,
     by: str = "magnitude",
@@ -169,10 +168,10 @@ def knock_out(
     Returns:
         table of removed, top, bottom, random.
     """
-    labels = np.asarray(labels)
+    classes = np.asarray(labels)
     n, players = attribution.scores.shape
-    if labels.shape != (n,):
-        raise DataError(f"labels must give the class of every input [{n}], got shape {labels.shape}")
+    if classes.shape != (n,):
+        raise DataError(f"labels must give the class of every input [{n}], got shape {classes.shape}")
     if counts is None:
         doubling = [c for c in (0, 1, 2, 4, 8, 16, 32, 64) if c <= players // 2]
         counts = sorted({*doubling, players // 2})
@@ -183,16 +182,16 @@ def knock_out(
         own = np.broadcast_to(np.argsort(-attribution.importance(), kind="stable"), own.shape)
     rng = np.random.default_rng(seed)
     orders = {"top": own, "bottom": own[:, ::-1], "random": np.argsort(rng.random((n, players)), axis=1)}
-    table: dict[str, Any] = {"removed": list(counts)}
+    table: dict[str, list[int] | np.ndarray] = {"removed": list(counts)}
     for name, order in orders.items():
         rank = np.argsort(order, axis=1)
         masks = (rank[:, None] >= np.asarray(counts)[:, None]).astype(float)
-        outputs = attribution.game.outputs(masks, raw=True)
+        outputs = attribution.play.outputs(masks, raw=True)
         if outputs.ndim == 2 or outputs.shape[2] == 1:
             predicted = (outputs.reshape(n, -1) > 0).astype(int)
         else:
             predicted = outputs.argmax(2)
-        table[name] = (predicted == labels[:, None]).mean(0)
+        table[name] = (predicted == classes[:, None]).mean(0)
     return pd.DataFrame(table)
 
 
@@ -205,24 +204,22 @@ def randomised_parameters(attribution: Attribution, *, copies: int = 3, seed: in
     Raises:
         ProblemError: the model's parameters are not known (a black box, or a function that closes over none).
     """
-    game = attribution.game
-    leaves, tree = jax.tree.flatten(game.model.params)
-    if not game.model.traceable or not any(np.size(leaf) > 1 for leaf in leaves):
+    play = attribution.play
+    assert play.game.output is not None
+    leaves, tree = jax.tree.flatten(play.game.output.params)
+    if not play.traceable or not any(np.size(leaf) > 1 for leaf in leaves):
         raise ProblemError("the parameters of this model are not known: pass a Model, a module, or f with params=")
-    if attribution.method == "expected_gradients":
-        raise ProblemError("give the attribution of a method without background, such as integrated_gradients")
     correlations = []
     for copy in range(copies):
         rng = np.random.default_rng([seed, copy])
-        shuffled = [_shuffled(leaf, rng) for leaf in leaves]
-        model = game.model._replace(params=jax.tree.unflatten(tree, shuffled))
-        other = METHODS[attribution.method](dataclasses.replace(game, model=model), **attribution.options)
+        shuffled = jax.tree.unflatten(tree, [_shuffled(leaf, rng) for leaf in leaves])
+        other = METHODS[attribution.method](play.with_params(shuffled), attribution.options)
         ranks = [rankdata(np.abs(s), axis=1) for s in (attribution.scores, other.players)]
         correlations.append(float(np.nanmean(_correlation(*ranks))))
     return np.array(correlations)
 
 
-def _shuffled(leaf: Any, rng: np.random.Generator) -> Any:
+def _shuffled(leaf: jax.Array | np.ndarray, rng: np.random.Generator) -> jax.Array | np.ndarray:
     if not jnp.issubdtype(getattr(leaf, "dtype", np.dtype(object)), jnp.floating):
         return leaf
     flat = np.asarray(leaf).reshape(-1)

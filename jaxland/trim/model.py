@@ -7,18 +7,25 @@ everything large it refers to travels as an argument.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.models.model import Model
 
-Select = Callable[[jax.Array], jax.Array]
+if TYPE_CHECKING:
+    from flax import linen, nnx
+
+Array = jax.Array | np.ndarray
+Apply = Callable[[PyTree, Array], jax.Array]
+Select = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Adapted(NamedTuple):
@@ -31,8 +38,8 @@ class Adapted(NamedTuple):
         name: for reports.
     """
 
-    apply: Callable[[Any, Any], Any]
-    params: Any
+    apply: Apply
+    params: PyTree
     traceable: bool
     name: str
 
@@ -41,24 +48,23 @@ class Adapted(NamedTuple):
 class _Hoisted:
     """A plain function; the arrays it closes over become its parameters."""
 
-    f: Callable[[Any], Any]
+    f: Callable[[Array], jax.Array]
 
-    def constants(self, x: Any) -> list[Any]:
+    def constants(self, x: Array) -> list[jax.Array]:
         return list(jax.make_jaxpr(self.f)(x).consts)
 
-    def __call__(self, params: list[Any], x: Any) -> Any:
+    def __call__(self, params: list[jax.Array], x: Array) -> jax.Array:
         closed, shape = jax.make_jaxpr(self.f, return_shape=True)(x)
         if [jnp.shape(c) for c in closed.consts] != [jnp.shape(p) for p in params]:
             return self.f(x)
-        jaxpr: Any = getattr(closed, "jaxpr", closed)
-        return jax.tree.unflatten(jax.tree.structure(shape), jax.core.eval_jaxpr(jaxpr, params, x))
+        return jax.tree.unflatten(jax.tree.structure(shape), jax.core.eval_jaxpr(closed.jaxpr, params, x))
 
 
 @dataclass(frozen=True)
 class _Nnx:
-    graph: Any
+    graph: nnx.GraphDef
 
-    def __call__(self, params: Any, x: Any) -> Any:
+    def __call__(self, params: PyTree, x: Array) -> jax.Array:
         from flax import nnx
 
         return nnx.merge(self.graph, jax.tree.map(lambda leaf: leaf, params))(x)
@@ -66,19 +72,19 @@ class _Nnx:
 
 @dataclass(frozen=True)
 class _Linen:
-    module: Any
+    module: linen.Module
 
-    def __call__(self, params: Any, x: Any) -> Any:
-        return self.module.apply(params, x)
+    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+        return cast(jax.Array, self.module.apply(params, x))
 
 
 @dataclass(frozen=True)
 class _Equinox:
-    structure: Any
-    fixed: tuple[Any, ...]
+    structure: jax.tree_util.PyTreeDef
+    fixed: tuple[tuple[Hashable] | None, ...]
 
-    def __call__(self, params: Any, x: Any) -> Any:
-        given = iter(params)
+    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+        given: Iterator[Any] = iter(params)
         leaves = [next(given) if leaf is None else leaf[0] for leaf in self.fixed]
         return jax.vmap(jax.tree.unflatten(self.structure, leaves))(x)
 
@@ -87,38 +93,42 @@ class _Equinox:
 class BlackBox:
     """A function JAX must not trace: ``f(x: numpy array [n, ...]) -> outputs``, called on the host."""
 
-    f: Callable[[np.ndarray], Any]
+    f: Callable[[np.ndarray], ArrayLike]
 
-    def __call__(self, params: Any, x: Any) -> np.ndarray:
+    def __call__(self, params: PyTree, x: Array) -> np.ndarray:
         """Outputs as numpy."""
         return np.asarray(self.f(np.asarray(x)))
 
 
-def black_box(f: Callable[[np.ndarray], Any]) -> BlackBox:
+def black_box(f: Callable[[np.ndarray], ArrayLike]) -> BlackBox:
     """Mark a Python function (a scikit-learn ``predict_proba``, a simulator) as one JAX must not trace."""
     return BlackBox(f)
 
 
-def adapt(f: Any, params: Any, x: np.ndarray | jax.Array) -> Adapted:
+def adapt(f: object, params: PyTree, x: Array) -> Adapted:
     """A jaxland Model, ``f(params, x)``, Flax nnx, bound linen or Equinox module, callable or black box.
 
     Raises:
         ProblemError: not callable. DataError: a plain function fails, traced and called.
     """
     found = _known(f, params)
-    example = x[:1]
-    if found is None and not callable(f):
+    if found is not None:
+        return found
+    if not callable(f):
         raise ProblemError(f"f must be a model or a callable, got {type(f).__name__}")
-    if found is None:
-        try:
-            hoisted = _Hoisted(f)
-            return Adapted(hoisted, hoisted.constants(example), True, getattr(f, "__name__", type(f).__name__))
-        except Exception as error:
-            return Adapted(BlackBox(f), (), False, _untraceable(f, example, error))
-    return found
+    example, hoisted = x[:1], _Hoisted(f)
+    try:
+        return Adapted(hoisted, hoisted.constants(example), True, getattr(f, "__name__", type(f).__name__))
+    except Exception as error:
+        return _opaque(BlackBox(f), _untraceable(f, example, error))
 
 
-def _untraceable(f: Callable[[Any], Any], example: Any, error: Exception) -> str:
+def _opaque(box: BlackBox, name: str) -> Adapted:
+    # Its outputs stay on the host.
+    return Adapted(cast(Apply, box), (), False, name)
+
+
+def _untraceable(f: Callable[[np.ndarray], ArrayLike], example: Array, error: Exception) -> str:
     """The name of a function JAX cannot trace but Python can run."""
     try:
         f(np.asarray(example))
@@ -134,12 +144,12 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0][:200] if text else ''}"
 
 
-def _known(f: Any, params: Any) -> Adapted | None:
+def _known(f: object, params: PyTree) -> Adapted | None:
     name = type(f).__name__
     if isinstance(f, Model):
         return Adapted(f.apply, f.params if params is None else params, True, f.name)
     if isinstance(f, BlackBox):
-        return Adapted(f, (), False, getattr(f.f, "__name__", "black box"))
+        return _opaque(f, getattr(f.f, "__name__", "black box"))
     if params is not None:
         if not callable(f):
             raise ProblemError(f"with params given, f must be callable as f(params, x), got {name}")
@@ -168,6 +178,9 @@ def _known(f: Any, params: Any) -> Adapted | None:
 
 # -- which output ----------------------------------------------------------------------------------------------------
 
+# None (the only output, or the predicted class's), an index, one per example, or a function outputs -> [n].
+Chosen = ArrayLike | Callable[[jax.Array], jax.Array] | None
+
 
 class Target(NamedTuple):
     """What of the outputs is attributed.
@@ -178,28 +191,50 @@ class Target(NamedTuple):
         note: a sentence for the result.
     """
 
-    select: Callable[[Any, Any], Any]
+    select: Select
     index: np.ndarray  # type: ignore[assignment]
     note: str
 
 
-def _only(outputs: Any, index: Any) -> Any:
-    return outputs.reshape(outputs.shape[0])
+@dataclass(frozen=True)
+class Only:
+    """The only output: [n] or [n, 1] to [n]."""
 
-
-def _take(outputs: Any, index: Any) -> Any:
-    return jnp.take_along_axis(outputs, index[:, None], axis=1)[:, 0]
+    def __call__(self, outputs: jax.Array, index: jax.Array) -> jax.Array:
+        """The index is not looked at."""
+        return outputs.reshape(outputs.shape[0])
 
 
 @dataclass(frozen=True)
-class _Own:
-    f: Select
+class Indexed:
+    """The output with each example's index: [n, c] to [n]."""
 
-    def __call__(self, outputs: Any, index: Any) -> Any:
+    def __call__(self, outputs: jax.Array, index: jax.Array) -> jax.Array:
+        """index [n]."""
+        return jnp.take_along_axis(outputs, index[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's function of all outputs."""
+
+    f: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, outputs: jax.Array, index: jax.Array) -> jax.Array:
+        """The index is not looked at."""
         return self.f(outputs)
 
 
-def choose(target: Any, outputs: np.ndarray) -> Target:
+@dataclass(frozen=True)
+class Raw:
+    """All outputs as they are."""
+
+    def __call__(self, outputs: jax.Array, index: jax.Array) -> jax.Array:
+        """The index is not looked at."""
+        return outputs
+
+
+def choose(target: Chosen, outputs: np.ndarray) -> Target:
     """The output to attribute, given the model's outputs [n] or [n, c] at the inputs.
 
     Args:
@@ -216,18 +251,18 @@ def choose(target: Any, outputs: np.ndarray) -> Target:
         value = np.asarray(target(jnp.asarray(outputs)))
         if value.shape != (n,):
             raise ArgumentError(f"target must map outputs {outputs.shape} to one number each, it gives {value.shape}")
-        return Target(_Own(target), zeros, "the given function of the outputs is attributed")
+        return Target(Own(target), zeros, "the given function of the outputs is attributed")
     single = outputs.ndim == 1 or outputs.shape[1:] == (1,)
     if single:
         if target is not None and np.any(np.asarray(target) != 0):
             raise ArgumentError(f"target {target} is out of range: the model has a single output")
-        return Target(_only, zeros, "the model's only output is attributed")
+        return Target(Only(), zeros, "the model's only output is attributed")
     if outputs.ndim != 2:
         raise ArgumentError(f"the model's outputs have shape {outputs.shape}: give target as a function of them")
     classes = outputs.shape[1]
     if target is None:
         note = "the raw output (logit) of the predicted class is attributed; pass target to choose another"
-        return Target(_take, outputs.argmax(1).astype(np.int32), note)
+        return Target(Indexed(), outputs.argmax(1).astype(np.int32), note)
     index = np.asarray(target)
     if not np.issubdtype(index.dtype, np.integer):
         raise ArgumentError(f"target must be an index, an array of indices or a callable, got dtype {index.dtype}")
@@ -238,4 +273,4 @@ def choose(target: Any, outputs: np.ndarray) -> Target:
     if len(bad):
         where = "" if np.ndim(target) == 0 else f" at row {bad[0]}"
         raise ArgumentError(f"target {index[bad[0]]}{where} is out of range: the model has outputs 0..{classes - 1}")
-    return Target(_take, index.astype(np.int32), "the model's raw outputs (logits) are attributed")
+    return Target(Indexed(), index.astype(np.int32), "the model's raw outputs (logits) are attributed")

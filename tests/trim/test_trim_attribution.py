@@ -340,11 +340,11 @@ def test_changed_parameters_are_seen_and_a_second_call_does_not_compile():
     second = trim.attribute(module, X, target=1)
     np.testing.assert_allclose(second.f_x - first.f_x, 5, atol=1e-12)
     with jax.log_compiles(False):
-        from jaxland.trim import methods
+        from jaxland.trim import gradients
 
-        before = methods._path_step._cache_size()
+        before = gradients._path_step._cache_size()
         trim.attribute(module, X + 1, target=1)
-        assert methods._path_step._cache_size() == before
+        assert gradients._path_step._cache_size() == before
 
 
 def test_black_box():

@@ -99,8 +99,8 @@ def nonnegative_least_squares(x: jax.Array, components: jax.Array, sweeps: int =
         scale = jnp.maximum(jnp.max(jnp.abs(new)), jnp.finfo(x.dtype).tiny)
         return i + 1, new, jnp.max(jnp.abs(new - s)) > tolerance * scale
 
-    start = jnp.zeros((x.shape[0], components.shape[0]), x.dtype)
-    return jax.lax.while_loop(lambda state: (state[0] < sweeps) & state[2], sweep, (0, start, jnp.array(True)))[1]
+    start = jnp.array(0), jnp.zeros((x.shape[0], components.shape[0]), x.dtype), jnp.array(True)
+    return jax.lax.while_loop(lambda state: (state[0] < sweeps) & state[2], sweep, start)[1]
 
 
 def linear(

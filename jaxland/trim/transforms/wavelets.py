@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ArgumentError
-from jaxland.trim.transforms.base import Shaped, along, axes_of, register, sizes
+from jaxland.trim.transforms.base import Shape, Shaped, along, axes_of, register, sizes
 
 
 @register()

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxland.data import datasets
-from jaxland.data.datasets import Scaling, checkerboard, load, xor
+from jaxland.errors import DependencyError
+from jaxland.data import Scaling, checkerboard, load, xor
 from jaxland.errors import ArgumentError, DataError
 
 CREDIT = Path(__file__).parents[3] / "shared" / "data" / "default_credit_card_uci.csv"
@@ -139,7 +139,7 @@ def test_missing_scikit_learn_is_one_clear_error(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(datasets.DependencyError, match=r"jaxland\[sklearn\]"):
+    with pytest.raises(DependencyError, match=r"jaxland\[sklearn\]"):
         load("wine")
 
 

@@ -1,0 +1,236 @@
+"""What was done to a table before a model saw it: scaling, split, and the recipe that travels with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxland.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from jaxland.data.dataset import Dataset
+
+SCALES = ("none", "standardise", "mean-abs")
+_SCALE_NOTES = {
+    "standardise": "Features were shifted to mean 0 and scaled to standard deviation 1 of the training part.",
+    "mean-abs": "Features were divided by their mean absolute value in the training part.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """An affine map per feature: ``(x - centre) / scale``.
+
+    Attributes:
+        kind: ``standardise`` (mean 0, standard deviation 1), ``mean-abs`` (divided by the mean |x|, no shift) or
+            ``none``.
+        centre, scale: [d].
+    """
+
+    kind: str
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, x: np.ndarray, kind: str) -> Scaling:
+        """Fit on rows x[n, d]; a feature that is constant there keeps scale 1."""
+        if kind not in SCALES:
+            raise ArgumentError(f"scale {kind!r} is unknown; choose one of {', '.join(SCALES)}")
+        d = x.shape[1]
+        centre, scale = np.zeros(d), np.ones(d)
+        if kind == "standardise":
+            centre, scale = x.mean(0), x.std(0)
+        elif kind == "mean-abs":
+            scale = np.abs(x).mean(0)
+        tiny = scale <= 1e-12 * (1e-300 + np.abs(x).max(0))
+        return cls(kind, centre, np.where(tiny, 1.0, scale))
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Original units to scaled."""
+        return (x - self.centre) / self.scale
+
+    def invert(self, x: np.ndarray) -> np.ndarray:
+        """Scaled to original units."""
+        return x * self.scale + self.centre
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training and test parts of a ``Dataset``; ``train, test = split``.
+
+    Attributes:
+        train, test: the parts (``test`` is None where test_fraction was 0).
+        train_rows, test_rows: their row indices in the data that were split.
+    """
+
+    train: Dataset
+    test: Dataset | None
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+
+    def __iter__(self) -> Iterator[Dataset | None]:
+        return iter((self.train, self.test))
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """How a model wants its data: which features in which order, how scaled, which classes.
+
+    Attributes:
+        features: names, in the model's order; None where it does not say: those of the data.
+        classes: names, in the order of the outputs; empty where it does not say, or for regression.
+        scaling: the map it was trained behind; None where the data are given as they are.
+    """
+
+    features: tuple[str, ...] | None = None
+    classes: tuple[str, ...] = ()
+    scaling: Scaling | None = None
+
+    @classmethod
+    def of_model(cls, facts: Mapping[str, object]) -> Preparation:
+        """From what was saved beside a model (``jaxland.models.load``): features, classes, centre, scale."""
+
+        def listed(key: str) -> tuple[str, ...]:
+            found = facts.get(key)
+            return tuple(map(str, found)) if isinstance(found, Sequence) else ()
+
+        centre, scale = (facts.get(key) for key in ("centre", "scale"))
+        scaling = None
+        if centre is not None and scale is not None:
+            scaling = Scaling("standardise", np.asarray(centre, float), np.asarray(scale, float))
+        return cls(features=listed("features") or None, classes=listed("classes"), scaling=scaling)
+
+    def apply(self, data: Dataset, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """x [n, width] and y [n] of a table as the model takes them.
+
+        Raises:
+            DataError: features or classes the model does not know, or lacks.
+        """
+        x, y = data.x, data.y
+        wanted = data.features if self.features is None else self.features
+        lacking = [name for name in wanted if name not in data.features]
+        if lacking:
+            raise DataError(f"the data lack {len(lacking)} features of the model: {', '.join(lacking[:5])}")
+        x = x[:, [data.features.index(name) for name in wanted]]
+        if x.shape[1] != width:
+            raise DataError(f"the model takes {width} features, the data have {x.shape[1]}")
+        if self.scaling is not None and data.scaling is None:
+            x = self.scaling.apply(x)
+        if data.task == "classification" and self.classes:
+            strange = [name for name in data.classes if name not in self.classes]
+            if strange:
+                raise DataError(
+                    f"the model does not know the class {strange[0]!r}; it knows {', '.join(self.classes)}"
+                )
+            y = np.array([self.classes.index(name) for name in data.classes])[y]
+        return x, y
+
+
+def split(
+    data: Dataset, test_fraction: float, seed: int, stratify: bool, scale: str, train_rows: int | None
+) -> Split:
+    """See ``Dataset.split``."""
+    if not 0 <= test_fraction < 1:
+        raise ArgumentError(f"test_fraction must be at least 0 and below 1, got {test_fraction}")
+    if data.scaling is not None and scale != "none":
+        raise ArgumentError("the data are scaled already: scale the data that load() returned")
+    rng = np.random.default_rng([seed, 12])
+    stratify = stratify and data.task == "classification"
+    train, test = _split_rows(data, test_fraction, rng, stratify)
+    if train_rows is not None:
+        if train_rows < 1:
+            raise ArgumentError(f"train_rows must be at least 1, got {train_rows}")
+        if train_rows < len(train):
+            train = _thin(data, train, train_rows, rng, stratify)
+    whole = data if data.imputed is None else replace(data, x=_refill(data, train))
+    scaling = Scaling.fit(whole.x[train], scale)
+    notes = data.notes + _notes(whole, train, scale)
+    record = {
+        **data.record,
+        "split": {"test_fraction": test_fraction, "seed": seed, "stratify": stratify, "train_rows": len(train)},
+        "scale": scale,
+    }
+
+    def part(rows: np.ndarray) -> Dataset:
+        taken = whole.take(rows)
+        x = taken.x if scale == "none" else scaling.apply(taken.x)
+        done = data.scaling if scale == "none" else scaling
+        return replace(taken, x=np.ascontiguousarray(x), scaling=done, notes=notes, record=record)
+
+    first = part(train)
+    first.check_classes(f"the training part of {data.name}")
+    return Split(train=first, test=part(test) if len(test) else None, train_rows=train, test_rows=test)
+
+
+def _notes(whole: Dataset, train: np.ndarray, scale: str) -> tuple[str, ...]:
+    flat = [f for f, v in zip(whole.features, np.ptp(whole.x[train], axis=0)) if v == 0]
+    notes = [f"Constant in the training part, so without influence: {', '.join(flat)}."] if flat else []
+    return (*notes, *([_SCALE_NOTES[scale]] if scale != "none" else []))
+
+
+def _refill(data: Dataset, train: np.ndarray) -> np.ndarray:
+    """Impute again from the training rows alone."""
+    assert data.imputed is not None
+    x = data.x.copy()
+    for source in dict.fromkeys(data.sources):
+        columns = np.flatnonzero(np.array([s == source for s in data.sources]))
+        absent = data.imputed[:, columns[0]]
+        known = train[~absent[train]]
+        if not absent.any() or not len(known):
+            continue
+        if source in data.record.get("one_hot", {}):
+            shares = x[np.ix_(known, columns)].mean(0)
+            fill = (shares > 0.5).astype(float) if len(columns) == 1 else np.eye(len(columns))[shares.argmax()]
+        else:
+            fill = np.array([statistic(x[known, columns[0]], data.record["missing"])])
+        x[np.ix_(absent, columns)] = fill
+    return x
+
+
+def _split_rows(
+    data: Dataset, fraction: float, rng: np.random.Generator, stratify: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    order = rng.permutation(data.n)
+    if fraction == 0:
+        return np.sort(order), order[:0]
+    if not stratify:
+        k = round(fraction * data.n)
+        if not 0 < k < data.n:
+            raise DataError(f"{data.name}: {data.n} rows are too few for test_fraction={fraction}")
+        return np.sort(order[k:]), np.sort(order[:k])
+    train, test = [], []
+    for c, label in enumerate(data.classes):
+        members = order[data.y[order] == c]
+        if len(members) == 1:
+            raise DataError(
+                f"{data.name}: class {label!r} has one row only and cannot be in both parts; "
+                "remove it, or split with stratify=False"
+            )
+        k = min(max(round(fraction * len(members)), 1), len(members) - 1) if len(members) else 0
+        test.append(members[:k])
+        train.append(members[k:])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def _thin(data: Dataset, train: np.ndarray, k: int, rng: np.random.Generator, stratify: bool) -> np.ndarray:
+    order = rng.permutation(train)
+    if not stratify:
+        return np.sort(order[:k])
+    # Largest remainders, so that exactly k rows are kept.
+    counts = np.bincount(data.y[order], minlength=len(data.classes))
+    quota = counts * k / len(order)
+    kept = np.floor(quota).astype(int)
+    for c in np.argsort(-(quota - kept), kind="stable")[: k - kept.sum()]:
+        kept[c] += 1
+    return np.sort(np.concatenate([order[data.y[order] == c][:m] for c, m in enumerate(kept)]))
+
+
+def statistic(values: np.ndarray, rule: str) -> float:
+    """What fills in for missing values [n]: their mean, median or mode."""
+    if rule == "mode":
+        levels, counts = np.unique(values, return_counts=True)
+        return float(levels[counts.argmax()])
+    return float(np.median(values) if rule == "median" else np.mean(values))
