@@ -26,7 +26,7 @@ from jaxland.core import mixture
 from jaxland.core.krylov import grown
 from jaxland.core.solvers import band, lanes, quench, saddle
 from jaxland.core.solvers.lanes import Layout
-from jaxland.data import datasets
+from jaxland.data import load
 from jaxland.problem.symmetry import align_many
 
 SERIAL = Layout(8, 64, 1, 1)
@@ -129,7 +129,7 @@ def eigh_work(n, dtype="float64"):
 
 @cache
 def checkerboard(hidden, dtype="float64"):
-    data = datasets.load("checkerboard", n=POINTS).split(0.0, scale="standardise").train
+    data = load("checkerboard", n=POINTS).split(0.0, scale="standardise").train
     model = mlp((2, hidden, 2), dtype=jnp.dtype(dtype))
     return Problem.from_model(model, np.asarray(data.x, dtype), data.y, l2=1e-5)
 

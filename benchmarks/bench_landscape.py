@@ -29,7 +29,7 @@ from jaxland import Problem, mlp
 from jaxland.core.solvers import lanes, quench
 from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.core.solvers.saddle import Guess
-from jaxland.data import datasets
+from jaxland.data import load
 from jaxland.landscape.search.stationary import Engine
 
 SERIAL = Layout(8, 64, 1, 1)
@@ -38,7 +38,7 @@ FORTRAN = {5: 5.0, 10: 1.0}  # minima per second of an idle core, loose 1e-6 the
 
 @lru_cache
 def checkerboard(hidden: int) -> Problem:
-    data = datasets.load("checkerboard", n=1000)
+    data = load("checkerboard", n=1000)
     part = data.split(0.0, scale="standardise").train
     return Problem.from_model(mlp((2, hidden, 2)), part.x, part.y, l2=1e-5)
 

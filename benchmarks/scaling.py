@@ -25,9 +25,9 @@ DEVICES = (1, 2, 4, 8)
 
 def problem_of(hidden: int, points: int):
     from jaxland import Problem, mlp
-    from jaxland.data import datasets
+    from jaxland.data import load
 
-    data = datasets.load("checkerboard", n=points).split(0.0, scale="standardise").train
+    data = load("checkerboard", n=points).split(0.0, scale="standardise").train
     return Problem.from_model(mlp((2, hidden, 2)), data.x, data.y, l2=1e-5)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from jaxland import Problem, mlp
-from jaxland.data.datasets import load
+from jaxland.data import load
 from jaxland.landscape import conserved_weights, explore, interpret, level_cut
 from jaxland.landscape.tree import energy_windows
 from jaxland.report.conserved.findings import findings

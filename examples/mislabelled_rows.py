@@ -23,7 +23,7 @@ from scipy.optimize import minimize  # noqa: E402
 from sklearn.metrics import average_precision_score, precision_recall_curve  # noqa: E402
 
 from jaxland import Problem, hessian, mlp  # noqa: E402
-from jaxland.data import datasets  # noqa: E402
+from jaxland.data import load  # noqa: E402
 from jaxland.report import figures  # noqa: E402
 from jaxland.report.hessian import retrieval_figure  # noqa: E402
 
@@ -53,7 +53,7 @@ def main() -> None:
         given.draws = 1
     warnings.simplefilter("ignore", hessian.CurvatureWarning)
     start = time.process_time()
-    data = datasets.load("breast_cancer").split(0.0, scale="standardise").train
+    data = load("breast_cancer").split(0.0, scale="standardise").train
     model = mlp((data.d, 4, 2), key=jax.random.key(0))
     base = Problem.from_model(model, data.x, data.y, l2=1e-3)
     rows, pooled = [], {"self-influence": [], "loss": []}

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxland import Problem, mlp
-from jaxland.data.datasets import load
+from jaxland.data import load
 from jaxland.landscape import explore, values_per_minimum
 from jaxland.landscape.physics.analysis import analyse
 from jaxland.landscape.physics.averaging import average_predictions

@@ -116,7 +116,7 @@ def tables(
     """
     import numpy as np
 
-    from jaxland.data import datasets
+    from jaxland import data as datasets
 
     def loaded(source: str) -> Any:
         return datasets.load(source, None if source in datasets.BUILT_IN else target, **options)
@@ -142,39 +142,12 @@ def _is_csv(path: str) -> bool:
 
 
 def _read(path: str) -> Any:
-    import pandas as pd
+    from jaxland.data import read
 
-    from jaxland.errors import DataError
-
-    try:
-        return pd.read_csv(path, sep=None, engine="python")
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as CSV ({error})") from error
+    return read(Path(path)).frame
 
 
 def _as_trained(data: Any, network: Any, facts: dict[str, Any]) -> tuple[Any, Any]:
-    import numpy as np
+    from jaxland.data import Preparation
 
-    from jaxland.errors import DataError
-
-    x, y = data.x, data.y
-    wanted = list(facts.get("features") or data.features)
-    lacking = [name for name in wanted if name not in data.features]
-    if lacking:
-        raise DataError(f"the data lack {len(lacking)} features of the model: {', '.join(map(str, lacking[:5]))}")
-    x = x[:, [data.features.index(name) for name in wanted]]
-    if x.shape[1] != network.sizes[0]:
-        raise DataError(f"the model takes {network.sizes[0]} features, the data have {x.shape[1]}")
-    if facts.get("centre") is not None and data.scaling is None:
-        x = (x - np.asarray(facts["centre"])) / np.asarray(facts["scale"])
-    known = facts.get("classes")
-    if data.task == "classification" and known:
-        strange = [name for name in data.classes if name not in known]
-        if strange:
-            raise DataError(
-                f"the model does not know the class {strange[0]!r}; it knows {', '.join(map(str, known))}"
-            )
-        y = np.array([known.index(name) for name in data.classes])[y]
-    return x, y
+    return Preparation.of_model(facts).apply(data, network.sizes[0])

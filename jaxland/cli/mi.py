@@ -112,17 +112,7 @@ def _read(path: Path) -> Any:
     Raises:
         DataError: no such file, not a table, no columns, no rows.
     """
-    import pandas as pd
+    from jaxland.data import read
 
-    from jaxland.errors import DataError
-
-    try:
-        frame = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    frame = frame.loc[:, [c for c in frame.columns if not str(c).startswith("Unnamed:")]]
-    if frame.empty:
-        raise DataError(f"{path} holds no rows or no columns")
-    return frame
+    table = read(path)
+    return table.frame.drop(columns=list(table.unnamed))

@@ -80,41 +80,16 @@ def _show(result: Attribution, deletion: Curve, insertion: Curve) -> None:
 def _read(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Numbers of a CSV (with or without a header) or npz file, and the classes where there are any."""
     import numpy as np
-    import pandas as pd
 
+    from jaxland.data import read
     from jaxland.errors import DataError
 
-    if not path.exists():
-        raise DataError(f"data file {path} does not exist")
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and path.exists():
         with np.load(path, allow_pickle=False) as archive:
             if "x" not in archive:
                 raise DataError(f"{path} has no array x, only {', '.join(archive.files)}")
             return archive["x"], archive.get("y")
-    first = path.open(encoding="utf-8").readline().split(",")
-    header = None if all(_is_number(cell) for cell in first) else 0
-    frame = pd.read_csv(path, header=header)
-    y = None
-    if labels is not None:
-        if labels not in frame.columns:
-            raise DataError(f"{path} has no column {labels!r}; its columns are {', '.join(map(str, frame.columns))}")
-        y = frame.pop(labels).to_numpy()
-    text = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
-    if text:
-        raise DataError(f"column {text[0]!r} of {path} is not numeric; name the column of classes with --labels")
-    missing = frame.isna().to_numpy()
-    if missing.any():
-        row, column = (int(v) for v in np.argwhere(missing)[0])
-        raise DataError(f"{path} has an empty cell in row {row + 1}, column {frame.columns[column]!r}")
-    return frame.to_numpy(float), y
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return read(path, header=None).numbers(labels)
 
 
 @contextmanager

@@ -268,8 +268,9 @@ def _refuse_mixed(table: Table, column: str) -> None:
     if not numeric.any() and alike.mean() > 0.5:
         row = int(kept[first[alike].min()])
         raise DataError(
-            f"column {column!r} holds values like {series.iloc[row]!r} in {table.at(row)}, which look like numbers but "
-            "are not written as such. Write them plainly (1234.5), or name the column in categorical if they are codes"
+            f"column {column!r} holds values like {series.iloc[row]!r} in {table.at(row)}, which look like numbers "
+            "but are not written as such. Write them plainly (1234.5), or name the column in categorical if they are "
+            "codes"
         )
     if numeric.mean() < 0.5 or (numeric.all() and len(levels) < 2):
         return

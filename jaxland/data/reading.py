@@ -43,24 +43,31 @@ class Table:
         """What a user calls a row: line 2 of a file, row 0 of an array."""
         return f"row {index}" if self.lines is None else f"line {self.lines[index]}"
 
-    def numbers(self) -> np.ndarray:
-        """All columns as float64 [n, d].
+    def numbers(self, labels: str | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """All columns as float64 [n, d], and the column named ``labels`` [n] as it is.
 
         Raises:
-            DataError: a column of text, an empty cell.
+            DataError: no such column, another column of text, an empty cell.
         """
         from pandas.api.types import is_numeric_dtype
 
-        for column in self.frame.columns:
-            if not is_numeric_dtype(self.frame[column]):
-                raise DataError(f"column {str(column)!r} of {self.name} is not numeric")
-        missing = self.frame.isna().to_numpy()
+        frame, classes = self.frame, None
+        if labels is not None:
+            if labels not in frame.columns:
+                raise DataError(
+                    f"{self.name} has no column {labels!r}; its columns are {', '.join(map(str, frame.columns))}"
+                )
+            frame, classes = frame.drop(columns=labels), frame[labels].to_numpy()
+        text = [str(c) for c in frame.columns if not is_numeric_dtype(frame[c])]
+        if text:
+            raise DataError(
+                f"column {text[0]!r} of {self.name} is not numeric; name the column of classes with --labels"
+            )
+        missing = frame.isna().to_numpy()
         if missing.any():
             row, column = (int(v) for v in np.argwhere(missing)[0])
-            raise DataError(
-                f"{self.name} has an empty cell in {self.at(row)}, column {str(self.frame.columns[column])!r}"
-            )
-        return self.frame.to_numpy(float)
+            raise DataError(f"{self.name} has an empty cell in {self.at(row)}, column {str(frame.columns[column])!r}")
+        return frame.to_numpy(float), classes
 
 
 def read(path: Path, *, header: bool | None = True) -> Table:

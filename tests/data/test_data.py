@@ -5,9 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxland.errors import DependencyError
 from jaxland.data import Scaling, checkerboard, load, xor
-from jaxland.errors import ArgumentError, DataError
+from jaxland.errors import ArgumentError, DataError, DependencyError
 
 CREDIT = Path(__file__).parents[3] / "shared" / "data" / "default_credit_card_uci.csv"
 needs_credit = pytest.mark.skipif(not CREDIT.exists(), reason="the UCI credit-card file is not here")

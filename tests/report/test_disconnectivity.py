@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxland import Problem, mlp
-from jaxland.data.datasets import load
+from jaxland.data import load
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.landscape.audit import audit
 from jaxland.landscape.interpretation import interpret

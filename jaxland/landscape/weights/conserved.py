@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxland.data.datasets import Dataset
+from jaxland.data import Dataset
 from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, energy_windows, level_cut

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxland.data.datasets import Dataset
+from jaxland.data import Dataset
 from jaxland.errors import DataError, ProblemError
 from jaxland.problem.problem import Problem, PyTree
 

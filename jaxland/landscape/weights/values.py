@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxland.data.datasets import Dataset
+from jaxland.data import Dataset
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import (

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from jaxland import Problem, mlp
 from jaxland.cli import thermo
-from jaxland.data.datasets import load
+from jaxland.data import load
 from jaxland.errors import ArgumentError, DataError, JaxlandError
 from jaxland.landscape import explore
 from jaxland.landscape.interchange import archive

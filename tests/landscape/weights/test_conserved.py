@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from jaxland import Problem, mlp
-from jaxland.data.datasets import load
+from jaxland.data import load
 from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import level_cut

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxland import Problem, mlp
-from jaxland.data.datasets import load
+from jaxland.data import load
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.landscape.physics.averaging import average_predictions
 from jaxland.landscape.result import Landscape
