@@ -99,7 +99,7 @@ class Game:
         """Groups, and the residual where it plays."""
         return len(self.members) + self.residual_plays
 
-    def unplayed(self) -> Game:
+    def without_model(self) -> Game:
         """The same without the model."""
         return replace(self, output=None)
 
