@@ -14,6 +14,7 @@ from jaxland.cli.options import spread
 from jaxland.cli.progress import Display, say
 from jaxland.cli.recipe import FILE, SEARCH, Recipe
 from jaxland.data.options import SplitOptions, TableOptions
+from jaxland.landscape.search.settings import WorkOptions
 from jaxland.models.options import NetworkOptions
 
 
@@ -42,32 +43,28 @@ def plan(
     typer.echo(f"planned: {out}; now run `jaxland work {out}` on any number of machines that see it")
 
 
+@spread
 def work(
     run: Annotated[Path, typer.Argument(help="Directory of a planned run, shared by all workers.")],
-    workers: Annotated[int, typer.Option(help="Processes to start here, one thread each.")] = 1,
-    time_limit: Annotated[float | None, typer.Option(help="Seconds; others, or a later call, go on.")] = None,
-    lease: Annotated[float, typer.Option(help="Seconds after which a silent worker's jobs are taken over.")] = 60,
+    options: WorkOptions,
     quiet: Quiet = False,
 ) -> None:
     """Take part in a search until it is finished. Workers may come and go: the database does not depend on it."""
     from jaxland.core.solvers.lanes import Layout
-    from jaxland.errors import ArgumentError
     from jaxland.landscape.search.workers import work as take_part
 
-    if workers < 1:
-        raise ArgumentError(f"--workers must be at least 1, got {workers}")
     recipe = Recipe.load(run)
-    others = [_start(run, time_limit, lease) for _ in range(workers - 1)]
-    with Display(quiet, recipe.settings.minima, time_limit) as display:
+    others = [_start(run, options) for _ in range(options.workers - 1)]
+    with Display(quiet, recipe.settings.minima, options.time_limit) as display:
         done = take_part(
             recipe.problem,
             run,
             recipe.settings,
             box=recipe.box,
-            lease=lease,
+            lease=options.lease,
             stop=display.stop,
             progress=display.update,
-            layout=Layout(8, 64, 1, 1) if workers > 1 else None,
+            layout=Layout(8, 64, 1, 1) if others else None,
         )
     for process in others:
         process.wait()
@@ -123,9 +120,10 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _start(run: Path, time_limit: float | None, lease: float) -> subprocess.Popen[bytes]:
-    limit = [] if time_limit is None else ["--time-limit", str(time_limit)]
+def _start(run: Path, options: WorkOptions) -> subprocess.Popen[bytes]:
+    """One more worker, in a process of its own."""
+    limit = [] if options.time_limit is None else ["--time-limit", str(options.time_limit)]
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxland", "work", str(run), "--quiet", "--lease", str(lease), *limit],
+        [sys.executable, "-m", "jaxland", "work", str(run), "--quiet", "--lease", str(options.lease), *limit],
         stdout=subprocess.DEVNULL,
     )

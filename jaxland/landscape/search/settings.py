@@ -96,3 +96,20 @@ class SearchOptions(TypedDict, total=False):
     precision: str
     max_step: float
     images: int
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """How a machine takes part in a planned search.
+
+    Raises:
+        ArgumentError: a value makes no sense.
+    """
+
+    workers: int = option(1, "Processes to start here, one thread each.")
+    time_limit: float | None = option(None, "Seconds; others, or a later call, go on.")
+    lease: float = option(60.0, "Seconds after which a silent worker's jobs are taken over.")
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ArgumentError(f"--workers must be at least 1, got {self.workers}")
