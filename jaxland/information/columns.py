@@ -194,6 +194,9 @@ def normal_scores(
 
     Samples outside the training half get the interpolated rank, beyond its ends the rank of the end; ties must have
     been spread.
+
+    >>> normal_scores(np.array([[5.0, -100.0, 1e9]])).round(2).tolist()
+    [[0.0, -0.97, 0.97]]
     """
     n = columns.shape[1]
     train = np.arange(n) if train is None else train

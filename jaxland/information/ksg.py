@@ -27,6 +27,11 @@ def ksg(x: Any, y: Any, *, k: int = 3, maps: str = "scores", seed: int = 0) -> f
     Raises:
         DataError: lengths differ, values not finite, a constant column.
         ArgumentError: k outside 1..N-1, unknown maps.
+
+    >>> rng = np.random.default_rng(0)
+    >>> x, noise = rng.normal(size=(2, 2000))
+    >>> round(ksg(x, 0.6 * x + 0.8 * noise), 1)  # a normal pair: -ln(1 - 0.6^2) / 2
+    0.2
     """
     if maps not in ("raw", "scores"):
         raise ArgumentError(f"maps must be raw or scores, got {maps!r}")
