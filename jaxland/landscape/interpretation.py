@@ -92,24 +92,24 @@ def interpret(
         cut: to draw the graph with, where it is not that of ``conserved``.
     """
     train, test = (data.train, data.test) if isinstance(data, Split) else (data, test)
+    has_model = landscape.problem is not None and landscape.problem.model is not None
+    tested = test if has_model else None
     if conserved is None:
-        names = train or test
+        names = train if train is not None else test
         conserved = conserved_weights(
             landscape.connected(),
             settings=settings,
-            test=None if test is None else (test.x, test.y),
+            test=None if tested is None else (tested.x, tested.y),
             features=None if names is None else names.features,
             sources=None if names is None else names.sources,
             classes=None if names is None else names.classes or None,
         )
-    has_model = landscape.problem is not None and landscape.problem.model is not None
-    tested = test if has_model else None
     drawn, cut, numbers = _drawn(landscape, conserved, cut)
     several = landscape.n_minima > 1
     return Interpretation(
         landscape=landscape,
         conserved=conserved,
-        windows=lowest_windows(landscape, conserved, test),
+        windows=lowest_windows(landscape, conserved, tested),
         drawn=drawn,
         cut=cut,
         numbers=numbers,
