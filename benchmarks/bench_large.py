@@ -123,7 +123,7 @@ def modes_part(args):
 
 
 def path_part(args):
-    from jaxland.paths.auto_neb import Cycle, PathSettings, minimum_energy_path
+    from jaxland.paths import Cycle, PathSettings, minimum_energy_path
 
     a, problem, test = trained_resnet(0)
     b, _, _ = trained_resnet(1)

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from jaxland import Problem
 from jaxland.hessian.modes import extreme_modes
 from jaxland.models.networks import resnet
-from jaxland.paths.auto_neb import Cycle, PathSettings, cycles, minimum_energy_path
+from jaxland.paths import Cycle, PathSettings, cycles, minimum_energy_path
 from jaxland.problem.training import train
 from jaxland.report.paths import path_figure, path_report
 

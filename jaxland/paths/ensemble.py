@@ -5,16 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from jaxland.errors import ArgumentError
-from jaxland.paths.auto_neb import MinimumEnergyPath, PathSettings, flat_point, minimum_energy_path
-from jaxland.problem.problem import Problem
+from jaxland.paths.auto_neb import Align, flat_point, minimum_energy_path
+from jaxland.paths.profile import Recomputed
+from jaxland.paths.relaxation import BatchOf
+from jaxland.paths.result import MinimumEnergyPath
+from jaxland.paths.settings import PathSettings
+from jaxland.paths.state import PathProgress
+from jaxland.problem.problem import Problem, PyTree
+
+
+class PathOptions(TypedDict, total=False):
+    """Keywords of ``minimum_energy_path`` that all paths of an ensemble share."""
+
+    test: tuple[PyTree, PyTree] | None
+    align: Align
+    batches: BatchOf | None
+    recomputed: Recomputed | None
+    mesh: Mesh | None
+    checkpoint_every: float
+    time_limit: float | None
+    progress: Callable[[PathProgress], None] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +70,14 @@ class PathEnsemble:
 
 def connect_minima(
     problem: Problem,
-    minima: Sequence[Any],
+    minima: Sequence[PyTree],
     settings: PathSettings | None = None,
     *,
     max_paths: int | None = None,
     patience: int = 5,
     on_path: Callable[[int, int, MinimumEnergyPath], None] | None = None,
-    **options: Any,
+    checkpoint: str | Path | None = None,
+    **options: Unpack[PathOptions],
 ) -> PathEnsemble:
     """Paths between many minima, always where they can lower the barriers most (Draxler et al. 2018, section 3.3).
 
@@ -68,35 +88,30 @@ def connect_minima(
     Args:
         problem: the loss.
         minima: parameter sets, at least two.
-        settings, options: of every ``minimum_energy_path``; a ``checkpoint`` is a folder here, one file per pair.
+        settings, options: of every ``minimum_energy_path``.
         max_paths: in all; default three times the number of minima.
         patience: see above.
         on_path: called with every path found.
+        checkpoint: folder of one file per pair.
     """
     if len(minima) < 2:
         raise ArgumentError(f"at least two minima are needed, got {len(minima)}")
     points = [flat_point(problem, w) for w in minima]
     m = len(points)
-    align = options.get("align", True)
-    image = align if callable(align) else (problem.symmetry.align if align else (lambda b, a: b))
-    distance = np.zeros((m, m))
-    for a in range(m):
-        for b in range(a + 1, m):
-            distance[a, b] = distance[b, a] = np.linalg.norm(image(points[b], points[a]) - points[a])
+    distance = _distances(problem, points, options.get("align", True))
     most = 3 * m if max_paths is None else max_paths
-    folder = options.pop("checkpoint", None)
     saddle = np.full((m, m), np.inf)
     pairs: list[tuple[int, int]] = []
     energies = np.array([float(problem.energy(jnp.asarray(p))) for p in points])
     paths: list[MinimumEnergyPath] = []
-    history: list[dict[str, Any]] = []
+    history: list[dict[str, float]] = []
     known, idle = _minimax(saddle, energies), 0
     while len(pairs) < most and idle < patience:
         pair = _next_pair(saddle, distance, set(pairs))
         if pair is None:
             break
         a, b = pair
-        place = None if folder is None else Path(folder) / f"path_{a}_{b}.npz"
+        place = None if checkpoint is None else Path(checkpoint) / f"path_{a}_{b}.npz"
         found = minimum_energy_path(problem, points[a], points[b], settings, checkpoint=place, **options)
         pairs.append(pair)
         paths.append(found)
@@ -104,42 +119,61 @@ def connect_minima(
         if on_path is not None:
             on_path(a, b, found)
         now = _minimax(saddle, energies)
-        off = ~np.eye(m, dtype=bool)
-        finite = np.isfinite(now)
+        off, finite = now[~np.eye(m, dtype=bool)], np.isfinite(now)
         lowered = bool((known[finite] - now[finite] > 1e-12 * np.abs(now[finite])).any())
         idle = 0 if lowered else idle + 1
         known = now
-        history.append({"path": len(pairs), "top": now[off].max(), "mean": now[off].mean(), "lowered": lowered})
+        history.append({"path": len(pairs), "top": off.max(), "mean": off.mean(), "lowered": lowered})
         if found.status == "interrupted":
             break
-    joined = bool(np.isfinite(known).all())
     return PathEnsemble(
-        np.array(pairs).reshape(-1, 2), np.array([saddle[a, b] for a, b in pairs]), energies, known,
-        pd.DataFrame(history), joined and idle >= patience, paths,
-    )  # fmt: skip
+        pairs=np.array(pairs).reshape(-1, 2),
+        saddles=np.array([saddle[a, b] for a, b in pairs]),
+        energies=energies,
+        minimax=known,
+        history=pd.DataFrame(history),
+        saturated=bool(np.isfinite(known).all()) and idle >= patience,
+        paths=paths,
+    )
+
+
+def _distances(problem: Problem, points: list[np.ndarray], align: Align) -> np.ndarray:
+    """Euclidean distances [M, M], after alignment of each pair."""
+    image = align if callable(align) else (problem.symmetry.align if align else (lambda b, a: b))
+    distance = np.zeros((len(points), len(points)))
+    for a in range(len(points)):
+        for b in range(a + 1, len(points)):
+            distance[a, b] = distance[b, a] = np.linalg.norm(image(points[b], points[a]) - points[a])
+    return distance
 
 
 def _spanning(weights: np.ndarray) -> list[tuple[float, int, int]]:
-    """Edges (weight, a, b) of a minimum spanning forest of the finite entries, by Kruskal."""
-    m = len(weights)
-    part = np.arange(m)
-    edges = sorted((weights[a, b], a, b) for a in range(m) for b in range(a + 1, m) if np.isfinite(weights[a, b]))
-    kept = []
-    for weight, a, b in edges:
-        if part[a] != part[b]:
-            part[part == part[b]] = part[a]
-            kept.append((float(weight), a, b))
-    return kept
+    """Edges (weight, a, b) of a minimum spanning forest of the finite entries [M, M], ascending."""
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(weights)))
+    a, b = np.nonzero(np.triu(np.isfinite(weights), 1))
+    graph.add_weighted_edges_from(zip(a.tolist(), b.tolist(), weights[a, b].tolist()))
+    found = nx.minimum_spanning_edges(graph, algorithm="kruskal", data=True)
+    return [(float(facts["weight"]), u, v) for u, v, facts in found]
 
 
 def _parts(m: int, edges: list[tuple[float, int, int]]) -> np.ndarray:
-    part = np.arange(m)
-    for _, a, b in edges:
-        part[part == part[b]] = part[a]
+    """Label [M] of the part of the forest each minimum is in."""
+    import networkx as nx
+
+    graph = nx.Graph()
+    graph.add_nodes_from(range(m))
+    graph.add_weighted_edges_from((a, b, weight) for weight, a, b in edges)
+    part = np.zeros(m, int)
+    for k, members in enumerate(nx.connected_components(graph)):
+        part[list(members)] = k
     return part
 
 
 def _minimax(saddle: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    """See ``PathEnsemble.minimax``, from the highest energies [M, M] of single paths."""
     m = len(saddle)
     out = np.full((m, m), np.inf)
     part = np.arange(m)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from jaxland.core.energy import derivatives as curvature
 from jaxland.core.solvers import auto_band
 from jaxland.errors import ArgumentError
-from jaxland.problem.problem import Problem
+from jaxland.problem.problem import Problem, PyTree
 from jaxland.problem.rows import to_host
 
 MEASURES = ("energy", "loss", "error", "test_loss", "test_error")
@@ -31,8 +31,8 @@ class Recomputed:
         apply: ``(params, state, x) -> outputs`` in inference mode.
     """
 
-    statistics: Callable[[Any], Any]
-    apply: Callable[[Any, Any, Any], jax.Array]
+    statistics: Callable[[PyTree], PyTree]
+    apply: Callable[[PyTree, PyTree, PyTree], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,13 @@ class Profile:
 class Meter:
     """Energy, mean loss and error at points, over train and test data in chunks, points spread over a mesh."""
 
-    def __init__(self, problem: Problem, test: Any, mesh: Mesh | None, recomputed: Recomputed | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        test: tuple[PyTree, PyTree] | None,
+        mesh: Mesh | None,
+        recomputed: Recomputed | None,
+    ) -> None:
         self.problem, self.recomputed = problem, recomputed
         self.chunk = problem.chunk
         self.devices = 1
@@ -92,13 +98,13 @@ class Meter:
         self.test = None if test is None else problem.with_data(*test).data
         if test is not None and self.plain:
             raise ArgumentError("a plain energy has no test data")
-        self._programs: dict[str, Any] = {}
+        self._programs: dict[str, Callable[..., jax.Array]] = {}
 
-    def _sums(self, w: jax.Array, state: Any, x: Any, y: Any) -> jax.Array:
+    def _sums(self, w: jax.Array, state: PyTree, x: PyTree, y: PyTree) -> jax.Array:
         """(sum of losses, sum of errors or nan) over rows."""
         problem, params = self.problem, self.problem.unravel(w)
 
-        def part(x: Any, y: Any) -> jax.Array:
+        def part(x: PyTree, y: PyTree) -> jax.Array:
             if problem.model is None:
                 return jnp.stack([jnp.sum(problem.losses_of(w, x, y)), jnp.asarray(jnp.nan, w.dtype)])
             if self.recomputed is not None:
@@ -110,7 +116,7 @@ class Meter:
 
         return curvature.sum_rows(part, (x, y), self.chunk)
 
-    def _all(self, w: jax.Array, state: Any, data: Any, test: Any) -> jax.Array:
+    def _all(self, w: jax.Array, state: PyTree, data: PyTree, test: PyTree) -> jax.Array:
         """(energy, loss, error, test loss, test error)."""
         problem = self.problem
         nan = jnp.asarray(jnp.nan, w.dtype)
@@ -148,8 +154,8 @@ class Meter:
                 )
         if self.mesh is None:
             state_of = (lambda w: None) if self.recomputed is None else self._statistics
-            found = [self._programs["one"](w, state_of(w), data, test) for w in points]
-            return np.asarray([np.asarray(f) for f in found], float)
+            each = [self._programs["one"](w, state_of(w), data, test) for w in points]
+            return np.asarray([np.asarray(values) for values in each], float)
         found = []
         for start in range(0, len(points), self.devices):
             part = auto_band.pad(points[start : start + self.devices], self.devices)
@@ -157,7 +163,7 @@ class Meter:
             found.append(values[: len(points) - start])
         return np.concatenate(found).astype(float)
 
-    def _statistics(self, w: np.ndarray) -> Any:
+    def _statistics(self, w: np.ndarray) -> PyTree:
         assert self.recomputed is not None
         return self.recomputed.statistics(self.problem.unravel(jnp.asarray(w)))
 
@@ -174,10 +180,19 @@ class Meter:
         position = arc / arc[-1] if arc[-1] > 0 else arc
         image = np.arange(len(points)) % (between + 1) == 0
         loss, error, test_loss, test_error = (column(j) for j in range(1, 5))
-        return Profile(position, image, values[:, 0], loss, error, test_loss, test_error, float(arc[-1]))
+        return Profile(
+            position=position,
+            image=image,
+            energy=values[:, 0],
+            loss=loss,
+            error=error,
+            test_loss=test_loss,
+            test_error=test_error,
+            length=float(arc[-1]),
+        )
 
 
-def _errors(outputs: jax.Array, y: Any, dtype: Any) -> jax.Array:
+def _errors(outputs: jax.Array, y: PyTree, dtype: DTypeLike) -> jax.Array:
     """Wrong predictions per row (their share along a sequence), nan where labels are no class indices."""
     y = jnp.asarray(y)
     if jnp.issubdtype(y.dtype, jnp.integer) and outputs.ndim == y.ndim + 1:

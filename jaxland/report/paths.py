@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxland.hessian.modes import ExtremeModes
-from jaxland.paths.auto_neb import MinimumEnergyPath
 from jaxland.paths.ensemble import PathEnsemble
 from jaxland.paths.profile import Profile
+from jaxland.paths.result import MinimumEnergyPath
 from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
 

@@ -40,7 +40,7 @@ def main() -> None:
 def long_runs(problem, spread, mesh, a, b, place):
     """Modes and a short path."""
     from jaxland.hessian.modes import extreme_modes
-    from jaxland.paths.auto_neb import Cycle, PathSettings, minimum_energy_path
+    from jaxland.paths import Cycle, PathSettings, minimum_energy_path
 
     modes = extreme_modes(spread.at(a), lowest=3, highest=3, basis=24, checkpoint=place % "modes")
     schedule = (Cycle(10, 1e-2), Cycle(10, 1e-3, True))

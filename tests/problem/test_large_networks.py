@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from shared_cases import on_devices
 
-from jaxland import Problem, mlp
+from jaxland import Problem, mlp, paths
 from jaxland.core.energy import derivatives as curvature
 from jaxland.core.krylov import thick_restart
 from jaxland.core.krylov.step import enough
@@ -21,7 +21,6 @@ from jaxland.errors import ArgumentError, DataError, ProblemError, StoreError
 from jaxland.hessian import modes as large
 from jaxland.hessian.modes import extreme_modes
 from jaxland.models.networks import next_token_loss, resnet, transformer
-from jaxland.paths import auto_neb as paths
 from jaxland.problem.rows import shard_data
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape import network
@@ -14,6 +15,9 @@ from jaxland.landscape.physics.funnels import Funnels, frustration, funnels
 from jaxland.landscape.physics.kinetics import RateConstants, RateNetwork, RatePath
 from jaxland.landscape.physics.thermodynamics import Thermodynamics, checked, log_products, thermodynamics
 from jaxland.landscape.result import Landscape
+
+if TYPE_CHECKING:
+    import pandas
 
 PATHS = 3
 # Beyond so many minima rates are found at one temperature only, and one fastest path.
@@ -26,7 +30,7 @@ class Kinetics:
     """Between two sets of minima, at several temperatures.
 
     Attributes:
-        a, b: the sets; names: what to call them.
+        a, b: int, the sets in the numbering of the connected part; names: what to call them.
         temperature: of ``rates``, ``fastest`` and ``network``.
         scan: [K] rate constants at other temperatures, ascending.
         minima, states: the lowest path from the lowest minimum of b to that of a, and its transition states.
@@ -44,7 +48,7 @@ class Kinetics:
     states: tuple[int, ...]
     fastest: tuple[RatePath, ...]
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pandas.DataFrame:
         """Rate constants over temperatures, base-10 logarithms."""
         import pandas as pd
 
@@ -81,7 +85,7 @@ class Analysis:
     kinetics: Kinetics | None
     vibrations: bool
 
-    def minima(self) -> Any:
+    def minima(self) -> pandas.DataFrame:
         """One row per minimum: energy, width, images, free energy and occupation at the temperature, funnel."""
         import pandas as pd
 
@@ -103,7 +107,7 @@ class Analysis:
             frame.loc[self.connected, "log_waiting_time"] = -self.kinetics.network.log_escapes
         return frame.rename_axis("minimum")
 
-    def funnel_table(self) -> Any:
+    def funnel_table(self) -> pandas.DataFrame:
         """``Funnels.to_pandas`` with minima numbered as in the whole landscape."""
         frame = self.funnels.to_pandas()
         frame["bottom"] = self.connected[frame["bottom"]]
@@ -154,9 +158,9 @@ def analyse(
     landscape: Landscape,
     temperature: float | None = None,
     *,
-    temperatures: Any = None,
+    temperatures: ArrayLike | None = None,
     depth: float | None = None,
-    sets: tuple[Any, Any] | None = None,
+    sets: tuple[ArrayLike, ArrayLike] | None = None,
     modes: int | None = None,
     rows: int | None = None,
     vibrations: bool | None = None,
@@ -191,7 +195,18 @@ def analyse(
     kinetics = None if between is None else _kinetics(part, joined, between, temperature, vibrations, sets is None)
     frustrated = frustration(part, temperature, vibrations=vibrations)
     used = 0 if given is not None else n
-    return Analysis(landscape, joined, curves, at, float(temperature), used, found, frustrated, kinetics, vibrations)
+    return Analysis(
+        landscape=landscape,
+        connected=joined,
+        thermodynamics=curves,
+        at=at,
+        temperature=float(temperature),
+        rows=used,
+        funnels=found,
+        frustration=frustrated,
+        kinetics=kinetics,
+        vibrations=vibrations,
+    )
 
 
 def widths_known(landscape: Landscape) -> bool:
@@ -204,7 +219,10 @@ def widths_known(landscape: Landscape) -> bool:
     return True
 
 
-def _sets(count: int, joined: np.ndarray, found: Funnels, sets: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def _sets(
+    count: int, joined: np.ndarray, found: Funnels, sets: tuple[ArrayLike, ArrayLike] | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A and B in the numbering of the connected part; None where there is one funnel only."""
     if sets is None:
         return (found.members(0), found.members(1)) if found.n > 1 else None
     place = {int(i): k for k, i in enumerate(joined)}
@@ -262,14 +280,14 @@ def _kinetics(
     names = (f"the funnel of minimum {joined[a[0]]}", f"the funnel of minimum {joined[b[0]]}")
     fastest = net.fastest_paths(start, end, PATHS if part.n_minima <= SEVERAL_PATHS else 1)
     return Kinetics(
-        a,
-        b,
-        names if funnelled else ("A", "B"),
-        float(temperature),
-        net,
-        rates,
-        tuple(scan),
-        tuple(minima),
-        tuple(states),
-        tuple(fastest),
+        a=a,
+        b=b,
+        names=names if funnelled else ("A", "B"),
+        temperature=float(temperature),
+        network=net,
+        rates=rates,
+        scan=tuple(scan),
+        minima=tuple(minima),
+        states=tuple(states),
+        fastest=tuple(fastest),
     )

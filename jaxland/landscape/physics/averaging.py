@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,10 @@ from jaxland.landscape.physics.analysis import widths_known
 from jaxland.landscape.physics.thermodynamics import checked, checked_temperatures, log_weights
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import BLOCK, predictor, probabilities
+from jaxland.problem.problem import PyTree
+
+if TYPE_CHECKING:
+    import pandas
 
 NEGLIGIBLE = 1e-12
 
@@ -37,7 +41,7 @@ class AveragedPrediction:
     std: np.ndarray
     effective: float
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pandas.DataFrame:
         """One row per minimum that counts, heaviest first."""
         import pandas as pd
 
@@ -47,10 +51,10 @@ class AveragedPrediction:
 
 def average_predictions(
     landscape: Landscape,
-    x: Any,
+    x: PyTree,
     temperature: float | None = None,
     *,
-    minima: Any = None,
+    minima: ArrayLike | None = None,
     vibrations: bool = True,
 ) -> AveragedPrediction:
     """Occupation-weighted prediction of a landscape's networks.
@@ -87,8 +91,24 @@ def average_predictions(
     weights = np.exp(logs - np.logaddexp.reduce(logs))
     counted = weights > NEGLIGIBLE
     chosen, weights = chosen[counted], weights[counted] / weights[counted].sum()
+    mean, std = _moments(landscape, chosen, weights, x)
+    return AveragedPrediction(
+        temperature=float(t[0]),
+        minima=chosen,
+        weights=weights,
+        mean=mean,
+        std=std,
+        effective=float(np.exp(-(weights * np.log(weights)).sum())),
+    )
+
+
+def _moments(
+    landscape: Landscape, chosen: np.ndarray, weights: np.ndarray, x: PyTree
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation [n, ...] of what the chosen minima predict."""
+    problem = landscape.problem
     predict = predictor(problem)
-    reference: Any = None
+    reference: np.ndarray | None = None
     first = second = np.zeros(())
     for start in range(0, len(chosen), BLOCK):
         part = slice(start, start + BLOCK)
@@ -99,11 +119,8 @@ def average_predictions(
         reference = outputs[0] if reference is None else reference
         first = first + np.tensordot(weights[part], outputs - reference, 1)
         second = second + np.tensordot(weights[part], (outputs - reference) ** 2, 1)
-    std = np.sqrt(np.maximum(second - first**2, 0.0))
-    first = first + reference
-    return AveragedPrediction(
-        float(t[0]), chosen, weights, first, std, float(np.exp(-(weights * np.log(weights)).sum()))
-    )
+    assert reference is not None
+    return first + reference, np.sqrt(np.maximum(second - first**2, 0.0))
 
 
 @dataclass(frozen=True)
@@ -144,4 +161,6 @@ def averaged_performance(landscape: Landscape, x: ArrayLike, y: ArrayLike) -> Av
     else:
         measure, flat = "mean squared error", labels.reshape(len(labels), -1)
         got = [float(((p.mean.reshape(len(labels), -1) - flat) ** 2).sum(1).mean()) for p in both]
-    return AveragedPerformance(measure, got[0], got[1], both[0].effective, problem.n)
+    return AveragedPerformance(
+        measure=measure, averaged=got[0], lowest=got[1], effective=both[0].effective, rows=problem.n
+    )

@@ -19,14 +19,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError
 from jaxland.landscape.physics.thermodynamics import checked, checked_temperatures, log_weights
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import MergeTree, merge_tree, monotonic_basins
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ class Funnels:
             raise ArgumentError(f"there is no funnel {funnel}, only 0..{self.n - 1}")
         return np.flatnonzero(self.of == funnel)
 
-    def means(self, values: Any) -> np.ndarray:
+    def means(self, values: ArrayLike) -> np.ndarray:
         """Mean [F] over the members of each funnel of one number per minimum [M]; NaN entries are left out."""
         values = np.asarray(values, float)
         known = np.isfinite(values)
@@ -81,7 +85,7 @@ class Funnels:
         total = np.bincount(self.of[known], values[known], minlength=self.n)
         return np.divide(total, count, out=np.full(self.n, np.nan), where=count > 0)
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pandas.DataFrame:
         """One row per funnel."""
         import pandas as pd
 
@@ -109,6 +113,9 @@ def depths(landscape: Landscape) -> np.ndarray:
     """Height [M] that must be climbed from each minimum to reach a lower one; infinite at the lowest of a component.
 
     Of two minima with one energy the first counts as the lower.
+
+    >>> depths(Landscape.from_points([0.0, 1.0], np.zeros((2, 1)), [1.5], [[0, 1]])).tolist()
+    [inf, 0.5]
     """
     return _climbs(merge_tree(landscape.energies, landscape.ts_energies, landscape.ts_ends))[0]
 
@@ -129,7 +136,7 @@ def funnels(
     landscape: Landscape,
     depth: float | None = None,
     *,
-    bottoms: Any = None,
+    bottoms: ArrayLike | None = None,
     temperature: float | None = None,
     vibrations: bool = True,
 ) -> Funnels:
@@ -155,21 +162,13 @@ def funnels(
     climbs, onward = _climbs(tree)
     barriers = tree.barriers(np.arange(m), 0)
     if bottoms is not None:
-        bottom = np.asarray(bottoms)
-        sound = bottom.shape == (m,) and np.issubdtype(bottom.dtype, np.integer)
-        if not sound or (bottom < 0).any() or (bottom > np.arange(m)).any() or (bottom[bottom] != bottom).any():
-            raise ArgumentError(f"bottoms must name for each of the {m} minima the lowest one of its group")
-        depth = math.nan
+        bottom, depth = _given(bottoms, m), math.nan
     else:
         if depth is None:
             depth = 0.1 * float(barriers[np.isfinite(barriers)].max() - landscape.energies[0])
         if not (depth >= 0 and math.isfinite(depth)):
             raise ArgumentError(f"depth must be a finite number, not negative, got {depth}")
-        bottom = np.arange(m)
-        for i in range(m):
-            # The way leads to a lower minimum, whose own bottom is known by now.
-            if climbs[i] < depth:
-                bottom[i] = bottom[onward[i]]
+        bottom = _drained(climbs, onward, depth)
     basin = monotonic_basins(landscape)
     found, of = np.unique(bottom, return_inverse=True)
     occupations = None
@@ -180,23 +179,46 @@ def funnels(
         temperature = float(t)
     groups = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of))[:-1])
     return Funnels(
-        of,
-        found,
-        np.bincount(of),
-        np.bincount(of, np.asarray(landscape.hits, float)),
-        landscape.energies[found],
-        climbs[found],
-        barriers[found] - landscape.energies[found],
-        np.array([len(np.unique(basin[g])) for g in groups]),
-        np.array([_frustration(tree, g, None) for g in groups]),
-        float(depth),
-        temperature,
-        occupations,
+        of=of,
+        bottoms=found,
+        sizes=np.bincount(of),
+        hits=np.bincount(of, np.asarray(landscape.hits, float)),
+        energies=landscape.energies[found],
+        depths=climbs[found],
+        barriers=barriers[found] - landscape.energies[found],
+        basins=np.array([len(np.unique(basin[g])) for g in groups]),
+        frustration=np.array([_frustration(tree, g, None) for g in groups]),
+        depth=float(depth),
+        temperature=temperature,
+        occupations=occupations,
     )
 
 
+def _given(bottoms: ArrayLike, m: int) -> np.ndarray:
+    """The bottom [M] of each minimum, checked."""
+    bottom = np.asarray(bottoms)
+    sound = bottom.shape == (m,) and np.issubdtype(bottom.dtype, np.integer)
+    if not sound or (bottom < 0).any() or (bottom > np.arange(m)).any() or (bottom[bottom] != bottom).any():
+        raise ArgumentError(f"bottoms must name for each of the {m} minima the lowest one of its group")
+    return bottom
+
+
+def _drained(climbs: np.ndarray, onward: np.ndarray, depth: float) -> np.ndarray:
+    """The bottom [M] that each minimum drains into by climbs lower than ``depth``."""
+    bottom = np.arange(len(climbs))
+    for i in range(len(climbs)):
+        # The way leads to a lower minimum, whose own bottom is known by now.
+        if climbs[i] < depth:
+            bottom[i] = bottom[onward[i]]
+    return bottom
+
+
 def frustration(
-    landscape: Landscape, temperature: float | None = None, *, members: Any = None, vibrations: bool = True
+    landscape: Landscape,
+    temperature: float | None = None,
+    *,
+    members: ArrayLike | None = None,
+    vibrations: bool = True,
 ) -> float:
     """Frustration of a landscape, or of some minima, towards the lowest of them (see the module).
 

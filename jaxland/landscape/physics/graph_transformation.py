@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxland.landscape.physics.arithmetic import TINY, Arithmetic, Logarithms, Plain, Row
 
 # A range of e^300 leaves room for products of three of them in float64; wider ones are carried as logarithms.
 RANGE = 300.0
-TINY = 1e-280
 DENSE = 0.05
 PANEL = 64
 STRIP = 512
-
-Row = dict[int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +49,19 @@ def merged(pairs: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return pairs[first], sums, order[first]
 
 
-def absorb(ends: Any, log_conductances: Any, log_weights: Any, terminals: Any) -> Absorption:
+def absorb(ends: ArrayLike, log_conductances: ArrayLike, log_weights: ArrayLike, terminals: ArrayLike) -> Absorption:
     """Mean times to the terminals and which one comes first.
 
     Args:
         ends: int [P, 2] pairs of nodes; log_conductances: [P] ln c of each; parallel ones add up.
         log_weights: [n] ln Z.
         terminals: int [n] the terminal each node belongs to, 0..q-1, or -1 for none. At least one node has one.
+
+    From the middle of a chain of three nodes, twice as easily to the left: 2/3 of the walks end there.
+
+    >>> walks = absorb([[0, 1], [1, 2]], np.log([2.0, 1.0]), np.zeros(3), [0, -1, 1])
+    >>> np.exp(walks.log_hits[:, 1]).round(3).tolist()
+    [0.667, 0.333]
     """
     terminals, lz = np.asarray(terminals, int), np.asarray(log_weights, float)
     q, n = int(terminals.max()) + 1, len(terminals)
@@ -77,11 +81,11 @@ def absorb(ends: Any, log_conductances: Any, log_weights: Any, terminals: Any) -
     times, hits = np.full(count, np.inf), np.full((q, count), -np.inf)
     if len(logs):
         wide = np.ptp(logs) > RANGE or np.ptp(lz[interior[kept]]) > RANGE
-        arithmetic: type[_Plain] | type[_Logs] = _Logs if wide else _Plain
+        arithmetic: type[Arithmetic] = Logarithms if wide else Plain
         got = _solve(arithmetic, count, q, pairs, logs, lz[interior], kept)
-        if arithmetic is _Plain and not (got[1][touched] > math.log(TINY)).all():
+        if arithmetic is Plain and not (got[1][touched] > math.log(TINY)).all():
             # A probability too small for float64.
-            got = _solve(_Logs, count, q, pairs, logs, lz[interior], kept)
+            got = _solve(Logarithms, count, q, pairs, logs, lz[interior], kept)
         times[kept], hits[:, kept] = got[0][kept], got[1][:, kept]
     out = Absorption(np.full(n, -np.inf), np.full((q, n), -np.inf))
     out.log_times[interior], out.log_hits[:, interior] = times, hits
@@ -104,7 +108,13 @@ def _touched(count: int, q: int, pairs: np.ndarray) -> np.ndarray:
 
 
 def _solve(
-    arithmetic: Any, count: int, q: int, pairs: np.ndarray, logs: np.ndarray, lz: np.ndarray, kept: np.ndarray
+    arithmetic: type[Arithmetic],
+    count: int,
+    q: int,
+    pairs: np.ndarray,
+    logs: np.ndarray,
+    lz: np.ndarray,
+    kept: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """ln times [count] and ln hits [q, count] of the nodes that are kept."""
     shift_c, shift_z = float(logs.max()), float(lz[kept].max())
@@ -132,13 +142,15 @@ def _solve(
     return log_times, arithmetic.log(np.array(found[:count]).reshape(count, q)).T
 
 
-def _sparse(arithmetic: Any, rows: list[Row], z: list[float], kept: np.ndarray) -> tuple[list[Any], list[int]]:
+def _sparse(
+    arithmetic: type[Arithmetic], rows: list[Row], z: list[float], kept: np.ndarray
+) -> tuple[list[tuple[int, float]], list[int]]:
     """Eliminate the node with fewest neighbours until the rest is dense: [(node, W)] in order, and the rest."""
     count = len(rows)
     heap = [(len(rows[x]), x) for x in np.flatnonzero(kept).tolist()]
     alive, gone = len(heap), [False] * count
     heapq.heapify(heap)
-    order: list[Any] = []
+    order: list[tuple[int, float]] = []
     total, over, product, plus, spread = (
         arithmetic.total,
         arithmetic.over,
@@ -171,7 +183,13 @@ def _sparse(arithmetic: Any, rows: list[Row], z: list[float], kept: np.ndarray) 
 
 
 def _dense(
-    arithmetic: Any, rows: list[Row], z: list[float], rest: list[int], count: int, t: np.ndarray, h: np.ndarray
+    arithmetic: type[Arithmetic],
+    rows: list[Row],
+    z: list[float],
+    rest: list[int],
+    count: int,
+    t: np.ndarray,
+    h: np.ndarray,
 ) -> None:
     """Eliminate the rest as a matrix by panels of rows, and fill in its times and hits."""
     m, q = len(rest), h.shape[1]
@@ -203,140 +221,3 @@ def _dense(
         for r in range(q):
             place_h[p, r] = arithmetic.sum(arithmetic.times(share, place_h[p + 1 :, r]))
     t[rest], h[rest] = place_t[:m], place_h[:m]
-
-
-class _Plain:
-    """Numbers as they are."""
-
-    one = 1.0
-    of: Callable[..., Any] = staticmethod(np.exp)
-    total: Callable[..., Any] = staticmethod(math.fsum)
-    sum: Callable[..., Any] = staticmethod(np.sum)
-    divided: Callable[..., Any] = staticmethod(np.divide)
-    times: Callable[..., Any] = staticmethod(np.multiply)
-    add: Callable[..., Any] = staticmethod(np.add)
-
-    @staticmethod
-    def log(x: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            return np.log(x)
-
-    @staticmethod
-    def blank(n: int, columns: int) -> np.ndarray:
-        return np.zeros((n, columns) if columns else n)
-
-    @staticmethod
-    def over(a: float, b: float) -> float:
-        return a / b
-
-    @staticmethod
-    def product(a: float, b: float) -> float:
-        return a * b
-
-    @staticmethod
-    def plus(a: float, b: float) -> float:
-        return a + b
-
-    @staticmethod
-    def spread(target: Row, share: float, items: list[tuple[int, float]], skip: int) -> None:
-        for b, c in items:
-            if b != skip:
-                target[b] = target.get(b, 0.0) + share * c
-
-    @staticmethod
-    def outer_add(block: np.ndarray, share: np.ndarray, u: np.ndarray) -> None:
-        block += share[:, None] * u
-
-    @staticmethod
-    def scaled_add(vector: np.ndarray, share: np.ndarray, value: float) -> None:
-        vector += share * value
-
-    @staticmethod
-    def block_add(block: np.ndarray, shares: np.ndarray, panel: np.ndarray) -> None:
-        block += shares.T @ panel
-
-
-class _Logs:
-    """Numbers as their logarithms, for ranges that float64 does not hold."""
-
-    one = 0.0
-    times: Callable[..., Any] = staticmethod(np.add)
-    add: Callable[..., Any] = staticmethod(np.logaddexp)
-
-    @staticmethod
-    def of(x: np.ndarray) -> np.ndarray:
-        return np.asarray(x)
-
-    @staticmethod
-    def log(x: np.ndarray) -> np.ndarray:
-        return x
-
-    @staticmethod
-    def blank(n: int, columns: int) -> np.ndarray:
-        return np.full((n, columns) if columns else n, -np.inf)
-
-    @staticmethod
-    def total(values: list[float]) -> float:
-        top = max(values)
-        return top if top == -math.inf else top + math.log(math.fsum([math.exp(v - top) for v in values]))
-
-    @staticmethod
-    def over(a: float, b: float) -> float:
-        return a - b
-
-    @staticmethod
-    def product(a: float, b: float) -> float:
-        return a + b
-
-    @staticmethod
-    def plus(a: float, b: float) -> float:
-        low, high = (a, b) if a < b else (b, a)
-        return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-    @staticmethod
-    def spread(target: Row, share: float, items: list[tuple[int, float]], skip: int) -> None:
-        log1p, exp = math.log1p, math.exp
-        for b, c in items:
-            if b != skip:
-                new = share + c
-                if b in target:
-                    old = target[b]
-                    target[b] = old + log1p(exp(new - old)) if new < old else new + log1p(exp(old - new))
-                else:
-                    target[b] = new
-
-    @staticmethod
-    def sum(x: np.ndarray) -> Any:
-        top = x.max()
-        return top if top == -np.inf else top + np.log(np.exp(x - top).sum())
-
-    @staticmethod
-    def divided(a: np.ndarray, b: Any) -> np.ndarray:
-        return a - b
-
-    @staticmethod
-    def outer_add(block: np.ndarray, share: np.ndarray, u: np.ndarray) -> None:
-        np.logaddexp(block, share[:, None] + u, out=block)
-
-    @staticmethod
-    def scaled_add(vector: np.ndarray, share: np.ndarray, value: float) -> None:
-        np.logaddexp(vector, share + value, out=vector)
-
-    @staticmethod
-    def block_add(block: np.ndarray, shares: np.ndarray, panel: np.ndarray) -> None:
-        """Matrix product through float64, each column scaled by its largest entry; what underflows is done again."""
-        a, b = shares.max(0), panel.max(0)
-        a, b = np.where(np.isfinite(a), a, 0.0), np.where(np.isfinite(b), b, 0.0)
-        product = np.exp(shares - a).T @ np.exp(panel - b)
-        lost = (product < TINY) & (np.isfinite(shares).astype(np.float32).T @ np.isfinite(panel) > 0)
-        with np.errstate(divide="ignore"):
-            np.log(product, out=product)
-        product += a[:, None]
-        product += b
-        i, j = np.nonzero(lost)
-        for k in range(0, len(i), 1 << 16):
-            part = slice(k, k + (1 << 16))
-            terms = shares[:, i[part]] + panel[:, j[part]]
-            top = terms.max(0)
-            product[i[part], j[part]] = top + np.log(np.exp(terms - top).sum(0))
-        np.logaddexp(block, product, out=block)

@@ -16,9 +16,10 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError
 from jaxland.landscape import network
@@ -31,6 +32,11 @@ from jaxland.landscape.physics.thermodynamics import (
     log_weights,
 )
 from jaxland.landscape.result import Landscape
+
+if TYPE_CHECKING:
+    import networkx
+    import pandas
+    import scipy.sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,7 @@ class RateConstants:
     """Between two sets of minima, each in local equilibrium, as logarithms.
 
     Attributes:
-        a, b: the sets; temperature.
+        a, b: int, the sets; temperature: of the rates.
         log_ab, log_ba: steady-state rate constants A <- B and B <- A (Wales 2009): the flux from committors, time
             spent between the sets neglected. Z_B k_AB = Z_A k_BA.
         log_ab_waiting, log_ba_waiting: the same with the time spent between the sets (not in a steady state).
@@ -103,7 +109,7 @@ class RateConstants:
     log_time_ba: float
     log_equilibrium: float
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pandas.DataFrame:
         """One row per direction, base-10 logarithms."""
         import pandas as pd
 
@@ -124,7 +130,7 @@ class RatePath:
     """A way from one minimum to another.
 
     Attributes:
-        minima: along it; states: the transition state of each step (the fastest of parallel ones).
+        minima: [k] along it; states: [k - 1] the transition state of each step (the fastest of parallel ones).
         log_probability: ln of the product of the branching probabilities.
         highest: energy of the highest transition state; barrier: its height above the first minimum.
     """
@@ -139,6 +145,12 @@ class RatePath:
 @dataclass(frozen=True, eq=False)
 class RateNetwork:
     """Minima joined by rates at one temperature. Build one with ``RateNetwork.of``.
+
+    Two wells of equal width and a pass 1 above the lower one, at T = 0.5: k from the lower is exp(-1 / T) / (2 pi).
+
+    >>> wells = Landscape.from_points([0.0, 0.2], np.zeros((2, 1)), [1.0], [[0, 1]])
+    >>> (RateNetwork.of(wells, 0.5, vibrations=False).log_rates + np.log(2 * np.pi)).round(6).tolist()
+    [[-2.0, -1.6]]
 
     Attributes:
         temperature: T.
@@ -183,7 +195,15 @@ class RateNetwork:
         ends, sums, first = merged(landscape.ts_ends[real], logs)
         states = real[first]
         weights = log_weights(landscape, t, vibrations=vibrations)[0]
-        return cls(float(t[0]), ends, sums, weights, states, landscape.ts_energies[states], landscape.energies)
+        return cls(
+            temperature=float(t[0]),
+            ends=ends,
+            log_conductances=sums,
+            log_weights=weights,
+            states=states,
+            state_energies=landscape.ts_energies[states],
+            energies=landscape.energies,
+        )
 
     @property
     def n(self) -> int:
@@ -214,7 +234,7 @@ class RateNetwork:
         """[M] equilibrium probabilities."""
         return np.exp(self.log_weights - np.logaddexp.reduce(self.log_weights))
 
-    def generator(self) -> Any:
+    def generator(self) -> scipy.sparse.csr_array:
         """scipy.sparse matrix [M, M]: rate from a to b at [a, b], minus the sum of each row on the diagonal."""
         from scipy.sparse import csr_array
 
@@ -223,7 +243,7 @@ class RateNetwork:
         diagonal = np.arange(self.n)
         return (k - csr_array((np.exp(self.log_escapes), (diagonal, diagonal)), shape=k.shape)).tocsr()
 
-    def first_passage(self, targets: Any) -> FirstPassage:
+    def first_passage(self, targets: ArrayLike) -> FirstPassage:
         """Mean first-passage times from every minimum to a set.
 
         Raises:
@@ -235,7 +255,7 @@ class RateNetwork:
         found = absorb(self.ends, self.log_conductances, self.log_weights, terminals)
         return FirstPassage(chosen, found.log_times)
 
-    def committor(self, a: Any, b: Any) -> Committor:
+    def committor(self, a: ArrayLike, b: ArrayLike) -> Committor:
         """Which of two sets is reached first from every minimum.
 
         Raises:
@@ -243,9 +263,9 @@ class RateNetwork:
         """
         a, b, terminals = self._terminals(a, b)
         found = absorb(self.ends, self.log_conductances, self.log_weights, terminals)
-        return Committor(a, b, found.log_hits[0], found.log_hits[1])
+        return Committor(a=a, b=b, log_to_a=found.log_hits[0], log_to_b=found.log_hits[1])
 
-    def rate_constants(self, a: Any, b: Any) -> RateConstants:
+    def rate_constants(self, a: ArrayLike, b: ArrayLike) -> RateConstants:
         """Rate constants between two sets of minima.
 
         Raises:
@@ -276,16 +296,16 @@ class RateNetwork:
             logs = self.log_weights[start] + self.first_passage(end).log_times[start]
             times[name] = float(np.logaddexp.reduce(logs) - np.logaddexp.reduce(self.log_weights[start]))
         return RateConstants(
-            a,
-            b,
-            self.temperature,
-            flux - float(log_z["b"]),
-            flux - float(log_z["a"]),
-            waiting["b"],
-            waiting["a"],
-            times["ab"],
-            times["ba"],
-            float(log_z["a"] - log_z["b"]),
+            a=a,
+            b=b,
+            temperature=self.temperature,
+            log_ab=flux - float(log_z["b"]),
+            log_ba=flux - float(log_z["a"]),
+            log_ab_waiting=waiting["b"],
+            log_ba_waiting=waiting["a"],
+            log_time_ab=times["ab"],
+            log_time_ba=times["ba"],
+            log_equilibrium=float(log_z["a"] - log_z["b"]),
         )
 
     def fastest_paths(self, start: int, end: int, count: int = 1) -> list[RatePath]:
@@ -317,19 +337,19 @@ class RateNetwork:
             found = list(itertools.islice(nx.shortest_simple_paths(graph, start, end, weight="cost"), count))
         return [self._path(graph, minima) for minima in found]
 
-    def _path(self, graph: Any, minima: list[int]) -> RatePath:
+    def _path(self, graph: networkx.DiGraph, minima: list[int]) -> RatePath:
         steps = [graph[i][j] for i, j in itertools.pairwise(minima)]
         pairs = [step["pair"] for step in steps]
         highest = float(self.state_energies[pairs].max())
         return RatePath(
-            tuple(minima),
-            tuple(int(s) for s in self.states[pairs]),
-            -math.fsum(step["cost"] for step in steps),
-            highest,
-            highest - float(self.energies[minima[0]]),
+            minima=tuple(minima),
+            states=tuple(int(s) for s in self.states[pairs]),
+            log_probability=-math.fsum(step["cost"] for step in steps),
+            highest=highest,
+            barrier=highest - float(self.energies[minima[0]]),
         )
 
-    def _terminals(self, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _terminals(self, a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a, b = checked(a, self.n, "A"), checked(b, self.n, "B")
         both = np.intersect1d(a, b)
         if len(both):

@@ -16,12 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.landscape.result import Landscape
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,7 @@ class Thermodynamics:
         t = self.temperatures[order]
         return [(math.sqrt(t[k] * t[k + 1]), int(lowest[k]), int(lowest[k + 1])) for k in changes]
 
-    def groups(self, members: Mapping[str, Any] | Sequence[Any]) -> Any:
+    def groups(self, members: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> pandas.DataFrame:
         """Occupation of groups of minima: a DataFrame with a row per temperature and a column per group.
 
         Args:
@@ -80,7 +84,7 @@ class Thermodynamics:
         columns = {name: self.occupations[:, checked(g, m, f"group {name}")].sum(1) for name, g in named.items()}
         return pd.DataFrame(columns, index=pd.Index(self.temperatures, name="temperature"))
 
-    def to_pandas(self, what: str = "curves") -> Any:
+    def to_pandas(self, what: str = "curves") -> pandas.DataFrame:
         """A DataFrame with a row per temperature: ``curves``, or ``occupations`` with a column per minimum."""
         import pandas as pd
 
@@ -108,7 +112,7 @@ class Thermodynamics:
 
 def thermodynamics(
     landscape: Landscape,
-    temperatures: Any = None,
+    temperatures: ArrayLike | None = None,
     *,
     modes: int | None = None,
     group_order: float | None = None,
@@ -127,6 +131,12 @@ def thermodynamics(
     Raises:
         ArgumentError: no minima, a temperature that is not positive, or modes not positive.
         DataError: log products are missing.
+
+    Two wells of equal width, the upper one ln 3 higher in units of T:
+
+    >>> wells = Landscape.from_points([0.0, np.log(3.0)], np.zeros((2, 1)))
+    >>> thermodynamics(wells, 1.0, vibrations=False).occupations.round(3).tolist()
+    [[0.75, 0.25]]
     """
     if not landscape.n_minima:
         raise ArgumentError("the landscape has no minima: nothing is occupied")
@@ -145,11 +155,20 @@ def thermodynamics(
     energy = 0.5 * kappa * t + lowest + mean
     each = lowest - t[:, None] * (log_z + (0.5 * kappa * np.log(2 * np.pi * t))[:, None])
     capacity = 0.5 * kappa + (p * deviation**2).sum(1)
-    return Thermodynamics(t, free, energy, (energy - free) / t, capacity, p, each, kappa)
+    return Thermodynamics(
+        temperatures=t,
+        free_energies=free,
+        energies=energy,
+        entropies=(energy - free) / t,
+        heat_capacities=capacity,
+        occupations=p,
+        minima=each,
+        modes=kappa,
+    )
 
 
 def log_weights(
-    landscape: Landscape, temperatures: Any, *, vibrations: bool = True, group_order: float | None = None
+    landscape: Landscape, temperatures: ArrayLike, *, vibrations: bool = True, group_order: float | None = None
 ) -> np.ndarray:
     """ln Z_a + E_0 / T: [K, M] for temperatures [K], with E_0 the lowest energy.
 
@@ -230,8 +249,11 @@ def default_temperatures(landscape: Landscape, count: int = 120) -> np.ndarray:
     return np.unique(np.append(grid, 1.0 / rows)) if rows else grid
 
 
-def checked_temperatures(temperatures: Any) -> np.ndarray:
+def checked_temperatures(temperatures: ArrayLike) -> np.ndarray:
     """Positive temperatures [K].
+
+    >>> checked_temperatures(0.5).tolist()
+    [0.5]
 
     Raises:
         ArgumentError: none, or one that is not a positive finite number.
@@ -248,7 +270,7 @@ def checked_temperatures(temperatures: Any) -> np.ndarray:
     return t
 
 
-def checked(members: Any, count: int, what: str) -> np.ndarray:
+def checked(members: ArrayLike, count: int, what: str) -> np.ndarray:
     """Ascending indices of minima, each once.
 
     Raises:
@@ -285,7 +307,7 @@ def with_log_products(landscape: Landscape, *, zero: float = 1e-8) -> Landscape:
 
 
 def _completed(
-    landscape: Landscape, column: Any, points: np.ndarray, index: int, what: str, zero: float
+    landscape: Landscape, column: np.ndarray, points: np.ndarray, index: int, what: str, zero: float
 ) -> np.ndarray:
     from jaxland.landscape.weights.scoring import precision
 

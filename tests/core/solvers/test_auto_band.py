@@ -15,7 +15,7 @@ from shared_cases import on_devices
 from jaxland import Problem, mlp
 from jaxland.core.solvers import auto_band
 from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreError
-from jaxland.paths.auto_neb import Cycle, PathSettings, cycles, load_path, minimum_energy_path
+from jaxland.paths import Cycle, PathSettings, cycles, load_path, minimum_energy_path
 from jaxland.paths.ensemble import PathEnsemble, connect_minima
 from jaxland.paths.profile import Recomputed
 from jaxland.problem.rows import shard_data
@@ -328,7 +328,7 @@ def test_devices_change_rounding_only():
         import jax, numpy as np
         jax.config.update("jax_enable_x64", True)
         from jaxland import Problem, mlp
-        from jaxland.paths.auto_neb import Cycle, PathSettings, minimum_energy_path
+        from jaxland.paths import Cycle, PathSettings, minimum_energy_path
 
         rng = np.random.default_rng(0)
         x = rng.normal(size=(64, 3))

@@ -177,7 +177,6 @@ from pathlib import Path
 import pandas
 import jaxland.landscape.interchange.pathsample, jaxland.landscape.interchange.export
 from jaxland.errors import StoreError
-from jaxland.landscape import Landscape
 from jaxland.landscape.interchange import archive
 folder = Path(sys.argv[1])
 os.setgid(65534); os.setuid(65534)
