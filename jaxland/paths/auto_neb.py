@@ -17,7 +17,7 @@ from jaxland.paths.profile import Meter, Recomputed
 from jaxland.paths.relaxation import BatchOf, Runner, relax
 from jaxland.paths.result import MinimumEnergyPath
 from jaxland.paths.settings import PathSettings
-from jaxland.paths.state import Checkpoint, PathProgress, PathState, identity
+from jaxland.paths.state import PathCheckpoint, PathProgress, PathState, identity
 from jaxland.problem.problem import Problem, PyTree
 from jaxland.problem.rows import ShardedProblem, to_host
 from jaxland.runs import stoppable
@@ -78,8 +78,8 @@ def minimum_energy_path(
     meter = Meter(problem, test, mesh, recomputed)
     state, keep = PathState(images), None
     if checkpoint is not None:
-        keep = Checkpoint(Path(checkpoint), identity(problem, images, settings), checkpoint_every)
-        if keep.path.exists():
+        keep = PathCheckpoint.at(checkpoint, identity(problem, images, settings), checkpoint_every)
+        if keep.file.path.exists():
             state = keep.restore(images.dtype)
     with stoppable(time_limit) as stop:
         state = relax(state, runner, meter, settings, stop, progress, keep)

@@ -13,7 +13,7 @@ from jaxland.core.solvers import auto_band
 from jaxland.errors import ArgumentError, ConvergenceError, StoreError
 from jaxland.paths.profile import Meter
 from jaxland.paths.settings import Cycle, PathSettings
-from jaxland.paths.state import Checkpoint, PathProgress, PathState
+from jaxland.paths.state import PathCheckpoint, PathProgress, PathState
 from jaxland.problem.problem import Problem, PyTree
 from jaxland.problem.rows import host_rows, to_host
 from jaxland.runs import Stop
@@ -122,7 +122,7 @@ def relax(
     settings: PathSettings,
     stop: Stop,
     progress: Callable[[PathProgress], None] | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: PathCheckpoint | None = None,
 ) -> PathState:
     """Run the cycles that are left, until ``stop`` asks to end.
 
@@ -149,7 +149,7 @@ def _steps(
     settings: PathSettings,
     stop: Stop,
     progress: Callable[[PathProgress], None] | None,
-    checkpoint: Checkpoint | None,
+    checkpoint: PathCheckpoint | None,
 ) -> tuple[PathState, tuple[float, float]]:
     """The steps of a cycle that are left; and force and length as last seen (nan where none was left)."""
     cycle, count = settings.cycles[state.cycle], len(state.images)
@@ -189,7 +189,7 @@ def _steps(
                     seconds=stop.seconds,
                 )
             )
-        if checkpoint is not None and checkpoint.due(stop):
+        if checkpoint is not None and checkpoint.file.due(stop):
             checkpoint.save(_collected(state, band, count), stop)
     return _collected(state, band, count), (force, length)
 

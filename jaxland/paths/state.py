@@ -14,9 +14,9 @@ from jaxland.errors import StoreError
 from jaxland.paths.settings import PathSettings
 from jaxland.problem.problem import Problem
 from jaxland.problem.rows import to_host
-from jaxland.runs import Stop, digest, is_writer, read_npz, sample, write_npz
+from jaxland.runs import Checkpoint, Stop, digest, sample
 
-_KIND = "jaxland-path-1"
+KIND = "jaxland-path-1"
 
 
 class PathState(NamedTuple):
@@ -67,42 +67,36 @@ class PathProgress(NamedTuple):
     seconds: float
 
 
-@dataclass
-class Checkpoint:
-    """The file of a run that can be gone on with.
+@dataclass(frozen=True)
+class PathCheckpoint:
+    """A relaxation's file.
 
     Attributes:
-        path: npz.
+        file: where and when.
         identity: ends, settings and a sample of the data of the run; see ``identity``.
-        every: seconds between two writes.
-        written: seconds of the run at the last write.
     """
 
-    path: Path
+    file: Checkpoint
     identity: dict[str, Any]
-    every: float
-    written: float = 0.0
 
-    def due(self, stop: Stop) -> bool:
-        """Whether it is time to write; all processes of a run must ask together."""
-        return stop.passed(self.written, self.every)
+    @classmethod
+    def at(cls, path: str | Path, identity: dict[str, Any], every: float) -> PathCheckpoint:
+        """A file to be written every so many seconds."""
+        return cls(Checkpoint(Path(path), KIND, every), identity)
 
     def save(self, state: PathState, stop: Stop) -> None:
-        """Write a state, in the process that writes.
+        """Write a state.
 
         Raises:
             StoreError: the place cannot be written.
         """
-        self.written = stop.seconds
-        if not is_writer():
-            return
         arrays = {"images": state.images} | {f"optimiser{i}": a for i, a in enumerate(state.optimiser or [])}
         head = {
             "identity": self.identity,
             "leaves": None if state.optimiser is None else len(state.optimiser),
             **{k: getattr(state, k) for k in ("cycle", "within", "step", "gradients", "history", "energies")},
         }
-        write_npz(self.path, _KIND, head, arrays)
+        self.file.write(head, arrays, stop)
 
     def restore(self, dtype: np.dtype) -> PathState:
         """The state last written, its images in a dtype.
@@ -110,10 +104,12 @@ class Checkpoint:
         Raises:
             StoreError: the file belongs to another run, or cannot be read.
         """
-        head, arrays = read_npz(self.path, _KIND, sealed=False)
+        head, arrays = self.file.read()
         for what, name in (("digest", "ends or data"), ("n", "data"), ("settings", "settings")):
             if head["identity"][what] != self.identity[what]:
-                raise StoreError(f"{self.path} belongs to a run with other {name}; remove it or name another file")
+                raise StoreError(
+                    f"{self.file.path} belongs to a run with other {name}; remove it or name another file"
+                )
         leaves = head["leaves"]
         return PathState(
             images=arrays["images"].astype(dtype),

@@ -1,5 +1,6 @@
 """What must survive a kill: stopping between steps, files written whole or not at all, whose file it is."""
 
+from jaxland.runs.checkpoint import Checkpoint
 from jaxland.runs.files import (
     is_writer,
     pack_npz,
@@ -15,6 +16,7 @@ from jaxland.runs.identity import agree, digest, identity, probes, sample
 from jaxland.runs.stop import Stop, stoppable
 
 __all__ = [
+    "Checkpoint",
     "Stop",
     "agree",
     "digest",
