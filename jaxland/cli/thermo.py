@@ -93,13 +93,9 @@ def _write_tables(analysis: Analysis, out: Path, energy_label: str) -> None:
 
 
 def _rigid_motions(landscape: Landscape, extras: Extras) -> int:
-    """Zero modes of atoms in space: as the store describes its symmetry, or from moments of inertia (a network's are
-    written as 1)."""
-    import re
-
-    atoms = re.search(r"rigid motions.* of (\d+) atoms", str(landscape.settings.get("problem", "")))
-    if atoms is not None:
-        return 5 if int(atoms[1]) == 2 else 6
+    """Zero modes of atoms in space: of the symmetry, or from moments of inertia (a network's are written as 1)."""
+    if landscape.symmetry is not None and landscape.symmetry.zero_modes:
+        return landscape.symmetry.zero_modes
     moments = extras.get("moments")
     return 6 if moments is not None and len(moments) and bool((abs(moments - 1.0) > 1e-12).any()) else 0
 

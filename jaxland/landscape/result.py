@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape import network
+from jaxland.problem.symmetry import Symmetry, symmetry_from_json
 
 _PER_MINIMUM = ("energies", "coordinates", "gradients", "log_products", "orbit_sizes", "lowest_eigenvalues", "hits")
 _PER_TS = (
@@ -157,6 +158,14 @@ class Landscape:
     def size(self) -> int:
         """Number of parameters N."""
         return int(np.shape(self.coordinates)[1])
+
+    @property
+    def symmetry(self) -> Symmetry | None:
+        """Of the problem, or as kept by a file; None where neither is known."""
+        if self.problem is not None:
+            return self.problem.symmetry
+        told = self.settings.get("symmetry")
+        return None if told is None else symmetry_from_json(told)
 
     @property
     def best(self) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 @runtime_checkable
 class _Symmetry(Protocol):
     def describe(self) -> str: ...
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @runtime_checkable
@@ -26,8 +27,13 @@ class HasLoss(Protocol):
 
 
 def identity(problem: HasLoss) -> dict[str, Any]:
-    """Size, symmetry and energies at three fixed points, as JSON."""
-    return {"size": problem.size, "symmetry": problem.symmetry.describe(), "probes": probes(problem)}
+    """Size, symmetry (in words and as ``group``) and energies at three fixed points, as JSON."""
+    return {
+        "size": problem.size,
+        "symmetry": problem.symmetry.describe(),
+        "group": problem.symmetry.to_json(),
+        "probes": probes(problem),
+    }
 
 
 def agree(stored: Mapping[str, Any], mine: Mapping[str, Any], rtol: float = 1e-7) -> bool:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, StoreError
+from jaxland.landscape.interchange.legacy import symmetry_of_0_2
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.store import Store
-from jaxland.problem.rigid_motions import ClusterSymmetry
-from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry
+from jaxland.problem.symmetry import NoSymmetry, Symmetry, symmetry_from_json
 from jaxland.runs import read_npz, write_npz
 
 FORMAT = "jaxland-landscape-1"
@@ -58,7 +57,7 @@ def read_with_extras(path: str | Path) -> tuple[Landscape, dict[str, np.ndarray]
 
 
 def save(
-    landscape: Landscape, path: str | Path, *, extras: Mapping[str, Any] | None = None, force: bool = False
+    landscape: Landscape, path: str | Path, *, extras: Mapping[str, ArrayLike] | None = None, force: bool = False
 ) -> Path:
     """Write a landscape to one npz file, without pickle and without its problem.
 
@@ -78,6 +77,8 @@ def save(
     if path.suffix != ".npz":
         raise ArgumentError(f"an archive must be called something.npz, got {path.name}")
     about = {"group_order": group_order(landscape), "problem": describe_problem(landscape)}
+    if landscape.symmetry is not None:
+        about["symmetry"] = landscape.symmetry.to_json()
     head = {"settings": {**landscape.settings, **about}, "statistics": landscape.statistics}
     plain = json.loads(json.dumps(head, sort_keys=True, default=_plain))
     arrays = {name: getattr(landscape, name) for name in _ARRAYS if getattr(landscape, name) is not None}
@@ -94,7 +95,8 @@ def load(path: str | Path) -> Landscape:
     header, arrays = _members(Path(path))
     try:
         kept = {name: arrays[name] for name in _ARRAYS if name in arrays}
-        return Landscape(problem=None, settings=header["settings"], statistics=header["statistics"], **kept)
+        found = Landscape(problem=None, settings=header["settings"], statistics=header["statistics"], **kept)
+        return with_symmetry(found, found.settings.get("symmetry"), str(found.settings.get("problem", "")))
     except (KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged: it lacks {error}") from error
 
@@ -115,6 +117,12 @@ def _plain(value: Any) -> Any:
 
 
 # -- what a landscape says of its problem --------------------------------------------------------------------------
+
+
+def with_symmetry(landscape: Landscape, symmetry: Mapping[str, Any] | None, words: str) -> Landscape:
+    """A landscape from a file with its symmetry among its settings: as JSON, or from the words of a file of 0.2.0."""
+    told = symmetry if symmetry is not None else symmetry_of_0_2(words, landscape.size)
+    return landscape if told is None else replace(landscape, settings={**landscape.settings, "symmetry": dict(told)})
 
 
 def describe_problem(landscape: Landscape) -> str:
@@ -139,7 +147,7 @@ def group_order(landscape: Landscape) -> int:
     return common_order([int(s) for s in sizes]) if all(s >= 1 and s.is_integer() for s in sizes) else 1
 
 
-def common_order(orders: Any) -> int:
+def common_order(orders: Iterable[int]) -> int:
     """Least number that all these (positive) divide; 1 where that is beyond floating point."""
     order = 1
     for o in set(orders):
@@ -157,8 +165,8 @@ class _Stub:
     """What a store asks of a problem when it is only read."""
 
     size: int
-    symmetry: Any = field(default_factory=NoSymmetry)
-    dtype: Any = np.float64
+    symmetry: Symmetry = field(default_factory=NoSymmetry)
+    dtype: type[np.float64] = np.float64
 
 
 class _Reader(Store):
@@ -169,7 +177,6 @@ class _Reader(Store):
         super().__init__(path, _Stub(0))  # type: ignore[arg-type]
 
     def _open(self) -> None:
-        self._db: Any = None
         assert self.path is not None
         self._connect(self.path)
         self._check_header()
@@ -177,7 +184,8 @@ class _Reader(Store):
         stored = self.get("fingerprint")
         if not isinstance(stored, dict) or not isinstance(stored.get("size"), int):
             raise StoreError(f"{self._name} is damaged: it does not say whose landscape it is")
-        self.symmetry = str(stored.get("symmetry"))
+        self.words = str(stored.get("symmetry"))
+        self.symmetry = stored.get("group") or symmetry_of_0_2(self.words, stored["size"])
         self.problem = _Stub(stored["size"])  # type: ignore[assignment]
         self._load()
 
@@ -217,35 +225,13 @@ def _log_size(path: Path) -> int:
     return _log(path).stat().st_size if _log(path).exists() else 0
 
 
-def atoms_of(symmetry: str, size: int) -> int | None:
-    """Number of atoms, where a description of a problem is one of a cluster with so many coordinates."""
-    found = re.search(r"permutations of (\d{1,9}) atoms$", symmetry)
-    return int(found[1]) if found and 3 * int(found[1]) == size else None
-
-
-def _order_of(symmetry: str, size: int) -> int | None:
-    """Order of the group a store's fingerprint describes, where its description tells."""
-    if symmetry == "none":
-        return 1
-    atoms = atoms_of(symmetry, size)
-    if atoms is not None:
-        return ClusterSymmetry(atoms).order()
-    dense = re.fullmatch(r"hidden-unit permutations( and sign flips)? of \(([\d, ]+)\)", symmetry)
-    if dense is None:
-        return None
-    sizes = [int(s) for s in dense[2].split(",") if s.strip()]
-    if sum((a + 1) * b for a, b in pairwise(sizes)) != size:
-        return None
-    return DenseSymmetry(sizes, odd=dense[1] is not None).order()
-
-
 def read_store(path: str | Path) -> Landscape:
     """The landscape in a run's store, without rebuilding the problem; also while the run goes on.
 
     Everything is read in one transaction, checksums are verified, and the file is left as it is.
 
     Returns:
-        Landscape with ``problem=None``; ``settings`` also holds ``problem`` (a description) and ``group_order``.
+        Landscape with ``problem=None``; ``settings`` also holds ``problem`` (words), ``symmetry`` (as JSON) and ``group_order``.
 
     Raises:
         DataError: no such file. StoreError: damaged or of another format.
@@ -257,7 +243,7 @@ def read_store(path: str | Path) -> Landscape:
         for _ in range(20):
             before = path.stat()
             with closing(_Reader(path)) as reader:
-                landscape, symmetry = reader.landscape(), reader.symmetry
+                landscape, words, symmetry = reader.landscape(), reader.words, reader.symmetry
             after = path.stat()
             # A run that began meanwhile may have moved its log into the file.
             if _log_size(path) or (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size):
@@ -268,8 +254,9 @@ def read_store(path: str | Path) -> Landscape:
         raise
     except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"store {path} is damaged: {error}") from error
-    settings = {**landscape.settings, "problem": f"{landscape.size} parameters, symmetry: {symmetry}"}
-    order = _order_of(symmetry, landscape.size) if landscape.n_minima else None
-    if order is not None:
-        settings["group_order"] = order
+    settings = {**landscape.settings, "problem": f"{landscape.size} parameters, symmetry: {words}"}
+    if symmetry is not None:
+        settings["symmetry"] = symmetry
+        if landscape.n_minima:
+            settings["group_order"] = symmetry_from_json(symmetry).order()
     return replace(landscape, problem=None, settings=settings)

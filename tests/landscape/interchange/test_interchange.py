@@ -18,7 +18,9 @@ from jaxland import Problem, mlp
 from jaxland.errors import ArgumentError, DataError, StoreError
 from jaxland.landscape import Landscape, Store, explore
 from jaxland.landscape.interchange import archive, export, pathsample
+from jaxland.landscape.interchange.legacy import symmetry_of_0_2
 from jaxland.problem.potentials import lennard_jones
+from jaxland.problem.symmetry import symmetry_from_json
 from jaxland.report.imported import imported_report
 from jaxland.runs import files as npz_files
 
@@ -53,7 +55,9 @@ def test_an_archive_comes_back_as_it_was(tmp_path, run):
         assert getattr(got, name).dtype == getattr(found, name).dtype and getattr(got, name).flags.writeable
     assert got.problem is None and got.settings["group_order"] == 8
     assert got.settings["problem"] == archive.describe_problem(found)
-    assert {k: v for k, v in got.settings.items() if k not in ("group_order", "problem")} == found.settings
+    assert got.settings["symmetry"] == found.problem.symmetry.to_json()
+    kept = {k: v for k, v in got.settings.items() if k not in ("group_order", "problem", "symmetry")}
+    assert kept == found.settings
     for name, value in archive.load_extras(path).items():
         np.testing.assert_array_equal(value, extras[name])
     again = archive.save(got, tmp_path / "again.npz", extras=extras)
@@ -138,14 +142,30 @@ def test_a_store_is_read_without_its_problem(run):
     assert files == {f: (folder / f).read_bytes() for f in os.listdir(folder)}
 
 
-def test_the_group_is_known_from_its_description(x64):
+def test_the_group_is_known_as_json_and_from_the_words_of_0_2(x64):
     x = np.zeros((4, 2))
     models = [mlp((2, 5, 2)), mlp((2, 3, 4, 2)), mlp((2, 3, 2), activation="relu")]
     problems = [Problem.from_model(model, x, np.array([0, 1, 0, 1]), l2=1e-3) for model in models]
     for problem in [*problems, lennard_jones(5), Problem.from_energy(lambda w: w @ w, 3)]:
         symmetry = problem.symmetry
-        assert archive._order_of(symmetry.describe(), problem.size) == symmetry.order()
-        assert archive._order_of(symmetry.describe(), problem.size + 1) in (None, 1)
+        told = symmetry_of_0_2(symmetry.describe(), problem.size)
+        assert told == symmetry.to_json() and symmetry_from_json(told).order() == symmetry.order()
+        assert symmetry_of_0_2(symmetry.describe(), problem.size + 1) in (None, {"kind": "none"})
+    assert symmetry_of_0_2("rotations of a lattice", 12) is None
+
+
+def test_what_0_2_kept_in_words_is_read(x64, tmp_path):
+    """Archives and PATHSAMPLE databases of 0.2.0 tell of a cluster in words only."""
+    problem = lennard_jones(5)
+    words = f"15 parameters, symmetry: {problem.symmetry.describe()}"
+    old = Landscape.from_points(
+        [0.0], np.arange(15.0)[None], settings={"problem": words, "group_order": 240}, log_products=[1.0]
+    )
+    for place in (archive.save(old, tmp_path / "a.npz"), pathsample.write(old, tmp_path / "p")[0].parent):
+        got = archive.read(place) if place.suffix else pathsample.read(place).landscape
+        assert got.symmetry.to_json() == problem.symmetry.to_json() and got.symmetry.zero_modes == 6
+        again = archive.read(archive.save(got, tmp_path / "b.npz", force=True))
+        assert again.settings["symmetry"] == problem.symmetry.to_json()
 
 
 def test_a_store_is_read_while_it_is_written_and_after_a_kill(x64, tmp_path, run):

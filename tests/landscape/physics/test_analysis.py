@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ from jaxland.landscape.physics.kinetics import RateNetwork
 from jaxland.landscape.physics.thermodynamics import thermodynamics
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.search.stationary import Engine
+from jaxland.problem.rigid_motions import ClusterSymmetry
 from jaxland.report import thermodynamics as drawing
 from jaxland.report.figures import save
 
@@ -240,9 +242,7 @@ def test_the_command_takes_sets_and_moments_of_an_imported_database(tmp_path, co
     summary = json.loads(command(tmp_path, "--json").output)
     assert summary["kinetics"]["A"] == joined[:2].tolist() and summary["kinetics"]["B"] == joined[5:7].tolist()
     assert summary["modes"] == 3
-    from dataclasses import replace
-
-    atoms = replace(pieces(), settings={"problem": "9 parameters, symmetry: rigid motions, inversion of 2 atoms"})
+    atoms = replace(pieces(), settings={"symmetry": ClusterSymmetry(2).to_json()})
     archive.save(atoms, tmp_path / "atoms.npz")
     assert json.loads(command(tmp_path / "atoms.npz", "--json", "--out", tmp_path / "o").output)["modes"] == 4
     given = json.loads(command(tmp_path, "--json", "--a", joined[3], "--b", joined[0]).output)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxland.errors import DataError, StoreError
-from jaxland.landscape.interchange.archive import common_order
+from jaxland.landscape.interchange.archive import common_order, with_symmetry
 from jaxland.landscape.interchange.pathsample.database import PathsampleDatabase
 from jaxland.landscape.interchange.pathsample.seal import verify
 from jaxland.landscape.interchange.pathsample.tables import (
@@ -110,6 +110,8 @@ def _read(
         ts_log_products=states.log_products,
         ts_orbit_sizes=np.array([order / o for o in states.orders], float),
     )
+    if problem is None:
+        landscape = with_symmetry(landscape, about.get("symmetry"), str(about.get("problem", "")))
     rank, by_energy = np.empty(m, int), np.argsort(minima.energies, kind="stable")
     rank[by_energy] = np.arange(m)
     a, b = (np.sort(rank[minima_listed(folder / name, m)]) for name in (MIN_A, MIN_B))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError
-from jaxland.landscape.interchange.archive import atoms_of, describe_problem, group_order
+from jaxland.landscape.interchange.archive import describe_problem, group_order
 from jaxland.landscape.interchange.pathsample.database import PathsampleDatabase, moments_of_inertia
 from jaxland.landscape.interchange.pathsample.seal import SEAL, seal
 from jaxland.landscape.interchange.pathsample.tables import (
@@ -25,6 +25,7 @@ from jaxland.landscape.interchange.pathsample.tables import (
     TS_POINTS,
 )
 from jaxland.landscape.result import Landscape
+from jaxland.problem.rigid_motions import ClusterSymmetry
 from jaxland.runs import replacing
 
 
@@ -82,6 +83,8 @@ def write(
     }
     if landscape.size:
         facts["parameters"] = landscape.size
+    if landscape.symmetry is not None:
+        facts["symmetry"] = landscape.symmetry.to_json()
     unwritten = [name for name in FILES if name not in content]
     with replacing(folder, [SEAL, *content], force=force, stale=unwritten) as scratch:
         for name, parts in content.items():
@@ -99,7 +102,8 @@ def _content(
 ) -> dict[str, Iterable[str] | Iterable[bytes]]:
     """Data files and points, part by part, by name."""
     landscape, moments, ts_moments = data.landscape, data.moments, data.ts_moments
-    atoms = atoms_of(describe_problem(landscape), landscape.size)
+    symmetry = landscape.symmetry
+    atoms = symmetry.atoms if isinstance(symmetry, ClusterSymmetry) else None
     if atoms is not None and moments is None:
         moments = moments_of_inertia(landscape.coordinates, atoms)
     if atoms is not None and ts_moments is None and np.isfinite(landscape.ts_coordinates).all():
