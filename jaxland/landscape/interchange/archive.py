@@ -231,7 +231,8 @@ def read_store(path: str | Path) -> Landscape:
     Everything is read in one transaction, checksums are verified, and the file is left as it is.
 
     Returns:
-        Landscape with ``problem=None``; ``settings`` also holds ``problem`` (words), ``symmetry`` (as JSON) and ``group_order``.
+        Landscape with ``problem=None``; ``settings`` also holds ``problem`` (words), ``symmetry`` (as JSON) and
+        ``group_order``.
 
     Raises:
         DataError: no such file. StoreError: damaged or of another format.

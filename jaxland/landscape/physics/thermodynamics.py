@@ -225,9 +225,8 @@ def log_orders(
 
 
 def vibrational_modes(landscape: Landscape) -> int:
-    """kappa: the number of parameters less the zero modes of the problem's symmetry, where that is known."""
-    symmetry = getattr(landscape.problem, "symmetry", None)
-    return landscape.size - int(getattr(symmetry, "zero_modes", 0))
+    """kappa: the number of parameters less the zero modes of the symmetry, where that is known."""
+    return landscape.size - (0 if landscape.symmetry is None else landscape.symmetry.zero_modes)
 
 
 def default_temperatures(landscape: Landscape, count: int = 120) -> np.ndarray:
