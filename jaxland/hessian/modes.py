@@ -171,7 +171,8 @@ def extreme_modes(
     keep = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), _KIND, checkpoint_every)
-        facts = [problem.size, wanted.lowest, wanted.highest, how.basis, str(wanted.storage), how.seed, digest(point)]
+        facts: list[int | float | str] = [problem.size, wanted.lowest, wanted.highest, how.basis]
+        facts += [str(wanted.storage), how.seed, digest(point)]
         # A basis of another loss at the same point would be wrong without a sign of it.
         keep = _Kept(file, [*facts, float(np.linalg.norm(gradient))])
         if file.path.exists():

@@ -119,11 +119,9 @@ def connect_minima(
         if on_path is not None:
             on_path(a, b, found)
         now = _minimax(saddle, energies)
-        off, finite = now[~np.eye(m, dtype=bool)], np.isfinite(now)
-        lowered = bool((known[finite] - now[finite] > 1e-12 * np.abs(now[finite])).any())
-        idle = 0 if lowered else idle + 1
-        known = now
-        history.append({"path": len(pairs), "top": off.max(), "mean": off.mean(), "lowered": lowered})
+        row = {"path": len(pairs), **_progress(known, now)}
+        history.append(row)
+        idle, known = 0 if row["lowered"] else idle + 1, now
         if found.status == "interrupted":
             break
     return PathEnsemble(
@@ -135,6 +133,13 @@ def connect_minima(
         saturated=bool(np.isfinite(known).all()) and idle >= patience,
         paths=paths,
     )
+
+
+def _progress(known: np.ndarray, now: np.ndarray) -> dict[str, float]:
+    """Highest and mean minimax energy [M, M] between two minima, and whether any is lower than before."""
+    off, finite = now[~np.eye(len(now), dtype=bool)], np.isfinite(now)
+    lowered = bool((known[finite] - now[finite] > 1e-12 * np.abs(now[finite])).any())
+    return {"top": off.max(), "mean": off.mean(), "lowered": lowered}
 
 
 def _distances(problem: Problem, points: list[np.ndarray], align: Align) -> np.ndarray:

@@ -75,6 +75,20 @@ def write(
     for name, members in ((MIN_A, in_a), (MIN_B, in_b)):
         if len(members):
             content[name] = [f"{len(members)}\n", *(f"{i + 1}\n" for i in members)]
+    unwritten = [name for name in FILES if name not in content]
+    with replacing(folder, [SEAL, *content], force=force, stale=unwritten) as scratch:
+        for name, parts in content.items():
+            with (scratch / name).open("wb") as file:
+                for part in parts:
+                    raw = part.encode() if isinstance(part, str) else part
+                    if file.write(raw) != len(raw):
+                        raise OSError(errno.ENOSPC, "the disk is full")
+        (scratch / SEAL).write_text(seal(scratch, list(content), _facts(landscape, order)), "ascii")
+    return [folder / name for name in (*content, SEAL)]
+
+
+def _facts(landscape: Landscape, order: int) -> dict[str, Any]:
+    """What the seal tells of the landscape and its problem."""
     facts: dict[str, Any] = {
         "group_order": order,
         "minima": landscape.n_minima,
@@ -85,16 +99,7 @@ def write(
         facts["parameters"] = landscape.size
     if landscape.symmetry is not None:
         facts["symmetry"] = landscape.symmetry.to_json()
-    unwritten = [name for name in FILES if name not in content]
-    with replacing(folder, [SEAL, *content], force=force, stale=unwritten) as scratch:
-        for name, parts in content.items():
-            with (scratch / name).open("wb") as file:
-                for part in parts:
-                    raw = part.encode() if isinstance(part, str) else part
-                    if file.write(raw) != len(raw):
-                        raise OSError(errno.ENOSPC, "the disk is full")
-        (scratch / SEAL).write_text(seal(scratch, list(content), facts), "ascii")
-    return [folder / name for name in (*content, SEAL)]
+    return facts
 
 
 def _content(
