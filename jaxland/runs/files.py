@@ -45,6 +45,7 @@ def whole(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    fresh = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w+b") as file:
@@ -53,6 +54,7 @@ def whole(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync(path.parent)
+        fresh = False
     except StoreError:
         raise
     except OSError as error:
@@ -60,6 +62,8 @@ def whole(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+            if fresh:
+                path.parent.rmdir()
 
 
 def write_whole(path: str | Path, data: bytes | str) -> Path:

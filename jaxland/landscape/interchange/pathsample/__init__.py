@@ -11,6 +11,7 @@
 
 from jaxland.landscape.interchange.pathsample.database import PathsampleDatabase, moments_of_inertia
 from jaxland.landscape.interchange.pathsample.reading import read
+from jaxland.landscape.interchange.pathsample.seal import SEAL
 from jaxland.landscape.interchange.pathsample.writing import write
 
-__all__ = ["PathsampleDatabase", "moments_of_inertia", "read", "write"]
+__all__ = ["SEAL", "PathsampleDatabase", "moments_of_inertia", "read", "write"]
