@@ -19,7 +19,6 @@ import optax
 from jaxland import trim
 from jaxland.models.model import Model
 from jaxland.report import figures
-from jaxland.report import trim as report
 
 SIZE, LOW, HIGH = 64, 10, 12
 
@@ -106,7 +105,7 @@ def main():
             f"{method:26s} peak at k = {int(size.argmax())}, {inside:.0%} of the attribution in k = {LOW}..{HIGH}, "
             f"correlation of its score with a: {np.corrcoef(r.scores[:, share].sum(1), a[:64])[0, 1]:.2f}"
         )
-    power = report.power(r)
+    power = trim.power(r)
     print(f"share of the power in the annulus: {power[share].sum() / power.sum():.1%}")
     figure, (top, below) = figures.panels(7.5, 5.5, nrows=2, sharex=True)
     for axis in (top, below):

@@ -49,7 +49,7 @@ def trim(
     tables = {"scores": result.to_pandas(), "summary": result.summary()}
     if y is not None:
         tables["knock_out"] = evaluation = systems.knock_out(result, y)
-    spectrum = report.power(result)
+    spectrum = systems.power(result)
     page = report.page(result, spectrum=spectrum, deletion=deletion, insertion=insertion, evaluation=evaluation)
     report.write(out, page, {"profile": report.profile(result, spectrum=spectrum), "inputs": report.heat(result)})
     for name, table in tables.items():

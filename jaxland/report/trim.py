@@ -152,16 +152,6 @@ def _completeness(attribution: Attribution) -> list[np.ndarray]:
     return [attribution.f_x, attribution.f_base, attribution.gap, attribution.relative_gap]
 
 
-def power(attribution: Attribution) -> np.ndarray:
-    """Mean over inputs of |s|^2 summed over every player's coefficients [P]; the residual's is its squared norm."""
-    game, n = attribution.play.game, attribution.play.n
-    flat = np.abs(np.asarray(game.rows.s).reshape(n, -1)) ** 2
-    sums = (flat.mean(0) @ np.asarray(game.members).reshape(len(game.members), -1).T).astype(float)
-    if not game.residual_plays:
-        return sums
-    return np.append(sums, float((np.asarray(game.rows.rest) ** 2).reshape(n, -1).sum(1).mean()))
-
-
 def write(directory: str | Path, report: Page, figures: Mapping[str, Figure]) -> list[Path]:
     """report.html and every figure as png."""
     from jaxland.report.figures import save

@@ -6,7 +6,15 @@ result = trim.attribute(f, x, transform=trim.rfft(100), method="integrated_gradi
 
 from jaxland.core.decomposition import UnsupportedPrimitive, decompose, decompose_parts
 from jaxland.trim.attribute import Attribution, CompletenessWarning, attribute
-from jaxland.trim.evaluate import deletion, infidelity, insertion, knock_out, randomised_parameters, sensitivity_n
+from jaxland.trim.evaluate import (
+    deletion,
+    infidelity,
+    insertion,
+    knock_out,
+    power,
+    randomised_parameters,
+    sensitivity_n,
+)
 from jaxland.trim.methods import METHODS
 from jaxland.trim.model import black_box
 from jaxland.trim.transforms import (
@@ -48,6 +56,7 @@ __all__ = [
     "nmf",
     "pair",
     "pca",
+    "power",
     "randomised_parameters",
     "rfft",
     "sensitivity_n",

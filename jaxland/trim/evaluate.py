@@ -195,6 +195,16 @@ def knock_out(
     return pd.DataFrame(table)
 
 
+def power(attribution: Attribution) -> np.ndarray:
+    """Mean over inputs of |s|^2 summed over every player's coefficients [P]; the residual's is its squared norm."""
+    game, n = attribution.play.game, attribution.play.n
+    flat = np.abs(np.asarray(game.rows.s).reshape(n, -1)) ** 2
+    sums = (flat.mean(0) @ np.asarray(game.members).reshape(len(game.members), -1).T).astype(float)
+    if not game.residual_plays:
+        return sums
+    return np.append(sums, float((np.asarray(game.rows.rest) ** 2).reshape(n, -1).sum(1).mean()))
+
+
 def randomised_parameters(attribution: Attribution, *, copies: int = 3, seed: int = 0) -> np.ndarray:
     """Rank correlation of |scores| with those of the same model with its parameters shuffled at random [copies].
 

@@ -82,9 +82,9 @@ def test_figures_of_many_and_few_players(tmp_path):
         f = lambda x: jnp.tanh(x).sum(1)  # noqa: E731
         r = trim.attribute(f, RNG.normal(size=(6, n)), transform=trim.dct(n))
         report.write(
-            tmp_path / str(n), report.page(r, spectrum=report.power(r)), {"p": report.profile(r), "h": report.heat(r)}
+            tmp_path / str(n), report.page(r, spectrum=trim.power(r)), {"p": report.profile(r), "h": report.heat(r)}
         )
         assert (tmp_path / str(n) / "p.png").stat().st_size > 5000
     t = trim.pca(RNG.normal(size=(30, 8)), 3)
     r = trim.attribute(lambda x: x.sum(1), RNG.normal(size=(6, 8)), transform=t, residual="player")
-    assert report.power(r).shape == (4,)
+    assert trim.power(r).shape == (4,)
