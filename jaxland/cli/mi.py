@@ -114,5 +114,4 @@ def _read(path: Path) -> Any:
     """
     from jaxland.data import read
 
-    table = read(path)
-    return table.frame.drop(columns=list(table.unnamed))
+    return read(path).named()

@@ -3,6 +3,7 @@
 dataset.py    a checked table
 builtin.py    built-in sets
 reading.py    the one reader of tables
+dialect.py    how one column is written
 columns.py    from columns to features and targets
 loading.py    load: the one call
 recipe.py     scaling, split, and what a model wants of its data
@@ -10,6 +11,7 @@ recipe.py     scaling, split, and what a model wants of its data
 
 from jaxland.data.builtin import BUILT_IN, breast_cancer, checkerboard, digits, wine, xor
 from jaxland.data.dataset import Dataset
+from jaxland.data.dialect import Dialect
 from jaxland.data.loading import load
 from jaxland.data.reading import Table, read
 from jaxland.data.recipe import Preparation, Scaling, Split
@@ -17,6 +19,7 @@ from jaxland.data.recipe import Preparation, Scaling, Split
 __all__ = [
     "BUILT_IN",
     "Dataset",
+    "Dialect",
     "Preparation",
     "Scaling",
     "Split",

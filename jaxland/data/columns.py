@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MISSING_RULES = ("refuse", "mean", "median", "mode")
 _NUMBER_LIKE = re.compile(r"[\s$€£]*-?\d[\d.,' ]*\s*[%$€£]?")
 IDENTIFIER_NAMES = frozenset({"id", "index", "row", "rownum", "rowid", "uuid", "guid", "key", "no", "nr"})
+# The last word of an identifier's name; "heat index" is none.
+SUFFIXES = IDENTIFIER_NAMES - {"index", "row"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Rules:
     task: str | None = None
     max_levels: int = 50
     keep_identifiers: bool = False
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.missing not in MISSING_RULES:
@@ -86,11 +89,14 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
     target = _check_names(table, target, rules)
     y, classes, task = _target(table, target, rules)
     found = _Features(dropped=dict.fromkeys(rules.drop, "on request"))
+    if target in table.notes:
+        found.notes.append(f"Target {target}: {table.notes[target]}.")
     for column in frame.columns:
         if column != target and column not in rules.drop:
             _add(found, table, column, rules)
     if not found.blocks:
-        raise DataError(f"{name}: no feature is left besides the target {target!r}")
+        why = "".join(f" {note}" for note in found.notes)
+        raise DataError(f"{name}: no feature is left besides the target {target!r}.{why}")
     notes = list(found.notes)
     if found.one_hot:
         levels = (f"{c} ({max(2, len(v))} levels)" for c, v in found.one_hot.items())
@@ -139,6 +145,7 @@ def _check_names(table: Table, target: str | None, rules: Rules) -> str:
             f"target is missing: name the column to predict with target=; {name} has {', '.join(columns)}"
         )
     named = [(target, "target"), *((c, "categorical") for c in rules.categorical), *((c, "drop") for c in rules.drop)]
+    named += [(c, "keep") for c in rules.keep]
     for word, where in named:
         if word not in columns:
             raise DataError(f"{where}: {name} has no column {word!r}{near(word, columns)}")
@@ -150,8 +157,13 @@ def _check_names(table: Table, target: str | None, rules: Rules) -> str:
 def _add(found: _Features, table: Table, column: str, rules: Rules) -> None:
     """One column as features, dropped, or refused."""
     series = table.frame[column]
-    if not rules.keep_identifiers and _is_identifier(series, column):
-        return found.drop(column, "row identifier", "it numbers the rows (every value is different)")
+    table.check(column)
+    kept = rules.keep_identifiers or column in rules.keep or column in rules.categorical
+    if not kept and _is_identifier(series, column):
+        why = f"it numbers the rows (every value is different); keep={column} keeps it"
+        return found.drop(column, "row identifier", why)
+    if column in table.notes:
+        found.notes.append(f"Column {column}: {table.notes[column]}.")
     absent = series.isna().to_numpy()
     if absent.all():
         raise DataError(f"column {column!r} has no values at all; drop it (drop={column})")
@@ -189,6 +201,7 @@ def _add(found: _Features, table: Table, column: str, rules: Rules) -> None:
 
 def _target(table: Table, target: str, rules: Rules) -> tuple[np.ndarray, tuple[str, ...], str]:
     """y [n], class names and task."""
+    table.check(target)
     series = table.frame[target]
     absent = series.isna().to_numpy()
     if absent.any():
@@ -293,8 +306,8 @@ def _is_identifier(series: pd.Series, column: str) -> bool:
     values = series.to_numpy(dtype=np.float64)
     if not np.array_equal(values, np.round(values)):
         return False
-    words = column.lower().replace("-", "_").replace(" ", "_").split("_")
-    return bool(np.all(np.diff(values) == 1)) or words[-1] in IDENTIFIER_NAMES or column.lower() in IDENTIFIER_NAMES
+    words = re.split(r"[-_ ]", column.lower())
+    return bool(np.all(np.diff(values) == 1)) or words[-1] in SUFFIXES or column.lower() in IDENTIFIER_NAMES
 
 
 def _one_hot(series: pd.Series, column: str, absent: np.ndarray, max_levels: int) -> tuple[np.ndarray, list[str]]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from jaxland.data.builtin import BUILT_IN
 from jaxland.data.columns import Rules, from_table
 from jaxland.data.dataset import Dataset
+from jaxland.data.dialect import Dialect
 from jaxland.data.reading import Table, near, read
 from jaxland.errors import ArgumentError, DataError
 
@@ -32,6 +33,12 @@ def load(
     task: str | None = None,
     max_levels: int = 50,
     keep_identifiers: bool = False,
+    keep: Sequence[str] | str | None = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    encoding: str | None = None,
+    na: Sequence[str] | str | None = None,
     rows: int | None = None,
     seed: int = 0,
     name: str | None = None,
@@ -41,9 +48,8 @@ def load(
 
     Args:
         source: a built-in name (checkerboard, xor, breast_cancer, wine, digits), the path of a CSV file (comma,
-            semicolon or tab; may be gzipped) or an npz file (arrays ``x`` and ``y``, optionally ``features``), a
-            pandas DataFrame, a pair of arrays (x [n, d], y [n]), or a Dataset. Decimal commas are understood where
-            semicolons separate.
+            semicolon, tab or bar; may be gzipped) or an npz file (arrays ``x`` and ``y``, optionally ``features``), a
+            pandas DataFrame, a pair of arrays (x [n, d], y [n]), or a Dataset.
         target: the target column (CSV, DataFrame) or the npz key of the targets.
         categorical: columns of numbers that are codes, to be one-hot coded as text columns always are. A column with
             two levels becomes one feature, one with k > 2 levels k features.
@@ -55,6 +61,12 @@ def load(
             classes.
         max_levels: most levels of a one-hot column.
         keep_identifiers: keep columns that number the rows; by default they are dropped and noted.
+        keep: columns to keep though they look like that.
+        sep, decimal, thousands: of a CSV file: what separates values, marks decimals and groups digits; by default
+            found for every column. A comma that may mean either is refused.
+        encoding: of a CSV file; default UTF-8 (or UTF-16 with its mark).
+        na: what is missing besides the empty cell; by default NA, NaN, null, None and the like in columns of numbers,
+            and nothing in columns of text.
         rows, seed: draw so many rows at random (the seed is also that of the built-in checkerboard and xor).
         name: for reports; default from the source.
         **options: of a built-in set: ``load("checkerboard", k=3, n=500)``.
@@ -78,6 +90,10 @@ def load(
         task=task,
         max_levels=max_levels,
         keep_identifiers=keep_identifiers,
+        keep=_names(keep),
+    )
+    dialect = Dialect(
+        sep=sep, decimal=decimal, thousands=thousands, encoding=encoding, na=None if na is None else _names(na)
     )
     if isinstance(source, Dataset):
         return source.subsample(rows, seed)
@@ -88,7 +104,7 @@ def load(
     elif options:
         raise ArgumentError(f"unknown arguments for load: {', '.join(options)}")
     elif isinstance(source, str | Path):
-        data = _from_file(source, target, rules)
+        data = _from_file(source, target, rules, dialect)
     elif hasattr(source, "columns") and hasattr(source, "iloc"):
         data = from_table(Table(frame=source, name="DataFrame"), target, rules)
     elif isinstance(source, tuple | list) and len(source) == 2:
@@ -110,7 +126,7 @@ def _built_in(source: str, seed: int, options: dict[str, Any]) -> Dataset:
         raise ArgumentError(f"{source} has no such option: {error}") from error
 
 
-def _from_file(source: str | Path, target: str | None, rules: Rules) -> Dataset:
+def _from_file(source: str | Path, target: str | None, rules: Rules, dialect: Dialect) -> Dataset:
     path = Path(source).expanduser()
     if not path.exists():
         close = difflib.get_close_matches(str(source), BUILT_IN, 1)
@@ -122,7 +138,10 @@ def _from_file(source: str | Path, target: str | None, rules: Rules) -> Dataset:
         raise DataError(
             f"{path.name}: {path.suffix} files are not read here; read it with pandas, pass the DataFrame"
         )
-    data = _from_npz(path, target, rules) if path.suffix == ".npz" else from_table(read(path), target, rules)
+    if path.suffix == ".npz":
+        data = _from_npz(path, target, rules)
+    else:
+        data = from_table(read(path, dialect=dialect), target, rules)
     return replace(data, record={"source": path.name, **data.record})
 
 

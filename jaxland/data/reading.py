@@ -5,22 +5,22 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
-import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxland.errors import DataError
+from jaxland.data.dialect import Dialect, understood
+from jaxland.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING_TOKENS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?")
-_COMMA, _POINT = (re.compile(rf"(^|;)\s*-?\d+{mark}\d", re.MULTILINE) for mark in (",", r"\."))
+# What may separate values.
+SEPARATORS = ",;\t|"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +32,39 @@ class Table:
         name: what the table is called in messages.
         lines: the line of the file each row ends on [n]; None where there is no file.
         unnamed: columns without a name in the header, such as an index that pandas wrote.
+        notes: per column, what was changed or needs saying. faults: per column, why it cannot be used.
     """
 
     frame: pd.DataFrame
     name: str
     lines: tuple[int, ...] | None = None
     unnamed: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
 
     def at(self, index: int) -> str:
         """What a user calls a row: line 2 of a file, row 0 of an array."""
         return f"row {index}" if self.lines is None else f"line {self.lines[index]}"
+
+    def check(self, column: str) -> None:
+        """Refuse a column that can be read in two ways.
+
+        Raises:
+            DataError: saying which two.
+        """
+        if column in self.faults:
+            raise DataError(f"column {column!r} of {self.name} {self.faults[column]}")
+
+    def named(self) -> pd.DataFrame:
+        """The columns that have a name.
+
+        Raises:
+            DataError: one can be read in two ways.
+        """
+        frame = self.frame.drop(columns=list(self.unnamed))
+        for column in frame.columns:
+            self.check(column)
+        return frame
 
     def numbers(self, labels: str | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """All columns as float64 [n, d], and the column named ``labels`` [n] as it is.
@@ -58,6 +81,8 @@ class Table:
                     f"{self.name} has no column {labels!r}; its columns are {', '.join(map(str, frame.columns))}"
                 )
             frame, classes = frame.drop(columns=labels), frame[labels].to_numpy()
+        for column in frame.columns:
+            self.check(column)
         text = [str(c) for c in frame.columns if not is_numeric_dtype(frame[c])]
         if text:
             raise DataError(
@@ -70,28 +95,36 @@ class Table:
         return frame.to_numpy(float), classes
 
 
-def read(path: Path, *, header: bool | None = True) -> Table:
-    """A CSV file: comma, semicolon or tab; quoted values; may be gzipped.
+def read(path: Path, *, header: bool | None = True, dialect: Dialect | None = None) -> Table:
+    """A CSV file: separated by comma, semicolon, tab or bar; quoted values; may be gzipped.
+
+    How numbers are written is found for every column: a comma may mark decimals in one and group thousands in
+    another. What can be read in two ways is kept as text with its fault, which is raised where the column is used.
 
     Args:
         path: of the file.
         header: whether the first line names the columns; None: unless it holds numbers only.
+        dialect: what is known about the file.
 
     Raises:
         DataError: it cannot be read, or is no table; the message names the line.
     """
+    import pandas as pd
+
     if not path.exists():
         raise DataError(f"data file {path} does not exist")
-    text = _text(path)
-    delimiter = max(",;\t", key=text.lstrip().splitlines()[0].count)
-    names, lines = _records(text, delimiter, path.name)
+    dialect = Dialect() if dialect is None else dialect
+    lines, skipped, sep = _body(_text(path, dialect.encoding))
+    delimiter = dialect.sep or sep or _separator(lines)
+    records, numbers = _records(lines, skipped, delimiter, path.name)
+    names = records[0]
     if header is None:
-        header = not all(_is_number(name) for name in names)
-    if not header:
-        text = delimiter.join(map(str, range(len(names)))) + "\n" + text
-        names, lines = _records(text, delimiter, path.name)
-        lines = [line - 1 for line in lines]
-    if not lines:
+        header = not all(map(_is_number, names))
+    if header:
+        records, numbers = records[1:], numbers[1:]
+    else:
+        names = [str(i) for i in range(len(names))]
+    if not records:
         raise DataError(f"{path.name} has a header but no rows")
     columns = [name or f"column {i + 1}" for i, name in enumerate(names)]
     twice = sorted({c for c in columns if columns.count(c) > 1})
@@ -100,22 +133,33 @@ def read(path: Path, *, header: bool | None = True) -> Table:
             f"{path.name}: column name {twice[0]!r} occurs more than once in the header. "
             "Rename it (or does the file lack its header line?)"
         )
-    frame = _parsed(text, delimiter, columns)
-    if len(frame) != len(lines):
-        raise DataError(f"{path.name}: {len(lines)} records, but {len(frame)} were read; check the quotes in it")
-    unnamed = tuple(c for c, name in zip(columns, names) if not name)
-    return Table(frame=frame, name=path.stem, lines=tuple(lines), unnamed=unnamed)
+    cells = [pd.Series(values, dtype=object) for values in zip(*records)]
+    found = dict(zip(columns, understood(cells, dialect, delimiter)))
+    return Table(
+        frame=pd.DataFrame({name: column.values for name, column in found.items()}),
+        name=path.stem,
+        lines=tuple(numbers),
+        unnamed=tuple(c for c, name in zip(columns, names) if not name),
+        notes={name: column.note for name, column in found.items() if column.note},
+        faults={name: column.fault for name, column in found.items() if column.fault},
+    )
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, encoding: str | None) -> str:
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        text = raw.decode("utf-8-sig")
+        utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = raw.decode(encoding or ("utf-16" if utf16 else "utf-8-sig"))
     except UnicodeDecodeError as error:
+        if encoding is not None:
+            raise DataError(f"{path.name} is not written in {encoding} (byte {error.start})") from error
         raise DataError(
-            f"{path.name} is not UTF-8 text (byte {error.start}); convert it, or is it no CSV?"
+            f"{path.name} is not UTF-8 text (byte {error.start}): name its encoding, such as cp1252 (Windows), or is "
+            "it no CSV?"
         ) from error
+    except LookupError as error:
+        raise ArgumentError(f"encoding {encoding!r} is unknown, such as utf-8, cp1252 or latin-1") from error
     except (OSError, EOFError) as error:
         raise DataError(f"{path.name} cannot be read: {error}") from error
     if not text.strip():
@@ -125,46 +169,64 @@ def _text(path: Path) -> str:
     return text
 
 
-def _records(text: str, delimiter: str, name: str) -> tuple[list[str], list[int]]:
-    """The fields of the first record, and the line every further one ends on."""
-    header: list[str] = []
-    lines: list[int] = []
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+def _body(text: str) -> tuple[list[str], int, str | None]:
+    """Lines without what precedes the header, how many were left out, and the separator a ``sep=`` line names."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    skipped, sep = 0, None
+    while skipped < len(lines) - 1:
+        line = lines[skipped].strip()
+        named = re.fullmatch(r"sep=(.)", lines[skipped].strip("\n"))
+        if named is not None and skipped == 0:
+            sep = named[1]
+        elif line and not (line.startswith("#") and _is_comment(lines, skipped)):
+            break
+        skipped += 1
+    return lines[skipped:], skipped, sep
+
+
+def _is_comment(lines: list[str], index: int) -> bool:
+    """A line starting with # is no header where the next one has another number of values."""
+    following = next((line for line in lines[index + 1 :] if line.strip()), "")
+    return following.startswith("#") or all(
+        lines[index].count(s) != following.count(s) for s in SEPARATORS if s in following
+    )
+
+
+def _separator(lines: list[str]) -> str:
+    """What splits the first lines evenly, into most values; else what the header holds most of."""
+    head = [line for line in lines[:20] if line.strip()]
+
+    def width(mark: str) -> int:
+        try:
+            widths = {len(fields) for fields in csv.reader(head[:-1] or head, delimiter=mark) if fields}
+        except csv.Error:
+            return 0
+        return widths.pop() if len(widths) == 1 else 0
+
+    best = max(SEPARATORS, key=width)
+    return best if width(best) > 1 else max(SEPARATORS, key=head[0].count)
+
+
+def _records(lines: list[str], skipped: int, delimiter: str, name: str) -> tuple[list[list[str]], list[int]]:
+    """Every record's values, stripped, and the line of the file it ends on."""
+    records: list[list[str]] = []
+    numbers: list[int] = []
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
     try:
         for fields in reader:
-            if not fields:
+            at = reader.line_num + skipped
+            if not fields or (len(fields) == 1 and not fields[0].strip()):
                 continue
-            if not header:
-                header = [f.strip() for f in fields]
-            elif len(fields) != len(header):
+            if records and len(fields) != len(records[0]):
                 raise DataError(
-                    f"{name}, line {reader.line_num}: {len(fields)} fields where the header has {len(header)}. "
+                    f"{name}, line {at}: {len(fields)} fields where the header has {len(records[0])}. "
                     "Mend that line (an unquoted separator inside a value?)"
                 )
-            else:
-                lines.append(reader.line_num)
+            records.append([field.strip() for field in fields])
+            numbers.append(at)
     except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num}: {error}") from error
-    return header, lines
-
-
-def _parsed(text: str, delimiter: str, columns: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    # Where the semicolon separates, 12,5 is a number if nothing in the file is written 12.5.
-    comma = delimiter == ";" and _COMMA.search(text) and not _POINT.search(text)
-    return pd.read_csv(
-        io.StringIO(text),
-        sep=delimiter,
-        decimal="," if comma else ".",
-        header=0,
-        names=columns,
-        index_col=False,
-        skipinitialspace=True,
-        keep_default_na=False,
-        na_values=list(MISSING_TOKENS),
-        low_memory=False,
-    )
+        raise DataError(f"{name}, line {reader.line_num + skipped}: {error}") from error
+    return records, numbers
 
 
 def _is_number(cell: str) -> bool:
