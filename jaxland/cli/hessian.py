@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,13 +47,8 @@ def hessian(
     if points < 1:
         raise ArgumentError("--points must be at least 1")
     network, facts = load(model)
-    reading = {
-        "categorical": list(table.categorical) or None,
-        "drop": list(table.drop) or None,
-        "missing": table.missing,
-        "seed": options.seed,
-    }
-    rows, queries, classes = tables(network, facts, train, test, table.target or facts.get("target"), reading)
+    table = replace(table, target=table.target or facts.get("target"))
+    rows, queries, classes = tables(network, facts, train, test, table, options.seed)
     loss = loss or facts.get("loss") or ("cross_entropy" if classes else "squared_error")
     weight = float(facts.get("l2") or 0.0) if l2 is None else l2
     problem = Problem.from_model(network, *rows, loss=loss, l2=weight)
@@ -105,7 +100,7 @@ def _write(explained: Explanation, out: Path) -> None:
 
 
 def tables(
-    network: Any, facts: dict[str, Any], train: str, test: str | None, target: str | None, options: dict[str, Any]
+    network: Any, facts: dict[str, Any], train: str, test: str | None, table: TableOptions, seed: int = 0
 ) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[str, ...]]:
     """Training and test arrays in the model's own order of features and classes, and its scaling.
 
@@ -116,38 +111,27 @@ def tables(
     """
     import numpy as np
 
-    from jaxland import data as datasets
+    from jaxland.data import BUILT_IN, Dataset, Preparation, read, together
 
-    def loaded(source: str) -> Any:
-        return datasets.load(source, None if source in datasets.BUILT_IN else target, **options)
+    def loaded(source: str) -> Dataset:
+        return (replace(table, target=None) if source in BUILT_IN else table).read(source, seed)
 
     if test is None or test == train:
         data = loaded(train)
         parts = [data, data]
     elif _is_csv(train) and _is_csv(test):
-        import pandas as pd
-
-        frames = [_read(train), _read(test)]
-        both = datasets.load(pd.concat(frames, ignore_index=True), target, **options)
-        parts = [both.take(rows) for rows in np.split(np.arange(both.n), [len(frames[0])])]
+        first = read(Path(train), dialect=table)
+        both = table.read(together(first, read(Path(test), dialect=table)), seed)
+        parts = [both.take(rows) for rows in np.split(np.arange(both.n), [len(first.frame)])]
     else:
         parts = [loaded(train), loaded(test)]
-    (x, y), (xt, yt) = (_as_trained(part, network, facts) for part in parts)
+    for note in parts[0].notes:
+        typer.echo(f"note: {note}", err=True)
+    wanted = Preparation.of_model(facts)
+    (x, y), (xt, yt) = (wanted.apply(part, network.sizes[0]) for part in parts)
     classes = tuple(facts.get("classes") or parts[0].classes)
     return (x, y), (xt, yt), classes
 
 
 def _is_csv(path: str) -> bool:
     return path.lower().endswith((".csv", ".csv.gz", ".tsv", ".txt"))
-
-
-def _read(path: str) -> Any:
-    from jaxland.data import read
-
-    return read(Path(path)).frame
-
-
-def _as_trained(data: Any, network: Any, facts: dict[str, Any]) -> tuple[Any, Any]:
-    from jaxland.data import Preparation
-
-    return Preparation.of_model(facts).apply(data, network.sizes[0])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jaxland.cli.options import spread
+from jaxland.data.dialect import Dialect
 from jaxland.information.options import MatrixOptions
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def mi(
     latents: Annotated[Path, typer.Argument(help="CSV with one column per latent variable.")],
     options: MatrixOptions,
+    dialect: Dialect,
     against: Annotated[Path | None, typer.Option(help="CSV of factors, row by row; default: latents only.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report, tables and figures.")] = Path("runs/mi"),
 ) -> None:
@@ -32,8 +34,8 @@ def mi(
     from jaxland.information.latents import summarise
     from jaxland.report.information import information_report
 
-    left = _read(latents)
-    right = _read(against) if against is not None else None
+    left = _read(latents, dialect)
+    right = _read(against, dialect) if against is not None else None
     chosen: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
     with Console().status("fitting mixtures"):
         # Latents are numbers: which factors are labels is no question of theirs.
@@ -106,7 +108,7 @@ def _show(table: InformationMatrix, summary: Disentanglement | None) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, dialect: Dialect) -> Any:
     """A table with named columns.
 
     Raises:
@@ -114,4 +116,7 @@ def _read(path: Path) -> Any:
     """
     from jaxland.data import read
 
-    return read(path).named()
+    table = read(path, dialect=dialect)
+    for note in table.said():
+        typer.echo(f"note: {path.name}, {note}", err=True)
+    return table.named()

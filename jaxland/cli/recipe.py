@@ -135,12 +135,14 @@ class Recipe:
         return self.problem
 
     def describe(self) -> list[str]:
-        """What is explored, in a line or two."""
+        """What is explored, and what was done to the table."""
         problem = self.problem
         if self.is_potential:
             return [f"{self.source}: {problem.size} coordinates, symmetry: {problem.symmetry.describe()}"]
         model = f"{self.model.name}: {problem.size} parameters, L2 weight {self.network.l2:g}"
-        return [self.parts.train.describe(), f"{model}; {problem.kernel.name} kernel"]
+        train = self.parts.train
+        notes = (f"note: {note}" for note in train.notes)
+        return [train.describe(), *notes, f"{model}; {problem.kernel.name} kernel"]
 
     def save_model(self, path: Path, w: np.ndarray) -> Path:
         """Write the network with parameters w [N], and all that is needed to use it on new data."""

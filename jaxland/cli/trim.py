@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaxland.cli.options import spread
+from jaxland.data.dialect import Dialect
 from jaxland.trim.options import TrimOptions
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def trim(
     data: Annotated[Path, typer.Argument(help="Inputs: CSV of numbers, one row each, or npz with x (and y).")],
     out: Annotated[Path, typer.Option(help="Directory for scores, figures and report.html.")],
     options: TrimOptions,
+    dialect: Dialect,
     labels: Annotated[str | None, typer.Option(help="Column of true classes (CSV), for knock-out accuracy.")] = None,
     rows: Annotated[int | None, typer.Option(help="Explain only the first so many inputs.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
@@ -40,7 +42,7 @@ def trim(
     from jaxland.report import trim as report
 
     network, _ = models.load(model)
-    x, y = _read(data, labels)
+    x, y = _read(data, labels, dialect)
     x, y = x[:rows], None if y is None else y[:rows]
     with _progress(Console(stderr=True), quiet) as advance:
         result = systems.attribute(network, x, **options.keywords(x), progress=advance, warn=False)
@@ -77,7 +79,7 @@ def _show(result: Attribution, deletion: Curve, insertion: Curve) -> None:
         console.print(f"note: {note}")
 
 
-def _read(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _read(path: Path, labels: str | None, dialect: Dialect) -> tuple[np.ndarray, np.ndarray | None]:
     """Numbers of a CSV (with or without a header) or npz file, and the classes where there are any."""
     import numpy as np
 
@@ -89,7 +91,10 @@ def _read(path: Path, labels: str | None) -> tuple[np.ndarray, np.ndarray | None
             if "x" not in archive:
                 raise DataError(f"{path} has no array x, only {', '.join(archive.files)}")
             return archive["x"], archive.get("y")
-    return read(path, header=None).numbers(labels)
+    table = read(path, header=None, dialect=dialect)
+    for note in table.said():
+        typer.echo(f"note: {note}", err=True)
+    return table.numbers(labels)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from jaxland.data.builtin import BUILT_IN, breast_cancer, checkerboard, digits, 
 from jaxland.data.dataset import Dataset
 from jaxland.data.dialect import Dialect
 from jaxland.data.loading import load
-from jaxland.data.reading import Table, read
+from jaxland.data.reading import Table, read, together
 from jaxland.data.recipe import Preparation, Scaling, Split
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "digits",
     "load",
     "read",
+    "together",
     "wine",
     "xor",
 ]

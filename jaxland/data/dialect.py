@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxland.errors import ArgumentError
+from jaxland.options import option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,22 +37,18 @@ _DATES = (
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), ("%m/%d/%Y", "%d/%m/%Y")),
 )
 
+_EPOCH = datetime(1970, 1, 1)
+
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written, where it is not to be found out.
+    """How a table is written, where it is not to be found out."""
 
-    Attributes:
-        sep: separates the values. decimal: marks the decimals. thousands: groups the digits.
-        encoding: of the text.
-        na: what is missing, in every column, beside the empty cell.
-    """
-
-    sep: str | None = None
-    decimal: str | None = None
-    thousands: str | None = None
-    encoding: str | None = None
-    na: tuple[str, ...] | None = None
+    sep: str | None = option(None, "Separates the values of a CSV file; default found.")
+    decimal: str | None = option(None, "Marks the decimals; default found for every column.")
+    thousands: str | None = option(None, "Groups the digits of large numbers; default found for every column.")
+    encoding: str | None = option(None, "Encoding of a CSV file; default UTF-8.")
+    na: tuple[str, ...] = option((), "What is missing besides empty cells; default NA and the like among numbers.")
 
     def __post_init__(self) -> None:
         for word in ("sep", "decimal", "thousands"):
@@ -81,7 +78,7 @@ def understood(columns: Sequence[pd.Series], dialect: Dialect, delimiter: str) -
     """Columns of text cells to columns of numbers, truth values or text."""
     levels = [_levels(cells, dialect) for cells in columns]
     styles = [_styles(found, dialect) for found in levels]
-    commas = any(style == [("", ",")] for style in styles)
+    commas = any(len(style) == 1 and style[0][1] == "," for style in styles)
     points = any(style == [("", ".")] and any("." in level for level in f) for style, f in zip(styles, levels))
     return [
         _column(cells, dialect, found, style, commas, commas or (delimiter != "," and not points))
@@ -91,12 +88,12 @@ def understood(columns: Sequence[pd.Series], dialect: Dialect, delimiter: str) -
 
 def _levels(cells: pd.Series, dialect: Dialect) -> list[str]:
     """Different cells that are surely not missing."""
-    missing = {"", *(MISSING_TOKENS if dialect.na is None else dialect.na)}
+    missing = {"", *(dialect.na or MISSING_TOKENS)}
     return [level for level in cells.unique() if level not in missing]
 
 
 def _styles(levels: list[str], dialect: Dialect) -> list[tuple[str, str]]:
-    """Every way (thousands, decimal) in which all levels are numbers; empty: text."""
+    """Every way (thousands, decimal) in which all levels are numbers, each of another meaning; empty: text."""
     if not levels:
         return []
     if dialect.decimal is not None or dialect.thousands is not None:
@@ -104,7 +101,10 @@ def _styles(levels: list[str], dialect: Dialect) -> list[tuple[str, str]]:
         return [style] if all(_PLAIN.fullmatch(_plainly(level, style)) for level in levels) else []
     if all(map(_PLAIN.fullmatch, levels)):
         return [("", ".")]
-    return [style for style, pattern in _STYLES.items() if all(map(pattern.fullmatch, levels))]
+    fitting = [style for style, pattern in _STYLES.items() if all(map(pattern.fullmatch, levels))]
+    # Two that give the same numbers are one.
+    different = {tuple(float(_plainly(level, style)) for level in levels): style for style in reversed(fitting)}
+    return list(reversed(different.values()))
 
 
 def _plainly(cell: str, style: tuple[str, str]) -> str:
@@ -151,7 +151,7 @@ def _two_ways(example: str) -> str:
 
 def _as_text(cells: pd.Series, dialect: Dialect) -> np.ndarray:
     values = cells.to_numpy(dtype=object).copy()
-    values[cells.isin({"", *(dialect.na or ())}).to_numpy()] = None
+    values[cells.isin({"", *dialect.na}).to_numpy()] = None
     return values
 
 
@@ -162,7 +162,7 @@ def _text(cells: pd.Series, dialect: Dialect, levels: list[str]) -> Column:
     if dates is not None:
         return dates
     values = _as_text(cells, dialect)
-    words = [token for token in MISSING_TOKENS[1:] if dialect.na is None and (cells == token).any()]
+    words = [token for token in MISSING_TOKENS[1:] if not dialect.na and (cells == token).any()]
     if levels and words:
         return Column(values, note=f"{' and '.join(map(repr, words))} is taken as a value, not as missing")
     if not levels:
@@ -171,7 +171,7 @@ def _text(cells: pd.Series, dialect: Dialect, levels: list[str]) -> Column:
 
 
 def _dates(cells: pd.Series, levels: list[str]) -> Column | None:
-    """Days since the first date; None where the cells are no dates."""
+    """Days since 1970-01-01; None where the cells are no dates."""
     for pattern, formats in _DATES:
         if not all(map(pattern.fullmatch, levels)):
             continue
@@ -182,11 +182,8 @@ def _dates(cells: pd.Series, levels: list[str]) -> Column | None:
             )
             return Column(_as_text(cells, Dialect()), fault=fault)
         if found:
-            first = min(found[0])
-            days = {level: (time - first).total_seconds() / 86400 for level, time in zip(levels, found[0])}
-            return Column(
-                cells.map(days).to_numpy(np.float64), note=f"its dates were read as days since {first:%Y-%m-%d}"
-            )
+            days = {level: (time - _EPOCH).total_seconds() / 86400 for level, time in zip(levels, found[0])}
+            return Column(cells.map(days).to_numpy(np.float64), note="its dates were read as days since 1970-01-01")
     return None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    source: str | Path | pd.DataFrame | Dataset | Sequence[ArrayLike],
+    source: str | Path | pd.DataFrame | Table | Dataset | Sequence[ArrayLike],
     target: str | None = None,
     *,
     categorical: Sequence[str] | str | None = None,
@@ -49,7 +49,7 @@ def load(
     Args:
         source: a built-in name (checkerboard, xor, breast_cancer, wine, digits), the path of a CSV file (comma,
             semicolon, tab or bar; may be gzipped) or an npz file (arrays ``x`` and ``y``, optionally ``features``), a
-            pandas DataFrame, a pair of arrays (x [n, d], y [n]), or a Dataset.
+            pandas DataFrame, a ``Table``, a pair of arrays (x [n, d], y [n]), or a Dataset.
         target: the target column (CSV, DataFrame) or the npz key of the targets.
         categorical: columns of numbers that are codes, to be one-hot coded as text columns always are. A column with
             two levels becomes one feature, one with k > 2 levels k features.
@@ -92,9 +92,7 @@ def load(
         keep_identifiers=keep_identifiers,
         keep=_names(keep),
     )
-    dialect = Dialect(
-        sep=sep, decimal=decimal, thousands=thousands, encoding=encoding, na=None if na is None else _names(na)
-    )
+    dialect = Dialect(sep=sep, decimal=decimal, thousands=thousands, encoding=encoding, na=_names(na))
     if isinstance(source, Dataset):
         return source.subsample(rows, seed)
     if isinstance(source, str) and source in BUILT_IN:
@@ -105,6 +103,8 @@ def load(
         raise ArgumentError(f"unknown arguments for load: {', '.join(options)}")
     elif isinstance(source, str | Path):
         data = _from_file(source, target, rules, dialect)
+    elif isinstance(source, Table):
+        data = from_table(source, target, rules)
     elif hasattr(source, "columns") and hasattr(source, "iloc"):
         data = from_table(Table(frame=source, name="DataFrame"), target, rules)
     elif isinstance(source, tuple | list) and len(source) == 2:

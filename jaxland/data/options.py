@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from jaxland.data.dialect import Dialect
 from jaxland.options import option
 
 if TYPE_CHECKING:
-    from jaxland.data import Dataset, Split
+    from jaxland.data import Dataset, Split, Table
 
 
 @dataclass(frozen=True)
-class TableOptions:
+class TableOptions(Dialect):
     """How a table is read."""
 
     target: str | None = option(None, "Column to predict.")
     categorical: tuple[str, ...] = option((), "Column of codes to one-hot.")
     drop: tuple[str, ...] = option((), "Column to ignore.")
+    keep: tuple[str, ...] = option((), "Column to keep though it seems to number the rows.")
     missing: str = option("refuse", "Missing values: refuse, mean, median or mode.")
     constant: str = option("refuse", "Columns with one value: refuse or drop.")
 
-    def read(self, source: str, seed: int = 0) -> Dataset:
+    def read(self, source: str | Table, seed: int = 0) -> Dataset:
         """``jaxland.data.load`` with these options.
 
         Raises:
@@ -29,15 +31,7 @@ class TableOptions:
         """
         from jaxland.data import load
 
-        return load(
-            source,
-            self.target,
-            categorical=list(self.categorical) or None,
-            drop=list(self.drop) or None,
-            missing=self.missing,
-            constant=self.constant,
-            seed=seed,
-        )
+        return load(source, seed=seed, **asdict(self))
 
 
 @dataclass(frozen=True)

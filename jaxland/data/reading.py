@@ -55,6 +55,10 @@ class Table:
         if column in self.faults:
             raise DataError(f"column {column!r} of {self.name} {self.faults[column]}")
 
+    def said(self) -> list[str]:
+        """What was changed or needs saying, a sentence per column."""
+        return [f"column {column}: {note}" for column, note in self.notes.items()]
+
     def named(self) -> pd.DataFrame:
         """The columns that have a name.
 
@@ -235,6 +239,20 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def together(first: Table, second: Table) -> Table:
+    """Two tables below each other, so that columns of codes are coded alike."""
+    import pandas as pd
+
+    return Table(
+        frame=pd.concat([first.frame, second.frame], ignore_index=True),
+        name=first.name,
+        lines=None,
+        unnamed=first.unnamed,
+        notes={**second.notes, **first.notes},
+        faults={**second.faults, **first.faults},
+    )
 
 
 def near(word: str, known: Sequence[str]) -> str:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from jaxland.trim.transforms import Transform
 
-# Methods that need inputs to compare with.
-WITH_BACKGROUND = ("gradient_shap", "expected_gradients")
-
 
 class AttributeKeywords(TypedDict, total=False):
     """What ``attribute`` takes."""
@@ -76,6 +73,8 @@ class TrimOptions:
 
     def keywords(self, x: np.ndarray) -> AttributeKeywords:
         """What ``attribute(model, x, ...)`` takes."""
+        from jaxland.trim.methods import find
+
         transform = self.made(x)
         out: AttributeKeywords = {
             "transform": transform,
@@ -84,7 +83,7 @@ class TrimOptions:
             "residual": None if transform.is_exact else self.residual,
             "chunk": self.chunk,
         }
-        if self.method in WITH_BACKGROUND:
+        if find(self.method).background:
             out["background"] = x
         if self.baseline == "mean":
             out["baseline"], out["background"] = "mean", x

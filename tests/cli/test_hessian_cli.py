@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jaxland import mlp
+from jaxland.data.options import TableOptions
 from jaxland.errors import DataError
 from jaxland.models.model import save
 from jaxland.runs import read_npz
@@ -63,15 +64,26 @@ def test_tables_come_in_the_models_order_and_units(files):
     from jaxland.models.model import load
 
     folder, x, names = files
+    table = TableOptions(target="answer")
     network, facts = load(folder / "model.npz")
-    (a, ya), (b, yb), classes = tables(
-        network, facts, str(folder / "train.csv"), str(folder / "test.csv"), "answer", {}
-    )
+    (a, ya), (b, yb), classes = tables(network, facts, str(folder / "train.csv"), str(folder / "test.csv"), table)
     np.testing.assert_allclose(np.r_[a, b], (x - [0, 0, 1]) / [1, 2, 1])
     assert classes == ("no", "yes") and list(np.r_[ya, yb]) == list((names == "yes").astype(int))
     with pytest.raises(DataError, match="lack 1 features of the model: d"):
-        tables(network, {**facts, "features": ["a", "b", "d"]}, str(folder / "train.csv"), None, "answer", {})
+        tables(
+            network,
+            {**facts, "features": ["a", "b", "d"]},
+            str(folder / "train.csv"),
+            None,
+            table,
+        )
     with pytest.raises(DataError, match="does not know the class 'no'"):
-        tables(network, {**facts, "classes": ["yes", "maybe"]}, str(folder / "train.csv"), None, "answer", {})
+        tables(
+            network,
+            {**facts, "classes": ["yes", "maybe"]},
+            str(folder / "train.csv"),
+            None,
+            table,
+        )
     with pytest.raises(DataError, match="does not exist"):
-        tables(network, facts, str(folder / "none.csv"), str(folder / "test.csv"), "answer", {})
+        tables(network, facts, str(folder / "none.csv"), str(folder / "test.csv"), table)
