@@ -21,7 +21,7 @@ def checkerboard(k: int = 4, n: int = 1000, noise: float = 0.0, seed: int = 0) -
         seed: of points and noise.
 
     >>> checkerboard(3, 100).describe()
-    'checkerboard 3x3: 100 rows, 2 features, target colour with 2 classes (white: 46, black: 54)'
+    'checkerboard 3x3: 100 rows, 2 features, target colour with 2 classes (white: 56, black: 44)'
     """
     if k < 2 or n < 2 or noise < 0:
         raise ArgumentError(f"checkerboard needs k >= 2, n >= 2 and noise >= 0, got k={k}, n={n}, noise={noise}")
