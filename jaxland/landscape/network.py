@@ -41,6 +41,18 @@ class UnionFind:
         return np.unique(roots, return_inverse=True)[1] if roots else np.zeros(0, int)
 
 
+def kruskal(n: int, ends: Any, heights: Any) -> np.ndarray:
+    """Edges of the minimum spanning forest of n nodes: their numbers in ``ends`` [T, 2], ascending by ``heights`` [T].
+
+    Infinite and NaN heights are no edges; of equal ones the first comes first.
+    """
+    ends, heights = np.asarray(ends, int).reshape(-1, 2), np.asarray(heights, float)
+    order = np.argsort(heights, kind="stable")
+    sets = UnionFind(n)
+    kept = [t for t in order[np.isfinite(heights[order])].tolist() if sets.join(*ends[t].tolist())]
+    return np.array(kept, int)
+
+
 def components(n: int, ends: np.ndarray) -> np.ndarray:
     """Connected components [n] of a graph with edges ``ends`` [T, 2], numbered by smallest member."""
     sets = UnionFind(n)
@@ -99,12 +111,10 @@ def lowest_path(landscape: Landscape, start: int, end: int) -> tuple[list[int], 
             raise ArgumentError(f"{name} must be a minimum 0..{m - 1}, got {value}")
     # In the minimum spanning tree the only path between two nodes is the minimax path.
     neighbours: list[list[tuple[int, int]]] = [[] for _ in range(m)]
-    sets = UnionFind(m)
-    for t in np.argsort(landscape.ts_energies, kind="stable").tolist():
+    for t in kruskal(m, landscape.ts_ends, landscape.ts_energies).tolist():
         i, j = landscape.ts_ends[t].tolist()
-        if sets.join(i, j):
-            neighbours[i].append((j, t))
-            neighbours[j].append((i, t))
+        neighbours[i].append((j, t))
+        neighbours[j].append((i, t))
     came: dict[int, tuple[int, int]] = {start: (-1, -1)}
     queue = [start]
     while queue:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxland.errors import ArgumentError
-from jaxland.landscape.network import UnionFind
+from jaxland.landscape.network import UnionFind, kruskal
 from jaxland.landscape.result import Landscape
 
 
@@ -106,18 +106,15 @@ def merge_tree(energies: Any, ts_energies: Any, ts_ends: Any) -> MergeTree:
     energies, ts_energies = np.asarray(energies, float), np.asarray(ts_energies, float)
     ends = np.asarray(ts_ends, int).reshape(-1, 2)
     m = len(energies)
+    states = kruskal(m, ends, ts_energies)
     sets, top = UnionFind(m), list(range(m))
-    children, heights, states = [], [], []
-    for t in np.argsort(ts_energies, kind="stable").tolist():
-        i, j = sets.find(int(ends[t, 0])), sets.find(int(ends[t, 1]))
-        if i == j:
-            continue
+    children = []
+    for k, (i, j) in enumerate(ends[states].tolist()):
+        i, j = sets.find(i), sets.find(j)
         children.append((top[i], top[j]))
-        heights.append(ts_energies[t])
-        states.append(t)
         sets.join(i, j)
-        top[sets.find(i)] = m + len(children) - 1
-    return MergeTree(energies, np.array(children, int).reshape(-1, 2), np.array(heights), np.array(states, int))
+        top[sets.find(i)] = m + k
+    return MergeTree(energies, np.array(children, int).reshape(-1, 2), ts_energies[states], states)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxland.errors import ConvergenceError
-from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED
+from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED, Job
 from jaxland.landscape.search.pairs import Distances, Pairs, to_expand
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.store import Store
@@ -23,14 +23,14 @@ _FADE = 0.6  # weight of a strategy's older rounds in its yield
 _PATIENCE = 8  # rounds after which a strategy that was passed over is tried again
 
 
-class Plan(NamedTuple):
+class NextRound(NamedTuple):
     """A round to start: kind and jobs."""
 
     kind: str
-    jobs: list[Any]
+    jobs: list[Job]
 
 
-def next_round(store: Store, settings: SearchSettings, distances: Distances) -> Plan | None:
+def next_round(store: Store, settings: SearchSettings, distances: Distances) -> NextRound | None:
     """The next round of a search, or None when it is finished.
 
     Args:
@@ -43,7 +43,7 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     """
     s, done = settings, store.rounds()
     if not done:
-        return Plan("random", list(range(s.starts)))
+        return NextRound("random", list(range(s.starts)))
     if not len(store.minima):
         raise ConvergenceError(
             f"none of {s.starts} random starts reached a verified minimum (rms gradient "
@@ -51,10 +51,10 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
         )
     hops = sum(row["kind"] == "hop" for row in done)
     if s.walkers and hops < s.hops:
-        return Plan("hop", _hop_jobs(store, s, hops))
+        return NextRound("hop", _hop_jobs(store, s, hops))
     past = [row for row in done if row["kind"] in (*SINGLE_ENDED, *PAIRS)]
     if s.climbs and not any(row["kind"] == "climb" for row in past):
-        return Plan("climb", list(range(s.climbs)))
+        return NextRound("climb", list(range(s.climbs)))
     if len(past) - bool(s.climbs) >= s.rounds:
         return None
     label = store.components()
@@ -64,7 +64,7 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     return _campaign(store, s, distances, past, bool((label != label[lowest]).any()))
 
 
-def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Any]:
+def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Job]:
     order = np.argsort(store.minima.energies, kind="stable")
     walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(s.walkers)])
     temperature = s.temperature
@@ -77,10 +77,10 @@ def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Any]:
 
 def _campaign(
     store: Store, s: SearchSettings, distances: Distances, past: list[dict[str, Any]], split: bool
-) -> Plan | None:
+) -> NextRound | None:
     pairs = Pairs(store, distances)
     climbed = sum(row["total"] for row in past if row["kind"] == "climb")
-    arms: dict[str, Callable[[], list[Any]]] = {}
+    arms: dict[str, Callable[[], list[Job]]] = {}
     if s.searches:
         arms["expand"] = lambda: _expand_jobs(store, s)
     if s.climbs:
@@ -97,15 +97,15 @@ def _campaign(
     for name in _order(list(arms), past, split):
         jobs = arms[name]()
         if jobs:
-            return Plan(name, jobs)
+            return NextRound(name, jobs)
     return None
 
 
-def _jobs(pairs: list[tuple[int, int]]) -> list[Any]:
+def _jobs(pairs: list[tuple[int, int]]) -> list[Job]:
     return [list(pair) for pair in pairs]
 
 
-def _expand_jobs(store: Store, s: SearchSettings) -> list[Any]:
+def _expand_jobs(store: Store, s: SearchSettings) -> list[Job]:
     done = {int(i): int(k) for i, k in store.get("expanded", {}).items()}
     return [
         [i, k] for i in to_expand(store, done, s.expand) for k in range(done.get(i, 0), done.get(i, 0) + s.searches)

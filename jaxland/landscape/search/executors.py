@@ -6,29 +6,28 @@ What travels is bytes (``shards``), the settings, and a *factory*: a function of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor
-from typing import Any
 
 import jax
 
 from jaxland.core.solvers.lanes import Layout
 from jaxland.errors import ArgumentError
-from jaxland.landscape.search.jobs import Batch, Finds, Runner
+from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Round, Store
 from jaxland.problem.problem import Problem
 
-_RUNNERS: dict[Any, Runner] = {}
+_RUNNERS: dict[Hashable, Runner] = {}
 
 
 def run_batch(
     factory: Callable[[], Problem],
     settings: SearchSettings,
     tolerances: Tolerances,
-    box: Any,
+    box: Box | None,
     layout: Layout | None,
     data: bytes,
 ) -> bytes:
@@ -59,7 +58,7 @@ class Through:
         store: Store,
         settings: SearchSettings,
         *,
-        box: Any = None,
+        box: Box | None = None,
         layout: Layout | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:

@@ -7,10 +7,11 @@ wherever it runs, so a round may be shared out in any way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import ArrayLike
 
 from jaxland.core.solvers.lanes import Layout
 from jaxland.core.solvers.saddle import Guess
@@ -24,34 +25,51 @@ PAIRS = ("lowest", "join", "untrap", "nearest", "chance")
 _SEEDS = {kind: k + 1 for k, kind in enumerate((*QUENCHES, *SINGLE_ENDED))}
 
 Coordinates = Mapping[int, np.ndarray] | Sequence[np.ndarray]
+Box = tuple[ArrayLike, ArrayLike]
+# What JSON keeps of a job; ``Batch`` says what the numbers mean.
+Job = int | list[int] | list[float]
+Find = Point | TransitionState
 
 
 class Batch(NamedTuple):
     """Consecutive jobs of one round, and nothing else a worker would have to know of the store.
 
     Attributes:
-        kind: of the round; jobs: random and climb: a number; hop: [walker, step, minimum, temperature]; expand:
-            [minimum, search]; pair strategies: [minimum, minimum].
+        kind: of the round.
+        jobs: random and climb: a number; hop: [walker, step, minimum, temperature]; expand: [minimum, search]; pair
+            strategies: [minimum, minimum].
     """
 
     kind: str
-    jobs: list[Any]
+    jobs: Sequence[Job]
+
+    def numbers(self) -> list[int]:
+        """Jobs of a random or climb round."""
+        return cast(list[int], self.jobs)
+
+    def hops(self) -> list[tuple[int, int, int, float]]:
+        """Jobs of a hop round: walker, step, minimum, temperature."""
+        return [(int(w), int(k), int(i), t) for w, k, i, t in cast(list[list[float]], self.jobs)]
+
+    def couples(self) -> list[tuple[int, int]]:
+        """Jobs of an expand round (minimum, search) or of a pair strategy (minimum, minimum)."""
+        return [(a, b) for a, b in cast(list[list[int]], self.jobs)]
 
     def minima(self) -> list[int]:
         """Minima whose coordinates the jobs need, ascending."""
         if self.kind in ("random", "climb"):
             return []
         if self.kind == "hop":
-            return sorted({int(job[2]) for job in self.jobs})
+            return sorted({minimum for _, _, minimum, _ in self.hops()})
         if self.kind == "expand":
-            return sorted({int(job[0]) for job in self.jobs})
-        return sorted({int(i) for job in self.jobs for i in job})
+            return sorted({minimum for minimum, _ in self.couples()})
+        return sorted({i for pair in self.couples() for i in pair})
 
 
 class Finds(NamedTuple):
     """What a batch found: a list of minima or of transition states per job, and the work it took (see Engine)."""
 
-    lists: list[list[Any]]
+    lists: list[list[Find]]
     work: int
 
 
@@ -80,7 +98,7 @@ class Runner:
         settings: SearchSettings,
         tolerances: Tolerances | None = None,
         *,
-        box: tuple[Any, Any] | None = None,
+        box: Box | None = None,
         layout: Layout | None = None,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -119,30 +137,29 @@ class Runner:
     def run(self, batch: Batch, coordinates: Coordinates) -> Finds:
         """All jobs of a batch; ``coordinates[i]`` of the minima they name."""
         before = self.engine.work
-        kind, jobs = batch.kind, batch.jobs
-        lists: list[list[Any]]
-        if kind in QUENCHES:
-            if kind == "random":
-                starts = [self._random_point(kind, job) for job in jobs]
-            else:
-                starts = [self._hop(coordinates[minimum], walker, step) for walker, step, minimum, _ in jobs]
-            lists = [[] if p is None else [p] for p in self.engine.quench(starts)]
+        lists: list[list[Find]]
+        if batch.kind == "random":
+            lists = self._quenched([self._random_point("random", job) for job in batch.numbers()])
+        elif batch.kind == "hop":
+            lists = self._quenched([self._hop(coordinates[i], walker, step) for walker, step, i, _ in batch.hops()])
         else:
-            lists = self._transition_states(kind, jobs, coordinates)
+            lists = self._transition_states(batch, coordinates)
         self.batches += 1
         return Finds(lists, self.engine.work - before)
 
-    def _transition_states(
-        self, kind: str, jobs: list[Any], coordinates: Coordinates
-    ) -> list[list[TransitionState | Point]]:
-        if kind in PAIRS:
+    def _quenched(self, starts: list[np.ndarray]) -> list[list[Find]]:
+        return [[] if p is None else [p] for p in self.engine.quench(starts)]
+
+    def _transition_states(self, batch: Batch, coordinates: Coordinates) -> list[list[Find]]:
+        if batch.kind in PAIRS:
             align = self.problem.symmetry.align
-            guesses = self.engine.bands([(coordinates[i], align(coordinates[j], coordinates[i])) for i, j in jobs])
+            pairs = [(coordinates[i], align(coordinates[j], coordinates[i])) for i, j in batch.couples()]
+            guesses = self.engine.bands(pairs)
         else:
-            if kind == "climb":
-                starts = [self._random_point(kind, job) for job in jobs]
+            if batch.kind == "climb":
+                starts = [self._random_point("climb", job) for job in batch.numbers()]
             else:
-                starts = [self._displaced(coordinates[i], i, k) for i, k in jobs]
+                starts = [self._displaced(coordinates[i], i, k) for i, k in batch.couples()]
             guesses = [[Guess(x, np.zeros_like(x))] for x in starts]
         found = iter(self.engine.transition_states([guess for several in guesses for guess in several]))
         lists = [[next(found) for _ in several] for several in guesses]

@@ -81,23 +81,42 @@ class Tolerances:
     distance: float = 1e-2
 
 
+class _Audit(NamedTuple):
+    """What an audit evaluates: the fields of ``Point`` but its coordinates, scalars and the mode [N]."""
+
+    energy: jax.Array
+    rms: jax.Array
+    negative: jax.Array
+    flat: jax.Array
+    lowest: jax.Array
+    log_product: jax.Array
+    mode: jax.Array
+
+
 @lru_cache(maxsize=32)
 def _exact_audit(second: Callable, zero: float) -> Callable:
-    def audit(x: jax.Array, data: Any) -> tuple:
+    def audit(x: jax.Array, data: Any) -> _Audit:
         values = second(x, data)
         modes, basis = jnp.linalg.eigh(values.hessian)
         solid = (modes > zero) & (jnp.abs(modes - LIFTED) > 1e-6 * LIFTED)
         log_product = jnp.sum(jnp.log(jnp.where(solid, modes, 1.0)))
         lowest = jnp.min(jnp.where(jnp.abs(modes) > zero, modes, jnp.inf))
-        index, flat = jnp.sum(modes < -zero), jnp.sum(jnp.abs(modes) <= zero)
-        return values.energy, quench.rms(values.gradient), index, flat, lowest, log_product, basis[:, 0]
+        return _Audit(
+            energy=values.energy,
+            rms=quench.rms(values.gradient),
+            negative=jnp.sum(modes < -zero),
+            flat=jnp.sum(jnp.abs(modes) <= zero),
+            lowest=lowest,
+            log_product=log_product,
+            mode=basis[:, 0],
+        )
 
     return audit
 
 
 @lru_cache(maxsize=32)
 def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) -> Callable:
-    def audit(x: jax.Array, data: Any) -> tuple:
+    def audit(x: jax.Array, data: Any) -> _Audit:
         values = first(x, data)
         n = x.shape[0]
         start = jax.random.normal(jax.random.key(0), (n,), x.dtype)
@@ -108,10 +127,15 @@ def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) 
         low, v, _, _ = lane.sweep(apply, start, steps)
         # The second lowest, with the first lifted out of the way.
         second = lane.sweep(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps).value
-        index = (low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32)
-        flat = (jnp.abs(low) <= zero).astype(jnp.int32)
-        nan = jnp.asarray(jnp.nan, x.dtype)
-        return values.energy, quench.rms(values.gradient), index, flat, low, nan, v
+        return _Audit(
+            energy=values.energy,
+            rms=quench.rms(values.gradient),
+            negative=(low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32),
+            flat=(jnp.abs(low) <= zero).astype(jnp.int32),
+            lowest=low,
+            log_product=jnp.asarray(jnp.nan, x.dtype),
+            mode=v,
+        )
 
     return audit
 
@@ -201,8 +225,17 @@ class Engine:
         rows = map_rows(self._audit, xs, self.kernel.data)
         self.work += self._curved * len(rows)
         return [
-            Point(np.asarray(x), float(e), float(r), int(i), int(f), float(low), float(lp), np.asarray(v))
-            for x, (e, r, i, f, low, lp, v) in zip(xs, rows)
+            Point(
+                x=np.asarray(x),
+                energy=float(row.energy),
+                rms=float(row.rms),
+                negative=int(row.negative),
+                flat=int(row.flat),
+                lowest=float(row.lowest),
+                log_product=float(row.log_product),
+                mode=np.asarray(row.mode),
+            )
+            for x, row in zip(xs, rows)
         ]
 
     def quench(self, starts: Sequence[np.ndarray], *, max_step: float | None = None) -> list[Point | None]:
