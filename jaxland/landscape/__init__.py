@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from jaxland.landscape.physics.kinetics import RateNetwork
     from jaxland.landscape.physics.thermodynamics import Thermodynamics, with_log_products
     from jaxland.landscape.result import Landscape
-    from jaxland.landscape.search.explore import Progress, explore
+    from jaxland.landscape.search.explore import explore
+    from jaxland.landscape.search.rounds import Progress
     from jaxland.landscape.search.settings import SearchSettings
     from jaxland.landscape.search.stationary import Tolerances
     from jaxland.landscape.store import Store
@@ -39,7 +40,8 @@ _HOMES = {
     "physics.kinetics": ("RateNetwork",),
     "physics.thermodynamics": ("Thermodynamics", "with_log_products"),
     "result": ("Landscape",),
-    "search.explore": ("Progress", "explore"),
+    "search.explore": ("explore",),
+    "search.rounds": ("Progress",),
     "search.settings": ("SearchSettings",),
     "search.stationary": ("Tolerances",),
     "store": ("Store",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,23 +41,33 @@ class UnionFind:
 
 
 def kruskal(n: int, ends: Any, heights: Any) -> np.ndarray:
-    """Edges of the minimum spanning forest of n nodes: their numbers in ``ends`` [T, 2], ascending by ``heights`` [T].
+    """Edges of the minimum spanning forest of n nodes: numbers in ``ends`` [T, 2], ascending by ``heights`` [T].
 
     Infinite and NaN heights are no edges; of equal ones the first comes first.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     ends, heights = np.asarray(ends, int).reshape(-1, 2), np.asarray(heights, float)
     order = np.argsort(heights, kind="stable")
-    sets = UnionFind(n)
-    kept = [t for t in order[np.isfinite(heights[order])].tolist() if sets.join(*ends[t].tolist())]
-    return np.array(kept, int)
+    order = order[np.isfinite(heights[order]) & (ends[order, 0] != ends[order, 1])]
+    low, high = ends[order].min(1), ends[order].max(1)
+    first = np.sort(np.unique(low * n + high, return_index=True)[1])  # of parallel edges the lowest
+    # Ranks instead of heights: SciPy takes 0 for no edge and leaves the order of equal ones open.
+    graph = coo_array((first + 1.0, (low[first], high[first])), shape=(n, n)).tocsr()
+    return order[np.sort(minimum_spanning_tree(graph).data).astype(int) - 1]
 
 
 def components(n: int, ends: np.ndarray) -> np.ndarray:
     """Connected components [n] of a graph with edges ``ends`` [T, 2], numbered by smallest member."""
-    sets = UnionFind(n)
-    for i, j in np.asarray(ends, int).reshape(-1, 2).tolist():
-        sets.join(i, j)
-    return sets.labels()
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.asarray(ends, int).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(n, n)).tocsr()
+    label = connected_components(graph, directed=False)[1] if n else np.zeros(0, int)
+    first, place = np.unique(label, return_index=True, return_inverse=True)[1:]
+    return np.argsort(np.argsort(first))[place]
 
 
 def to_networkx(landscape: Landscape) -> Any:
@@ -143,19 +152,17 @@ def barriers(landscape: Landscape, start: int = 0) -> np.ndarray:
 
 def barrier_heights(energies: Any, ends: Any, ts_energies: Any, start: int) -> np.ndarray:
     """``barriers`` of plain arrays: energies [M] of minima, ends [T, 2] and energies [T] of transition states."""
-    m = len(energies)
-    neighbours: list[list[tuple[int, float]]] = [[] for _ in range(m)]
-    for (i, j), e in zip(np.asarray(ends, int).reshape(-1, 2).tolist(), np.asarray(ts_energies, float).tolist()):
-        neighbours[i].append((j, e))
-        neighbours[j].append((i, e))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order
+
+    m, ends, heights = len(energies), np.asarray(ends, int).reshape(-1, 2), np.asarray(ts_energies, float)
+    tree = kruskal(m, ends, heights)
+    graph = coo_array((np.ones(len(tree)), ends[tree].T), shape=(m, m)).tocsr()
+    order, before = breadth_first_order(graph, start, directed=False)
+    over = dict(zip(map(tuple, np.sort(ends[tree], axis=1).tolist()), heights[tree].tolist()))
     out = np.full(m, np.inf)
-    heap = [(float(energies[start]), start)]
-    while heap:
-        height, i = heapq.heappop(heap)
-        if height >= out[i]:
-            continue
-        out[i] = height
-        for j, e in neighbours[i]:
-            if max(height, e) < out[j]:
-                heapq.heappush(heap, (max(height, e), j))
+    out[start] = energies[start]
+    for i in order[1:].tolist():
+        j = int(before[i])
+        out[i] = max(out[j], over[min(i, j), max(i, j)])
     return out

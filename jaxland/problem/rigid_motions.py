@@ -92,6 +92,16 @@ class ClusterSymmetry(Symmetry):
         difference = self.shape(w) - self.shape(reference)
         return float(np.sqrt(np.mean(difference**2) * self.atoms))
 
+    def distances(self, points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """``distance`` [k] of pairs [k, 2] of points [P, N]."""
+        pairs = np.asarray(pairs).reshape(-1, 2)
+        used, place = np.unique(pairs, return_inverse=True)
+        x = np.asarray(points, float)[used].reshape(-1, self.atoms, 3)
+        i, j = self._upper
+        shapes = np.sort(np.sqrt(np.sum((x[:, i] - x[:, j]) ** 2, axis=2)), axis=1)
+        a, b = place.reshape(-1, 2).T
+        return np.sqrt(np.mean((shapes[b] - shapes[a]) ** 2, axis=1) * self.atoms)
+
     def align(self, w: Vector, reference: Vector) -> Vector:
         """The image of w nearest to the reference: exact for copies of it, else the best of several orientations."""
         from scipy.optimize import linear_sum_assignment

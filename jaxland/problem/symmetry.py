@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jaxland.errors import DataError, ProblemError
+from jaxland.problem.matching import unit_distances
 
 Vector = np.ndarray
 
@@ -60,6 +61,25 @@ class Symmetry(Protocol):
         """Distance of the nearest image, or a cheaper number that ranks pairs as it does."""
         return float(np.linalg.norm(self.align(w, reference) - reference))
 
+    # -- the same of many points at once; what they give does not depend on what else is in the call -----------------
+
+    def distances(self, points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """``distance`` [k] of points j to reference points i, for pairs (i, j) [k, 2] of rows of points [P, N]."""
+        return np.array([self.distance(points[j], points[i]) for i, j in np.asarray(pairs).tolist()], float)
+
+    def matching(self, points: np.ndarray, pairs: np.ndarray, tolerance: float) -> np.ndarray:
+        """``matches`` bool [k], for pairs [k, 2] of rows of points [P, N]."""
+        return np.array([self.matches(points[i], points[j], tolerance) for i, j in np.asarray(pairs).tolist()], bool)
+
+    def canonicals(self, points: np.ndarray) -> np.ndarray:
+        """``canonical`` of each row of points [P, N]."""
+        points = np.asarray(points)
+        return np.stack([self.canonical(w) for w in points]) if len(points) else points
+
+    def orbit_sizes(self, points: np.ndarray) -> list[int]:
+        """``orbit_size`` of each row of points [P, N]."""
+        return [self.orbit_size(w) for w in points]
+
 
 class NoSymmetry(Symmetry):
     """The trivial group."""
@@ -83,6 +103,15 @@ class NoSymmetry(Symmetry):
     def random_image(self, w: Vector, rng: np.random.Generator) -> Vector:
         """w itself."""
         return np.asarray(w)
+
+    def distances(self, points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Euclidean."""
+        pairs = np.asarray(pairs).reshape(-1, 2)
+        return np.sqrt(np.sum((points[pairs[:, 1]] - points[pairs[:, 0]]) ** 2, axis=1))
+
+    def matching(self, points: np.ndarray, pairs: np.ndarray, tolerance: float) -> np.ndarray:
+        """Whether they are that near."""
+        return self.distances(points, pairs) < tolerance
 
     def describe(self) -> str:
         """Name."""
@@ -220,13 +249,17 @@ class DenseSymmetry(Symmetry):
 
     def canonical(self, w: Vector) -> Vector:
         """Units signed and sorted by their product with a fixed pseudo-random vector."""
-        w = np.array(w)
+        return self.canonicals(np.asarray(w)[None])[0]
+
+    def canonicals(self, points: np.ndarray) -> np.ndarray:
+        """``canonical`` of each row of points [P, N]."""
+        points = np.array(points)
         for units, incoming in zip(self.units, self._incoming):
-            key = w[incoming] @ self._probe[: incoming.shape[1]]
-            sign = np.where(key < 0, -1.0, 1.0) if self.odd else np.ones(len(key))
-            order = np.argsort(-key * sign, kind="stable")
-            w[units] = (sign[:, None] * w[units])[order]
-        return w
+            key = np.sum(np.ascontiguousarray(points[:, incoming]) * self._probe[: incoming.shape[1]], axis=2)
+            sign = np.where(key < 0, -1.0, 1.0) if self.odd else np.ones(key.shape)
+            order = np.argsort(-key * sign, axis=1, kind="stable")
+            points[:, units] = np.take_along_axis(sign[:, :, None] * points[:, units], order[:, :, None], axis=1)
+        return points
 
     def orbit_size(self, w: Vector, tol: float = 1e-3) -> int:
         """Group order divided by the number of elements that leave w unchanged to within ``tol`` per unit.
@@ -234,22 +267,55 @@ class DenseSymmetry(Symmetry):
         Elements acting on several hidden layers at once are not searched: exact for one hidden layer, an upper bound
         for deeper networks at points with such accidental symmetry.
         """
-        w = np.asarray(w)
-        stabiliser = 1
+        return self.orbit_sizes(np.asarray(w)[None], tol)[0]
+
+    def orbit_sizes(self, points: np.ndarray, tol: float = 1e-3) -> list[int]:
+        """``orbit_size`` of each row of points [P, N]."""
+        points = np.asarray(points)
+        counts = []
         for units in self.units:
-            vectors = list(w[units])
-            zero = sum(bool(np.linalg.norm(v) < tol) for v in vectors)
-            stabiliser *= math.factorial(zero) * (2**zero if self.odd else 1)
-            rest = [v for v in vectors if np.linalg.norm(v) >= tol]
-            while rest:
-                first = rest.pop()
-                same = [
-                    bool(np.linalg.norm(v - first) < tol or (self.odd and np.linalg.norm(v + first) < tol))
-                    for v in rest
-                ]
-                stabiliser *= math.factorial(1 + sum(same))
-                rest = [v for v, equal in zip(rest, same) if not equal]
-        return self.order() // stabiliser
+            moving = points[:, units]  # [P, h, d]
+            zero = np.sqrt(np.sum(moving**2, axis=2)) < tol
+            equal = np.sqrt(np.sum((moving[:, :, None] - moving[:, None]) ** 2, axis=3)) < tol
+            if self.odd:
+                equal |= np.sqrt(np.sum((moving[:, :, None] + moving[:, None]) ** 2, axis=3)) < tol
+            counts.append(zero.sum(1))
+            left = ~zero
+            for u in reversed(range(len(units))):  # the last unit left takes all that equal it
+                same = equal[:, u] & left & left[:, [u]]
+                counts.append(same.sum(1))
+                left = left & ~same
+        if not counts:
+            return [1] * len(points)
+        kinds, place = np.unique(np.stack(counts, axis=1), axis=0, return_inverse=True)
+        sizes = [self.order() // self._stabiliser(row) for row in kinds.tolist()]
+        return [sizes[k] for k in place.ravel()]
+
+    def _stabiliser(self, counts: list[int]) -> int:
+        """Order of the stabiliser; for each hidden layer the number of zero units, then h sizes of equal ones."""
+        order, start = 1, 0
+        for units in self.units:
+            zero, *equal = counts[start : start + len(units) + 1]
+            order *= (2**zero if self.odd else 1) * math.prod(map(math.factorial, (zero, *equal)))
+            start += len(units) + 1
+        return order
+
+    def distances(self, points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """``distance`` [k] of pairs [k, 2] of points [P, N]; one hidden layer: a block in one go."""
+        points, pairs = np.asarray(points), np.asarray(pairs).reshape(-1, 2)
+        if len(self.units) == 1:
+            return unit_distances(points, pairs, self.units[0], self.odd)
+        out = np.empty(len(pairs))
+        for i in np.unique(pairs[:, 0]).tolist():  # deeper: all that are aligned to one point
+            rows = np.flatnonzero(pairs[:, 0] == i)
+            ws = points[pairs[rows, 1]]
+            index, sign = self.alignments(ws, points[i])
+            out[rows] = np.sqrt(np.sum((sign * np.take_along_axis(ws, index, 1) - points[i]) ** 2, axis=1))
+        return out
+
+    def matching(self, points: np.ndarray, pairs: np.ndarray, tolerance: float) -> np.ndarray:
+        """Whether points i and j are images of one another, to within a distance, for pairs [k, 2]."""
+        return self.distances(points, np.asarray(pairs).reshape(-1, 2)[:, ::-1]) < tolerance
 
     def random_image(self, w: Vector, rng: np.random.Generator) -> Vector:
         """w under a random permutation and random signs in every hidden layer."""

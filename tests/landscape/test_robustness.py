@@ -67,7 +67,16 @@ def fill(store, rng, rounds):
 
     def point(energy):
         x = rng.normal(size=size)
-        return Point(x, energy, 1e-10, 0, 0, float(rng.random()), float(rng.normal()), x)
+        return Point(
+            x=x,
+            energy=energy,
+            rms=1e-10,
+            negative=0,
+            flat=0,
+            lowest=float(rng.random()),
+            log_product=float(rng.normal()),
+            mode=x,
+        )
 
     for k in range(rounds):
         with store.transaction():
@@ -75,11 +84,11 @@ def fill(store, rng, rounds):
             store.put("walkers", rng.integers(0, 9, 5).tolist())
         yield of_store(store)
         with store.transaction():
-            ends = [store.add_minimum(point(float(rng.normal())), r.id)[0] for _ in range(3)]
-            store.add_minimum(point(0.5), r.id)
-            for pair in ((ends[0], ends[1]), (ends[1], ends[2]), (ends[0], ends[0])):
-                store.add_saddle(point(5.0 + float(rng.normal())), pair, r.id)
-            store.add_try(ends[0], ends[2])
+            ends, _ = store.add_minima([point(float(rng.normal())) for _ in range(3)], r.id)
+            store.add_minima([point(0.5)], r.id)
+            states = [point(5.0 + float(rng.normal())) for _ in range(3)]
+            store.add_saddles(states, ends[[[0, 1], [1, 2], [0, 0]]], r.id)
+            store.add_tries([(int(ends[0]), int(ends[2]))])
             store.advance(r, 8 if k < rounds - 1 else 5, 7, (4, 3), 100, 0.25)
         yield of_store(store)
 

@@ -9,7 +9,7 @@ counts gradients, not seconds, and is therefore the same on every machine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from jaxland.errors import ConvergenceError
 from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED, Job
 from jaxland.landscape.search.pairs import Distances, Pairs, to_expand
 from jaxland.landscape.search.settings import SearchSettings
-from jaxland.landscape.store import Store
+from jaxland.landscape.store import RoundRecord, Store
 
 _FADE = 0.6  # weight of a strategy's older rounds in its yield
 _PATIENCE = 8  # rounds after which a strategy that was passed over is tried again
@@ -69,14 +69,13 @@ def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Job]:
     walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(s.walkers)])
     temperature = s.temperature
     if temperature is None:
-        energies = np.array(store.minima.energies)
-        temperature = 0.25 * float(np.std(energies)) if hops == 0 else store.get("temperature")
+        temperature = 0.25 * float(np.std(store.minima.energies)) if hops == 0 else store.get("temperature")
         store.put("temperature", temperature)
     return [[w, hops, walkers[w], temperature] for w in range(len(walkers))]
 
 
 def _campaign(
-    store: Store, s: SearchSettings, distances: Distances, past: list[dict[str, Any]], split: bool
+    store: Store, s: SearchSettings, distances: Distances, past: list[RoundRecord], split: bool
 ) -> NextRound | None:
     pairs = Pairs(store, distances)
     climbed = sum(row["total"] for row in past if row["kind"] == "climb")
@@ -112,7 +111,7 @@ def _expand_jobs(store: Store, s: SearchSettings) -> list[Job]:
     ]
 
 
-def _nothing_new(store: Store, s: SearchSettings, past: list[dict[str, Any]]) -> bool:
+def _nothing_new(store: Store, s: SearchSettings, past: list[RoundRecord]) -> bool:
     """Whether single-ended searches have found known transition states only, ``patience`` times as many as there are.
 
     Every minimum must have been climbed out of, too. Searches that end nowhere count a tenth.
@@ -130,7 +129,7 @@ def _nothing_new(store: Store, s: SearchSettings, past: list[dict[str, Any]]) ->
     return max(found, jobs / 10) >= s.patience * max(len(store.saddles), 3)
 
 
-def _order(arms: list[str], past: list[dict[str, Any]], split: bool) -> list[str]:
+def _order(arms: list[str], past: list[RoundRecord], split: bool) -> list[str]:
     """Strategies, the one to use first leading: forgotten ones, then by yield; one in pieces is joined first."""
 
     def merit(arm: str) -> float:

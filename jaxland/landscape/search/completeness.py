@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Completeness:
     estimate: float
 
     @classmethod
-    def of(cls, hits: Sequence[int]) -> Completeness:
+    def of(cls, hits: ArrayLike) -> Completeness:
         """From the number of hits of every known point."""
         counts = np.asarray(hits, int)
         total, once, twice = int(counts.sum()), int(np.sum(counts == 1)), int(np.sum(counts == 2))

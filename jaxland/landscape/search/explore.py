@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Unpack
 
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxland.core.solvers.lanes import Layout
@@ -20,29 +19,15 @@ from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.search.campaign import next_round
 from jaxland.landscape.search.executors import Through
-from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, Runner, generator
+from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
 from jaxland.landscape.search.pairs import Distances
+from jaxland.landscape.search.rounds import Progress, batches, merge, standing
 from jaxland.landscape.search.settings import SearchOptions, SearchSettings
-from jaxland.landscape.search.stationary import Point, Tolerances
+from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Round, Store
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.problem import Problem
 from jaxland.runs import Stop, stoppable
-
-
-class Progress(NamedTuple):
-    """Where a search stands; handed to the progress callback after every batch."""
-
-    stage: str
-    round: int
-    done: int
-    total: int
-    minima: int
-    saddles: int
-    connected: int
-    components: int
-    best: float
-    seconds: float
 
 
 class _OutOfTime(Exception):
@@ -70,7 +55,7 @@ class Search:
         store: Store,
         settings: SearchSettings,
         *,
-        box: tuple[Any, Any] | None = None,
+        box: Box | None = None,
         layout: Layout | None = None,
         mesh: Mesh | None = None,
         batch: int = 64,
@@ -92,85 +77,21 @@ class Search:
             )
             compute = partial(_in_this_process, runner, store)
         self.compute = compute
-        self.distances = Distances(store.problem.symmetry, store.minima.coordinates)
+        self.distances = Distances(store.minima)
         self.interrupted = False
-
-    # -- one round -----------------------------------------------------------------------------------------------
 
     def _finish(self, r: Round) -> None:
         """Run the jobs of a round that are not merged yet, a batch per transaction."""
-        batches = [
-            Batch(r.kind, r.jobs[first : first + self.batch]) for first in range(r.next_job, len(r.jobs), self.batch)
-        ]
-        began = self.stop.seconds
-        for batch, finds in zip(batches, self.compute(r, batches)):
+        todo, began = batches(r, self.batch), self.stop.seconds
+        for batch, finds in zip(todo, self.compute(r, todo)):
             if self.stop():
                 raise _OutOfTime  # jobs dropped by the lanes look like failures: nothing of this batch is merged
-            r = self._merge(r, batch, finds, self.stop.seconds - began)
+            r = merge(self.store, self.settings, r, batch, finds, self.stop.seconds - began)
             began = self.stop.seconds
-            self._tell(r)
+            if self.progress is not None:
+                self.progress(standing(self.store, r, self.stop.seconds))
         if r.next_job < len(r.jobs):
             raise _OutOfTime
-
-    def _merge(self, r: Round, batch: Batch, finds: Finds, seconds: float) -> Round:
-        store = self.store
-        with store.transaction():
-            found = new_minima = new_saddles = 0
-            walkers = store.get("moved", {}) if r.kind == "hop" else {}
-            for job, several in zip(batch.jobs, finds.lists):
-                if r.kind in PAIRS:
-                    store.add_try(*job)
-                for find in several:
-                    found += 1
-                    if isinstance(find, Point):
-                        number, fresh = store.add_minimum(find, r.id)
-                        new_minima += fresh
-                        if r.kind == "hop" and self._accepted(job, number):
-                            walkers[str(job[0])] = number
-                    else:
-                        ends = [store.add_minimum(end, r.id) for end in find.ends]
-                        new_minima += sum(fresh for _, fresh in ends)
-                        new_saddles += store.add_saddle(find.saddle, (ends[0][0], ends[1][0]), r.id)[1]
-            r = store.advance(r, r.next_job + len(batch.jobs), found, (new_minima, new_saddles), finds.work, seconds)
-            ended = r.next_job == len(r.jobs)
-            if r.kind == "hop":
-                store.put("moved", {} if ended else walkers)
-                if ended:
-                    store.put("walkers", [walkers.get(str(job[0]), job[2]) for job in r.jobs])
-            if r.kind == "expand" and ended:
-                done = store.get("expanded", {})
-                for minimum, search in r.jobs:
-                    done[str(minimum)] = max(done.get(str(minimum), 0), search + 1)
-                store.put("expanded", done)
-        return r
-
-    def _accepted(self, job: Any, number: int) -> bool:
-        """The Metropolis rule."""
-        walker, step, minimum, temperature = job
-        rise = self.store.minima.energies[number] - self.store.minima.energies[minimum]
-        chance = generator(self.settings.seed, "hop", walker, step, 1).random()
-        return rise <= 0 or chance < float(np.exp(-rise / max(temperature, 1e-300)))
-
-    def _tell(self, r: Round) -> None:
-        if self.progress is None:
-            return
-        store = self.store
-        label = store.components()
-        lowest = int(np.argmin(store.minima.energies)) if len(store.minima) else 0
-        self.progress(
-            Progress(
-                r.kind,
-                r.id,
-                r.next_job,
-                len(r.jobs),
-                len(store.minima),
-                len(store.saddles),
-                int(np.sum(label == label[lowest])) if len(label) else 0,
-                int(label.max()) + 1 if len(label) else 0,
-                store.minima.energies[lowest] if len(label) else np.nan,
-                self.stop.seconds,
-            )
-        )
 
     def run(self) -> Landscape:
         """Continue until the settings are met, nothing is left, time is up, or the caller asks to stop."""
@@ -213,7 +134,7 @@ def explore(
     executor: Executor | None = None,
     factory: Callable[[], Problem] | None = None,
     mesh: Mesh | None = None,
-    box: tuple[Any, Any] | None = None,
+    box: Box | None = None,
     tolerances: Tolerances | None = None,
     layout: Layout | None = None,
     progress: Callable[[Progress], None] | None = None,

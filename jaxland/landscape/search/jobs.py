@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import ArrayLike
+from numpy.typing import ArrayLike
 
 from jaxland.core.solvers.lanes import Layout
 from jaxland.core.solvers.saddle import Guess
@@ -24,7 +24,7 @@ SINGLE_ENDED = ("climb", "expand")
 PAIRS = ("lowest", "join", "untrap", "nearest", "chance")
 _SEEDS = {kind: k + 1 for k, kind in enumerate((*QUENCHES, *SINGLE_ENDED))}
 
-Coordinates = Mapping[int, np.ndarray] | Sequence[np.ndarray]
+Coordinates = Mapping[int, np.ndarray] | Sequence[np.ndarray] | np.ndarray
 Box = tuple[ArrayLike, ArrayLike]
 # What JSON keeps of a job; ``Batch`` says what the numbers mean.
 Job = int | list[int] | list[float]

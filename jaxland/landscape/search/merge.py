@@ -27,21 +27,16 @@ def absorb(store: Store, sources: Iterable[str | Path]) -> dict[Path, tuple[int,
     opened = {}
     for path in dict.fromkeys(Path(source) for source in sources):
         with Store(path, store.problem, store.tolerances) as source:
-            opened[path] = (source.seal, source.points())
+            opened[path] = (source.seal, *source.points(), source.minima.hits, source.saddles.hits, source.ends)
     news = {path: (0, 0) for path in opened}
     for path in sorted(opened, key=lambda path: opened[path][0]):
-        seal, (minima, saddles, ends) = opened[path]
+        seal, minima, saddles, hits, saddle_hits, ends = opened[path]
         taken = store.get("absorbed", [])
         if seal in taken or seal == store.seal:
             continue
         with store.transaction():
-            numbers, fresh_minima, fresh_saddles = [], 0, 0
-            for point, hits in minima:
-                number, fresh = store.add_minimum(point, -1, hits)
-                numbers.append(number)
-                fresh_minima += fresh
-            for (point, hits), (a, b) in zip(saddles, ends):
-                fresh_saddles += store.add_saddle(point, (numbers[a], numbers[b]), -1, hits)[1]
+            numbers, new_minima = store.add_minima(minima, -1, hits)
+            _, new_saddles = store.add_saddles(saddles, numbers[ends], -1, saddle_hits)
             store.put("absorbed", [*taken, seal])
-        news[path] = (fresh_minima, fresh_saddles)
+        news[path] = int(new_minima.sum()), int(new_saddles.sum())
     return news

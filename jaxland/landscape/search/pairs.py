@@ -6,33 +6,73 @@ minima are limited to the lowest few hundred, which bounds the work of planning.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import islice
 
+import numpy as np
+from jaxtyping import Float
+
+from jaxland.landscape.catalogue import Catalogue
 from jaxland.landscape.network import barrier_heights
 from jaxland.landscape.store import Store
-from jaxland.problem.symmetry import Symmetry
-
-Pair = tuple[int, int]
 
 
 class Distances:
-    """Aligned distances between stored minima, computed once each."""
+    """Aligned distances between stored minima, each computed once, in blocks.
 
-    def __init__(self, symmetry: Symmetry, coordinates: list[np.ndarray]) -> None:
-        self.symmetry, self.coordinates = symmetry, coordinates
-        self._known: dict[Pair, float] = {}
+    Args:
+        minima: of the store; may grow.
+        most: minima kept at a time; beyond, what is known is computed again.
+    """
+
+    def __init__(self, minima: Catalogue, most: int = 2048) -> None:
+        self.minima, self.most = minima, most
+        self._slots: dict[int, int] = {}
+        self._known = np.full((0, 0), np.nan)
 
     def __call__(self, i: int, j: int) -> float:
         """Euclidean distance of minimum i to the nearest image of minimum j."""
-        key = _pair(i, j)
-        if key not in self._known:
-            a, b = self.coordinates[key[0]], self.coordinates[key[1]]
-            self._known[key] = self.symmetry.distance(b, a)
-        return self._known[key]
+        return float(self.among([i, j])[0, 1]) if i != j else 0.0
 
+    def among(self, members: Sequence[int]) -> Float[np.ndarray, "k k"]:
+        """Distance between each two of some (different) minima; 0 on the diagonal."""
+        slots = self._places(members)
+        a, b = np.triu_indices(len(slots), 1)
+        missing = np.isnan(self._known[slots[a], slots[b]])
+        self._compute(np.asarray(members, int), slots, a[missing], b[missing])
+        return self._known[np.ix_(slots, slots)]
 
-def _pair(i: int, j: int) -> Pair:
-    return (min(i, j), max(i, j))
+    def to(self, i: int, others: Sequence[int]) -> Float[np.ndarray, " k"]:
+        """Distance of minimum i to some others."""
+        slots = self._places([i, *others])
+        b = 1 + np.flatnonzero(np.isnan(self._known[slots[0], slots[1:]]))
+        self._compute(np.array([i, *others], int), slots, np.zeros(len(b), int), b)
+        return self._known[slots[0], slots[1:]]
+
+    def _compute(self, members: np.ndarray, slots: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+        """Distances of members at places a to those at places b: of the later stored one to the earlier, always."""
+        swap = members[a] > members[b]
+        first, second = np.where(swap, b, a), np.where(swap, a, b)
+        points = self.minima.coordinates[members]
+        found = self.minima.symmetry.distances(points, np.stack([first, second], axis=1))
+        self._known[slots[a], slots[b]] = self._known[slots[b], slots[a]] = found
+
+    def _places(self, members: Sequence[int]) -> np.ndarray:
+        fresh = [i for i in members if i not in self._slots]
+        if len(self._slots) + len(fresh) > self.most:
+            self._slots.clear()
+            self._known = np.full((0, 0), np.nan)
+            fresh = list(members)
+        for i in fresh:
+            self._slots[i] = len(self._slots)
+        if len(self._slots) > len(self._known):
+            room = max(2 * len(self._known), len(self._slots))
+            grown = np.full((room, room), np.nan)
+            grown[: len(self._known), : len(self._known)] = self._known
+            np.fill_diagonal(grown, 0.0)
+            self._known = grown
+        return np.array([self._slots[i] for i in members], int)
 
 
 class Pairs:
@@ -46,32 +86,27 @@ class Pairs:
 
     def __init__(self, store: Store, distances: Distances, limit: int = 300) -> None:
         self.store, self.distances, self.limit = store, distances, limit
-        self.order = [int(i) for i in np.argsort(store.minima.energies, kind="stable")]
+        self.order: list[int] = np.argsort(store.minima.energies, kind="stable").tolist()
         self.label = store.components()
+
+    @cached_property
+    def direct(self) -> set[tuple[int, int]]:
+        """Pairs that a transition state joins, the lower number first."""
+        return set(map(tuple, self.store.ends.tolist()))
 
     def open(self, i: int, j: int) -> bool:
         """Whether a pair was never tried by a band."""
         return i != j and _pair(i, j) not in self.store.tries
 
-    def _first(self, candidates: list[tuple[float, Pair]], count: int) -> list[Pair]:
-        chosen: list[Pair] = []
-        for _, pair in sorted(candidates):
-            if pair not in chosen:
-                chosen.append(pair)
-            if len(chosen) == count:
-                break
-        return chosen
-
-    def lowest(self, count: int) -> list[Pair]:
+    def lowest(self, count: int) -> list[tuple[int, int]]:
         """The lowest minima that no transition state joins with the global minimum directly, paired with it."""
         if not self.order:
             return []
         best = self.order[0]
-        direct = {_pair(i, j) for i, j in self.store.ends}
         pairs = (_pair(best, i) for i in self.order[1 : self.limit] if self.open(best, i))
-        return [pair for pair in pairs if pair not in direct][:count]
+        return [pair for pair in pairs if pair not in self.direct][:count]
 
-    def join(self, count: int) -> list[Pair]:
+    def join(self, count: int) -> list[tuple[int, int]]:
         """Missing connections: for each minimum not yet joined to the lowest one, lowest first, the gaps on the
         shortest path to it, longest first.
 
@@ -79,7 +114,7 @@ class Pairs:
         """
         from scipy.sparse.csgraph import dijkstra
 
-        store, label = self.store, self.label
+        label = self.label
         if len(self.order) < 2 or (label == label[self.order[0]]).all():
             return []
         lowest = self.order[0]
@@ -87,21 +122,9 @@ class Pairs:
         inside = [i for i in self.order if label[i] == label[lowest]][: self.limit - len(outside)]
         nodes = sorted(set(inside) | set(outside) | {lowest})
         place = {node: k for k, node in enumerate(nodes)}
-        tiny = 1e-9
-        weight = np.full((len(nodes), len(nodes)), np.inf)
-        for a, i in enumerate(nodes):
-            for b in range(a):
-                if self.open(i, nodes[b]):
-                    weight[a, b] = weight[b, a] = self.distances(i, nodes[b]) ** 2 + tiny
-        connected = np.zeros_like(weight, bool)
-        for i, j in store.ends:
-            if i != j and i in place and j in place:
-                a, b = place[i], place[j]
-                weight[a, b] = weight[b, a] = tiny
-                connected[a, b] = connected[b, a] = True
-        weight[~np.isfinite(weight)] = 0.0  # csgraph reads 0 in a dense matrix as no edge
+        weight, connected = self._weights(nodes, place)
         _, came = dijkstra(weight, indices=place[lowest], return_predecessors=True)
-        chosen: list[Pair] = []
+        chosen: list[tuple[int, int]] = []
         for target in outside:
             node, gaps = place[target], []
             while node != place[lowest] and came[node] >= 0:
@@ -114,13 +137,30 @@ class Pairs:
                 break
         return chosen[:count]
 
-    def untrap(self, count: int) -> list[Pair]:
+    def _weights(self, nodes: list[int], place: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """What a step between each two of some minima costs (0: no edge, as SciPy reads it), and which are joined."""
+        tiny = 1e-9
+        weight = self.distances.among(nodes) ** 2 + tiny
+        for i, j in self.store.tries:
+            if i in place and j in place:
+                weight[place[i], place[j]] = weight[place[j], place[i]] = 0.0
+        connected = np.zeros(weight.shape, bool)
+        where = np.full(len(self.order), -1)
+        where[nodes] = np.arange(len(nodes))
+        a, b = where[self.store.ends[self.store.ends[:, 0] != self.store.ends[:, 1]]].T
+        a, b = a[(a >= 0) & (b >= 0)], b[(a >= 0) & (b >= 0)]
+        connected[a, b] = connected[b, a] = True
+        weight[connected] = tiny
+        np.fill_diagonal(weight, 0.0)
+        return weight, connected
+
+    def untrap(self, count: int) -> list[tuple[int, int]]:
         """Joined minima whose barrier to the lowest is large for their energy, each paired with the nearest minimum
         below it: a wrong trap is a path nobody looked for.
 
         Ranked by (barrier - E) / (E - E_0), largest first (the UNTRAP strategy of PATHSAMPLE).
         """
-        energies = np.asarray(self.store.minima.energies)
+        energies = self.store.minima.energies
         members = [i for i in self.order if self.label[i] == self.label[self.order[0]]][: self.limit]
         if len(members) < 3:
             return []
@@ -130,32 +170,36 @@ class Pairs:
         trap = {
             i: (height[i] - energies[i]) / max(energies[i] - energies[lowest], 1e-3 * spread) for i in members[1:]
         }
-        direct = {_pair(i, j) for i, j in self.store.ends}
-        chosen: list[Pair] = []
+        chosen: list[tuple[int, int]] = []
         for i in sorted(trap, key=lambda i: (-trap[i], i)):
-            below = [j for j in members[: members.index(i)] if self.open(i, j) and _pair(i, j) not in direct]
+            below = [j for j in members[: members.index(i)] if self.open(i, j) and _pair(i, j) not in self.direct]
             if below:
-                chosen.append(_pair(i, min(below, key=lambda j: (self.distances(i, j), j))))
+                chosen.append(_pair(i, min(zip(self.distances.to(i, below).tolist(), below))[1]))
             if len(chosen) == count:
                 break
         return chosen
 
-    def nearest(self, count: int, neighbours: int = 10) -> list[Pair]:
+    def nearest(self, count: int, neighbours: int = 10) -> list[tuple[int, int]]:
         """Pairs of near minima that no transition state joins directly, nearest first; ``neighbours`` of each."""
-        direct = {_pair(i, j) for i, j in self.store.ends}
-        members, candidates = self.order[: self.limit], []
-        for i in members:
-            near = sorted((self.distances(i, j), _pair(i, j)) for j in members if j != i)[:neighbours]
-            candidates += [(d, pair) for d, pair in near if self.open(*pair) and pair not in direct]
-        return self._first(candidates, count)
+        members = np.sort(self.order[: self.limit])
+        if len(members) < 2:
+            return []
+        distance = self.distances.among(members.tolist())
+        np.fill_diagonal(distance, np.inf)
+        near = np.argsort(distance, axis=1, kind="stable")[:, : min(neighbours, len(members) - 1)]
+        a, b = np.repeat(np.arange(len(members)), near.shape[1]), near.ravel()
+        pairs = np.unique(np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1), axis=0)
+        ranked = pairs[np.argsort(distance[pairs[:, 0], pairs[:, 1]], kind="stable")]
+        candidates = ((i, j) for i, j in members[ranked].tolist())
+        return list(islice((p for p in candidates if self.open(*p) and p not in self.direct), count))
 
-    def chance(self, count: int, seed: list[int]) -> list[Pair]:
+    def chance(self, count: int, seed: list[int]) -> list[tuple[int, int]]:
         """Untried pairs drawn at random, each minimum equally likely."""
         m = len(self.order)
         if m < 2:
             return []
         rng = np.random.default_rng(seed)
-        chosen: list[Pair] = []
+        chosen: list[tuple[int, int]] = []
         for i, j in rng.integers(0, m, (20 * count, 2)).tolist():
             if self.open(i, j) and _pair(i, j) not in chosen:
                 chosen.append(_pair(i, j))
@@ -168,9 +212,12 @@ def to_expand(store: Store, done: dict[int, int], count: int) -> list[int]:
     """Minima to climb out of next: the least climbed, of these the ones joined to the lowest minimum, by energy."""
     if not len(store.minima):
         return []
-    label = store.components()
-    energies = store.minima.energies
-    main = label[int(np.argmin(energies))]
-    return sorted(range(len(energies)), key=lambda i: (done.get(i, 0), bool(label[i] != main), energies[i], i))[
-        :count
-    ]
+    label, energies = store.components(), store.minima.energies
+    climbed = np.zeros(len(energies), int)
+    climbed[list(done)] = list(done.values())
+    apart = label != label[int(np.argmin(energies))]
+    return np.lexsort((energies, apart, climbed))[:count].tolist()
+
+
+def _pair(i: int, j: int) -> tuple[int, int]:
+    return (min(i, j), max(i, j))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxland.errors import StoreError
-from jaxland.landscape.search.jobs import QUENCHES, Batch, Finds
+from jaxland.landscape.search.jobs import QUENCHES, Batch, Coordinates, Find, Finds
 from jaxland.landscape.search.stationary import Point, TransitionState
 from jaxland.runs import pack_npz, unpack_npz
 
 _KIND = "jaxland-shard-2"
 
 
-def pack_batch(batch: Batch, coordinates: Any) -> bytes:
+def pack_batch(batch: Batch, coordinates: Coordinates) -> bytes:
     """A batch with the coordinates of the minima it names: all a worker needs besides the problem."""
     minima = batch.minima()
     points = np.array([coordinates[i] for i in minima], np.float64) if minima else np.zeros((0, 0))
@@ -33,7 +33,7 @@ def unpack_batch(data: bytes, name: str = "the batch") -> tuple[Batch, dict[int,
 def pack_finds(batch: Batch, finds: Finds) -> bytes:
     """What a batch found."""
     flat = [find for several in finds.lists for find in several]
-    points = flat if batch.kind in QUENCHES else [p for ts in flat for p in (ts.saddle, *ts.ends)]
+    points = [p for find in flat for p in ([find] if isinstance(find, Point) else [find.saddle, *find.ends])]
     arrays = {
         "counts": np.array([len(several) for several in finds.lists], np.int64),
         "x": np.array([p.x for p in points], np.float64),
@@ -54,10 +54,19 @@ def unpack_finds(data: bytes, batch: Batch, name: str = "the shard") -> Finds:
     if [header["kind"], header["jobs"]] != [batch.kind, json.loads(json.dumps(batch.jobs))]:
         raise StoreError(f"{name} belongs to other jobs")
     points = [
-        Point(x, float(n[0]), float(n[1]), int(i[0]), int(i[1]), float(n[2]), float(n[3]), mode)
+        Point(
+            x=x,
+            energy=float(n[0]),
+            rms=float(n[1]),
+            negative=int(i[0]),
+            flat=int(i[1]),
+            lowest=float(n[2]),
+            log_product=float(n[3]),
+            mode=mode,
+        )
         for x, mode, n, i in zip(arrays["x"], arrays["mode"], arrays["numbers"], arrays["indices"])
     ]
-    finds: list[Any] = points
+    finds: Sequence[Find] = points
     if batch.kind not in QUENCHES:
         finds = [TransitionState(points[k], (points[k + 1], points[k + 2])) for k in range(0, len(points), 3)]
     rest = iter(finds)

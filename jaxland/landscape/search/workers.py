@@ -24,7 +24,7 @@ from pathlib import Path
 
 from jaxland.errors import StoreError, StoreLockedError
 from jaxland.landscape.search.explore import Search
-from jaxland.landscape.search.jobs import Batch, Finds, Runner
+from jaxland.landscape.search.jobs import Batch, Coordinates, Finds, Runner
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.store import Round, Store
@@ -50,7 +50,7 @@ class Spool:
 
     # -- leader ------------------------------------------------------------------------------------------------
 
-    def publish(self, r: Round, batches: list[Batch], coordinates: list) -> Path:
+    def publish(self, r: Round, batches: list[Batch], coordinates: Coordinates) -> Path:
         """Write the batches of a round; those that are there already stay."""
         folder = self.path / f"round-{r.id:06d}"
         for batch, name in zip(batches, self._names(r, batches)):
@@ -70,7 +70,7 @@ class Spool:
             first += len(batch.jobs)
         return names
 
-    def gather(self, r: Round, batches: list[Batch], coordinates: list, runner: Runner) -> Iterator[Finds]:
+    def gather(self, r: Round, batches: list[Batch], coordinates: Coordinates, runner: Runner) -> Iterator[Finds]:
         """Finds of the batches in their order, from whoever has done them; helps with the rest meanwhile."""
         folder = self.publish(r, batches, coordinates)
         for batch, name in zip(batches, self._names(r, batches)):

@@ -173,7 +173,7 @@ def test_a_store_is_read_while_it_is_written_and_after_a_kill(x64, tmp_path, run
     path = shutil.copy(folder / "landscape.db", tmp_path / "landscape.db")
     with Store(path, xor()) as store:
         with store.transaction():
-            store.add_try(0, 1)
+            store.add_tries([(0, 1)])
         assert (tmp_path / "landscape.db-wal").stat().st_size
         same(found, archive.read(tmp_path))
         killed = tmp_path / "killed"
@@ -222,7 +222,7 @@ def test_a_read_only_directory_is_read_and_writing_is_refused(x64, run):
             shutil.copy(folder / "landscape.db", f"{name}/{part}/landscape.db")
         with Store(f"{name}/closed/landscape.db", xor()) as store:
             with store.transaction():
-                store.add_try(0, 1)
+                store.add_tries([(0, 1)])
             for end in ("", "-wal"):
                 shutil.copy(f"{name}/closed/landscape.db{end}", f"{name}/killed/landscape.db{end}")
         got = subprocess.run([sys.executable, "-c", READ, name], capture_output=True, text=True, timeout=300)

@@ -1,0 +1,104 @@
+"""One round of a search: its jobs in batches, and what they found merged into the store in the order of the jobs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, generator
+from jaxland.landscape.search.settings import SearchSettings
+from jaxland.landscape.search.stationary import Point, TransitionState
+from jaxland.landscape.store import Round, Store
+
+
+class Progress(NamedTuple):
+    """Where a search stands; handed to the progress callback after every batch.
+
+    Attributes:
+        stage: kind of the round; round: its number; done, total: of its jobs.
+        minima, saddles: known so far.
+        connected: minima joined to the lowest; components: of the network.
+        best: energy of the lowest minimum.
+        seconds: since the search began.
+    """
+
+    stage: str
+    round: int
+    done: int
+    total: int
+    minima: int
+    saddles: int
+    connected: int
+    components: int
+    best: float
+    seconds: float
+
+
+def batches(r: Round, size: int) -> list[Batch]:
+    """The jobs of a round that are not merged yet, so many per batch."""
+    return [Batch(r.kind, r.jobs[first : first + size]) for first in range(r.next_job, len(r.jobs), size)]
+
+
+def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds: Finds, seconds: float) -> Round:
+    """Take what a batch found into the store, in one transaction; the round with these jobs done."""
+    with store.transaction():
+        if r.kind in PAIRS:
+            store.add_tries(batch.couples())
+        found = [find for several in finds.lists for find in several]
+        minima = [find for find in found if isinstance(find, Point)]
+        states = [find for find in found if isinstance(find, TransitionState)]
+        ends = [end for state in states for end in state.ends]
+        numbers, new_minima = store.add_minima([*minima, *ends], r.id)
+        joined = numbers[len(minima) :].reshape(-1, 2)
+        _, new_saddles = store.add_saddles([state.saddle for state in states], joined, r.id)
+        new = int(new_minima.sum()), int(new_saddles.sum())
+        r = store.advance(r, r.next_job + len(batch.jobs), len(found), new, finds.work, seconds)
+        if r.kind == "hop":
+            _move(store, settings, r, batch, finds, numbers)
+        if r.kind == "expand" and r.next_job == len(r.jobs):
+            done = store.get("expanded", {})
+            for minimum, search in Batch(r.kind, r.jobs).couples():
+                done[str(minimum)] = max(done.get(str(minimum), 0), search + 1)
+            store.put("expanded", done)
+    return r
+
+
+def _move(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds: Finds, numbers: np.ndarray) -> None:
+    """Note where the walkers of a batch are now; after the round's last batch where all of them go on from."""
+    moved, arrived = store.get("moved", {}), iter(numbers.tolist())
+    for hop, several in zip(batch.hops(), finds.lists):
+        for number in (next(arrived) for _ in several):
+            if _accepted(store, settings, hop, number):
+                moved[str(hop[0])] = number
+    ended = r.next_job == len(r.jobs)
+    store.put("moved", {} if ended else moved)
+    if ended:
+        hops = Batch(r.kind, r.jobs).hops()
+        store.put("walkers", [moved.get(str(walker), minimum) for walker, _, minimum, _ in hops])
+
+
+def _accepted(store: Store, settings: SearchSettings, hop: tuple[int, int, int, float], number: int) -> bool:
+    """The Metropolis rule."""
+    walker, step, minimum, temperature = hop
+    rise = float(store.minima.energies[number] - store.minima.energies[minimum])
+    chance = generator(settings.seed, "hop", walker, step, 1).random()
+    return rise <= 0 or chance < float(np.exp(-rise / max(temperature, 1e-300)))
+
+
+def standing(store: Store, r: Round, seconds: float) -> Progress:
+    """Where the search stands after a batch of this round."""
+    label, known = store.components(), len(store.minima)
+    lowest = int(np.argmin(store.minima.energies)) if known else 0
+    return Progress(
+        stage=r.kind,
+        round=r.id,
+        done=r.next_job,
+        total=len(r.jobs),
+        minima=known,
+        saddles=len(store.saddles),
+        connected=int(np.sum(label == label[lowest])) if known else 0,
+        components=int(label.max()) + 1 if known else 0,
+        best=float(store.minima.energies[lowest]) if known else np.nan,
+        seconds=seconds,
+    )
