@@ -146,8 +146,6 @@ class Store:
         stored, mine = self.get("fingerprint"), identity(self.problem)
         if not isinstance(stored, dict) or stored.get("size") is None:
             raise StoreError(f"{self._name} is damaged: it does not say whose landscape it is")
-        if version == 2 and stored["symmetry"] == self.problem.symmetry.describe():
-            stored["symmetry"] = mine["symmetry"]  # 0.2.0 kept its description
         if not agree(stored, mine):
             raise StoreError(
                 f"{self._name} belongs to another problem ({stored['size']} parameters, symmetry "
@@ -155,8 +153,8 @@ class Store:
                 "scaling or regularisation). Use another output directory"
             )
         if version != schema.FORMAT:
-            with self.transaction():
-                self.put("fingerprint", stored)
+            with self.transaction():  # 0.2.0 kept the symmetry in words alone
+                self.put("fingerprint", {**mine, "probes": stored["probes"]})
                 self._db.execute(f"PRAGMA user_version={schema.FORMAT}")
 
     def _load(self) -> None:
