@@ -116,7 +116,7 @@ class Store:
         target = ":memory:" if self.path is None else str(self.path)
         self._db = sqlite3.connect(target, isolation_level=None, check_same_thread=False)
         fresh = fresh or schema.never_begun(self._db)
-        version = schema.FORMAT if fresh else schema.version_of(self._db, self._name)
+        version = schema.FORMAT if fresh else self._check_header()
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if fresh:
@@ -129,13 +129,9 @@ class Store:
         self._check_problem(version)
         self._load()
 
-    def _check_header(self) -> None:
-        """Raise ``StoreError`` unless the file is an undamaged store of this format."""
-        if schema.version_of(self._db, self._name) != schema.FORMAT:
-            raise StoreError(
-                f"{self._name} was written by jaxland 0.2.0: repeat the `jaxland explore` command that made it (or "
-                "explore(problem, store=...)), which converts it and goes on from there"
-            )
+    def _check_header(self) -> int:
+        """Format of the file, 2 (jaxland 0.2.0) or 3; ``StoreError`` unless it is an undamaged store."""
+        return schema.version_of(self._db, self._name)
 
     def _check_seal(self) -> None:
         self._seal = schema.total_hash(self._db)
