@@ -13,6 +13,7 @@ check = beartype(
                 jax.Array: jax.typing.ArrayLike | jax.core.ShapedArray,
                 int: int | np.integer,
                 float: float | int | np.number,
+                complex: complex | float | int | np.number,
             }
         )
     )

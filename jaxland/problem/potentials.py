@@ -109,7 +109,7 @@ def _cluster(atoms: int, pair: Callable) -> tuple[Callable, Callable]:
         first, bend = jax.jvp(slope, (square,), (jnp.ones_like(square),))
         first, bend = first * off, bend * off
         gradient = 2.0 * jnp.sum(first[:, :, None] * d, axis=1).ravel()
-        unit = jnp.eye(3, dtype=w.dtype)
+        unit = jnp.eye(3, dtype=w.dtype)[None, None]
         blocks = (
             2.0 * first[:, :, None, None] * unit + 4.0 * bend[:, :, None, None] * d[..., :, None] * d[..., None, :]
         )

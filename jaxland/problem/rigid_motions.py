@@ -158,14 +158,14 @@ class ClusterSymmetry(Symmetry):
     def zero_space(self, w: jax.Array) -> jax.Array:
         """Orthonormal basis [3 n, 6] of infinitesimal translations and rotations at w (zero columns: collinear)."""
         x = w.reshape(self.atoms, 3)
-        x = x - jnp.mean(x, axis=0)
+        x = x - jnp.mean(x, axis=0, keepdims=True)
         eye = jnp.eye(3, dtype=w.dtype)
         shifts = jnp.broadcast_to(eye[:, None], (3, self.atoms, 3)).reshape(3, -1)
         turns = jnp.stack([jnp.cross(axis, x).ravel() for axis in eye])
         rows = jnp.concatenate([shifts, turns])
         values, basis = jnp.linalg.eigh(rows @ rows.T)
         kept = values > 1e-8 * jnp.max(values)
-        return rows.T @ (basis * jnp.where(kept, 1.0 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0))
+        return rows.T @ (basis * jnp.where(kept, 1.0 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)[None])
 
     def describe(self) -> str:
         """Name."""

@@ -135,7 +135,7 @@ class Game:
         """What each player adds to x, for an affine inverse: [b, P, *input]."""
         rows = self.rows
         step = rows.s - rows.base
-        flat = (step[:, None] * jnp.asarray(self.members)).reshape(-1, *step.shape[1:])
+        flat = (step[:, None] * jnp.asarray(self.members).astype(step.dtype)[None]).reshape(-1, *step.shape[1:])
         zero = self.transform.inverse(jnp.zeros_like(step[:1]))
         own = (self.transform.inverse(flat) - zero).reshape(step.shape[0], -1, *rows.x.shape[1:])
         return jnp.concatenate([own, rows.rest[:, None]], axis=1) if self.residual_plays else own
@@ -156,7 +156,7 @@ class Game:
         rows, groups = self.rows, len(self.members)
         masks = jnp.broadcast_to(masks, (rows.x.shape[0], *masks.shape[-2:]))
         away = jnp.tensordot(1 - masks[..., :groups], jnp.asarray(self.members).astype(masks.dtype), 1)
-        s = rows.s[:, None] - (rows.s - rows.base)[:, None] * jnp.minimum(away, 1)
+        s = rows.s[:, None] - (rows.s - rows.base)[:, None] * jnp.minimum(away, 1).astype(rows.s.dtype)
         x = self.transform.inverse(s.reshape(-1, *s.shape[2:])).reshape(*masks.shape[:2], *rows.x.shape[1:])
         scale = masks[..., groups] if self.residual_plays else jnp.ones(masks.shape[:2], masks.dtype)
         return x + scale.reshape(*scale.shape, *[1] * (rows.x.ndim - 1)) * rows.rest[:, None]

@@ -71,8 +71,8 @@ def _path_step(game: Game, total: Point, first: Point, last: Point, nodes: jax.A
     count, index = len(nodes), game.rows.index
 
     def points(a: jax.Array, b: jax.Array) -> jax.Array:
-        t = nodes.astype(a.real.dtype).reshape(-1, *[1] * a.ndim)
-        return (a + t * (b - a)).reshape(-1, *a.shape[1:])
+        t = nodes.astype(a.dtype).reshape(-1, *[1] * a.ndim)
+        return (a[None] + t * (b - a)[None]).reshape(-1, *a.shape[1:])
 
     def mean(like: jax.Array, g: jax.Array) -> jax.Array:
         return jnp.tensordot(weights.astype(g.dtype), g.reshape(count, *like.shape), 1)
@@ -184,7 +184,7 @@ def _smooth_step(game: Game, total: Point, key: jax.Array, noise: jax.Array, *, 
     rows = game.rows
     b = rows.x.shape[0]
     spread = noise * (jnp.max(flat(rows.x), 1) - jnp.min(flat(rows.x), 1)).reshape(b, *[1] * (rows.x.ndim - 1))
-    moved = rows.x + spread * jax.random.normal(key, (samples, *rows.x.shape), rows.x.dtype)
+    moved = rows.x[None] + spread[None] * jax.random.normal(key, (samples, *rows.x.shape), rows.x.dtype)
     x = moved.reshape(samples * b, *rows.x.shape[1:])
     point: Point = x
     if not game.transform.is_affine:
@@ -279,7 +279,8 @@ def _expected_behind_affine(game: Game, bases: jax.Array, which: jax.Array, node
     # Every row's map back to s is the same: found once, from the unit gradients.
     units = jnp.eye(width, dtype=z.dtype).reshape(width, *z.shape[1:])
     matrix = flat(pulled_back(game, jax.vjp(unit[0], zeros)[1](units)[0])[0])
-    by_s = (g.reshape(b * m, width) @ matrix).reshape(b, m, *rows.s.shape[1:])
+    kind = np.promote_types(g.dtype, matrix.dtype)
+    by_s = (g.reshape(b * m, width).astype(kind) @ matrix.astype(kind)).reshape(b, m, *rows.s.shape[1:])
     coefficients = jnp.sum(jnp.real((rows.s[:, None] - bases[which]) * by_s), axis=1)
     by_x = transpose(g.reshape(b, m, *z.shape[1:]).sum(1))[0]
     return coefficients, jnp.sum(flat(rows.rest * by_x), 1)

@@ -26,7 +26,8 @@ def _parts(game: Game) -> Point:
     rows = game.rows
     if game.transform.is_affine:
         return jnp.moveaxis(game.shares(), 1, 0)
-    groups = (rows.s - rows.base) * jnp.asarray(game.members)[:, None]
+    step = rows.s - rows.base
+    groups = step[None] * jnp.asarray(game.members).astype(step.dtype)[:, None]
     nothing = jnp.zeros((len(game.members), *rows.rest.shape), rows.rest.dtype)
     if not game.residual_plays:
         return groups, nothing

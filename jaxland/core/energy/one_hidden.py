@@ -156,9 +156,9 @@ class _Network:
         """Of the outputs z."""
         if self.loss == "cross_entropy":
             top = jnp.max(z, axis=0)
-            e = jnp.exp(z - top)
+            e = jnp.exp(z - top[None])
             total = jnp.sum(e, axis=0)
-            p = e / total
+            p = e / total[None]
             value = sum_log(total, self.sizes[2]) + jnp.sum(top) - jnp.sum(target * z)
             return _Terms(value, p - target, p)
         delta = z - target
@@ -270,12 +270,16 @@ class _Network:
         value, g, core, pull = (self._of_two_classes if self.binary else self._of_outputs)(w, data, t, slope)
         pairs = (inputs[:, None] * inputs[None]).reshape(-1, rows)
         block = (pairs @ (bend * pull).T).reshape(1 + d, 1 + d, h)
-        block = (block[:, :, :, None] * jnp.eye(h, dtype=w.dtype)).transpose(0, 2, 1, 3).reshape(n_first, n_first)
+        block = (
+            (block[:, :, :, None] * jnp.eye(h, dtype=w.dtype)[None, None])
+            .transpose(0, 2, 1, 3)
+            .reshape(n_first, n_first)
+        )
         core = core.at[:n_first, :n_first].add(block)
         if self.binary:
             where, sign = self._places
             signs = jnp.asarray(sign, w.dtype)
-            core, g = core[where][:, where] * (signs[:, None] * signs), g[where] * signs
+            core, g = core[where][:, where] * (signs[:, None] * signs[None]), g[where] * signs
         hess = core + 2.0 * self.lam * jnp.eye(self.size, dtype=w.dtype)
         energy = value / rows + self.lam * jnp.sum(w * w)
         return Curved(energy, g + 2.0 * self.lam * w, (hess + hess.T) / 2)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +63,14 @@ class Linear(Transform):
 
     def forward(self, x: jax.Array) -> jax.Array:
         """Coefficients [n, k]."""
-        flat = x.reshape(x.shape[0], -1) - self.mean.astype(x.dtype)
+        flat = x.reshape(x.shape[0], -1) - self.mean.astype(x.dtype)[None]
         if self.analysis is not None:
             return flat @ self.analysis.astype(x.dtype)
         return nonnegative_least_squares(jax.lax.stop_gradient(flat), self.components.astype(x.dtype))
 
     def inverse(self, s: jax.Array) -> jax.Array:
         """Mean plus the components' sum."""
-        flat = s @ self.components.astype(s.dtype) + self.mean.astype(s.dtype)
+        flat = s @ self.components.astype(s.dtype) + self.mean.astype(s.dtype)[None]
         return flat.reshape(s.shape[0], *self.shape)
 
 
@@ -89,7 +89,7 @@ def nonnegative_least_squares(x: jax.Array, components: jax.Array, sweeps: int =
     diagonal = jnp.maximum(jnp.diag(gram), jnp.finfo(x.dtype).tiny)
     tolerance = 4 * jnp.finfo(x.dtype).eps
 
-    def coordinate(k: int, s: jax.Array) -> jax.Array:
+    def coordinate(k: jax.Array, s: jax.Array) -> jax.Array:
         moved = s[:, k] + (target[:, k] - s @ gram[:, k]) / diagonal[k]
         return s.at[:, k].set(jnp.maximum(moved, 0))
 
@@ -163,6 +163,7 @@ def linear(
     )
 
 
+@runtime_checkable
 class Fitted(Protocol):
     """What ``fitted`` asks of an estimator; ``mean_``, ``mixing_`` and ``reconstruction_err_`` are looked at too."""
 

@@ -32,7 +32,7 @@ def trust_region_step(
 
     inside = (lowest > 0) & (length(jnp.where(lowest > 0, 0.0, 1.0 - lowest)) <= radius)
 
-    def refine(_: int, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def refine(_: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         mu, low, high = carry
         shifted = values + mu
         q = gradient / shifted
