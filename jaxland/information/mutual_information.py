@@ -101,7 +101,8 @@ def _mixed(
     with jax.enable_x64(options.dtype == "float64"):
         found = point_masses.mixed(x, y, options, _check if ksg else lambda *_: float("nan"))
     told = [
-        f"{name} has {one.masses} point masses ({100 * one.share:.0f} % of the samples): treated as a discrete part"
+        f"{100 * one.share:.0f} % of {name} share their value with many others ({one.masses} point mass"
+        f"{'es' if one.masses > 1 else ''}): a discrete part of its own"
         for name, one in zip(names, (x, y))
         if one.masses
     ]
