@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxland.errors import ArgumentError, DataError
-from jaxland.hessian.curvature import Curvature, CurvatureWarning, checked_damping
+from jaxland.hessian.curvature import Curvature, CurvatureWarning, Known, checked_damping
 from jaxland.hessian.gram import gram_applies
 from jaxland.hessian.products import Products, products_of
 from jaxland.problem.problem import Problem
@@ -46,8 +46,7 @@ def curvature(
             least 1e-4 times the largest; results then carry a sweep over larger dampings.
         method: "explicit" (the matrix; default up to 4,000 parameters), "products", "gram" (exact inverse of a
             Gauss-Newton matrix through rows x outputs, where that is far below the number of parameters), "auto".
-        tolerance: relative residual of solves by products.
-        max_iterations: of conjugate gradients.
+        tolerance, max_iterations: of conjugate gradients: relative residual, and steps they may take.
         deflation: most top modes to deflate by.
         matrix: a curvature matrix [N, N] computed elsewhere, to be used instead of the problem's own.
         mesh: spread the rows over these devices.
@@ -63,29 +62,22 @@ def curvature(
     """
     products = products_of(problem, kind, mesh)
     problem = _standing(problem, w)
-    if not 0 < tolerance < 1:
-        raise ArgumentError(f"tolerance must be between 0 and 1, got {tolerance}")
-    given = None if damping is None else checked_damping(damping)
     method = _chosen_method(problem, products, method if matrix is None else "explicit")
     norm, stationarity = _gradient_size(products, problem)
     made = Curvature(
         problem=problem,
         kind=kind,
         method=method,
-        damping=0.0 if given is None else given,
-        damping_chosen=given is None,
-        lowest=0.0,
-        highest=0.0,
+        damping=0.0 if damping is None else checked_damping(damping),
+        damping_chosen=damping is None,
         gradient_norm=norm,
         stationarity=stationarity,
-        tolerance=tolerance,
+        tolerance=_checked_tolerance(tolerance),
         max_iterations=max_iterations,
         deflation=deflation,
-        warnings=(),
         products=products,
+        known=Known(matrix=None if matrix is None else _checked_matrix(matrix, problem.size)),
     )
-    if matrix is not None:
-        made.known.matrix = _checked_matrix(matrix, problem.size)
     made = _damped(made, *_extremes(made, seed))
     for note in made.warnings:
         warnings.warn(note, CurvatureWarning, stacklevel=2)
@@ -98,6 +90,12 @@ def _standing(problem: Problem, w: Any) -> Problem:
     if not bool(jnp.isfinite(problem.w).all()):
         raise DataError(f"parameter {int(jnp.argmin(jnp.isfinite(problem.w)))} is not finite")
     return problem
+
+
+def _checked_tolerance(tolerance: float) -> float:
+    if not 0 < tolerance < 1:
+        raise ArgumentError(f"tolerance must be between 0 and 1, got {tolerance}")
+    return tolerance
 
 
 def _damped(made: Curvature, low: float, high: float, slack: float) -> Curvature:

@@ -66,7 +66,7 @@ class Known:
     self_influence: dict[float, tuple[Float[np.ndarray, " n"], ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Curvature:
     """Made by ``curvature``; see there for the arguments behind the attributes.
 
@@ -91,14 +91,14 @@ class Curvature:
     method: str
     damping: float
     damping_chosen: bool
-    lowest: float
-    highest: float
+    lowest: float = 0.0
+    highest: float = 0.0
     gradient_norm: float
     stationarity: float
     tolerance: float
     max_iterations: int
     deflation: int
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     products: Products = field(repr=False)
     known: Known = field(default_factory=Known, repr=False)
 

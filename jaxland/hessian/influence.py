@@ -93,6 +93,15 @@ class Influence:
         of, sign, kind, method, damping: how it was computed.
         warnings: what to distrust.
         sweep: dependence on the damping, where jaxland chose it.
+
+    The mean of three numbers as a model: without the last it falls by about (8 - 4) / 3.
+
+    >>> from jaxland import Problem, from_function, hessian
+    >>> mean = from_function(lambda w, x: w + 0 * x[:, 0], np.array([4.0]))
+    >>> problem = Problem.from_model(mean, np.ones((3, 1)), np.array([1.0, 3.0, 8.0]), loss="squared_error")
+    >>> found = hessian.influence(hessian.curvature(problem), np.ones((1, 1)), of="output")
+    >>> found.values.round(2).tolist()
+    [[1.0, 0.33, -1.33]]
     """
 
     values: Float[np.ndarray, "T n"] | None
@@ -203,15 +212,6 @@ def influence(
         ProblemError: the problem has no per-example losses.
         ConvergenceError: see ``Curvature.solve``.
         DataError, ArgumentError: test points or arguments that do not fit.
-
-    The mean of three numbers as a model: without the last it falls by about (8 - 4) / 3.
-
-    >>> from jaxland import Problem, from_function, hessian
-    >>> mean = from_function(lambda w, x: w + 0 * x[:, 0], np.array([4.0]))
-    >>> problem = Problem.from_model(mean, np.ones((3, 1)), np.array([1.0, 3.0, 8.0]), loss="squared_error")
-    >>> found = hessian.influence(hessian.curvature(problem), np.ones((1, 1)), of="output")
-    >>> found.values.round(2).tolist()
-    [[1.0, 0.33, -1.33]]
     """
     problem = curvature.problem
     _check(problem, sign, top)
