@@ -178,7 +178,7 @@ def test_command(tables, tmp_path, command):
 def test_command_errors(tmp_path, command):
     missing = command(tmp_path / "no.csv")
     assert isinstance(missing.exception, JaxlandError)
-    assert "no such file" in str(missing.exception)
+    assert "no.csv does not exist" in str(missing.exception)
     (tmp_path / "one.csv").write_text("a\n" + "\n".join(str(i) for i in range(50)))
     alone = command(tmp_path / "one.csv")
     assert "give --against" in str(alone.exception)

@@ -8,7 +8,7 @@ from jaxland import information
 from jaxland.errors import DataError
 from jaxland.information.point_masses import masses_of, plug_in
 
-QUICK = dict(bootstraps=8, null=2, points=512)
+QUICK = dict(bootstraps=8, null=2, points=512, orders=(1, 2, 3, 4))
 
 
 def codes(column):
