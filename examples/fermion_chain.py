@@ -27,7 +27,7 @@ jax.config.update("jax_enable_x64", True)
 
 from jaxland import Problem, from_function, from_nnx, hessian  # noqa: E402
 from jaxland.core.solvers import lanes, quench  # noqa: E402
-from jaxland.problem.problem import cross_entropy  # noqa: E402
+from jaxland.problem import cross_entropy  # noqa: E402
 from jaxland.report import figures  # noqa: E402
 from jaxland.report.html import Page  # noqa: E402
 

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from jaxland.errors import ArgumentError, DataError
 from jaxland.hessian.curvature import Curvature, CurvatureWarning, Known, checked_damping
 from jaxland.hessian.gram import gram_applies
-from jaxland.hessian.products import Products, products_of
 from jaxland.problem.problem import Problem
+from jaxland.problem.products import Products, products_of
 
 EXPLICIT_LIMIT = 4000
 METHODS = ("explicit", "products", "gram")

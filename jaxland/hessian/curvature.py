@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int
 from jaxland.core.krylov import grown
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.gram import GramInverse
-from jaxland.hessian.products import Products
 from jaxland.problem.problem import Problem
+from jaxland.problem.products import Products
 
 
 class CurvatureWarning(UserWarning):

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ConvergenceError
-from jaxland.hessian.products import Products
 from jaxland.hessian.quantity import Tree
 from jaxland.problem.problem import L2
+from jaxland.problem.products import Products
 
 
 def gram_applies(products: Products, limit: int | None) -> bool:

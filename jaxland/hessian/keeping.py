@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from jaxland.core.krylov import grown
 from jaxland.errors import DataError, StoreError
 from jaxland.hessian.curvature import FACTS, Curvature, Known
-from jaxland.hessian.products import products_of
 from jaxland.problem.problem import Problem
+from jaxland.problem.products import products_of
 from jaxland.runs import probes, read_npz, write_npz
 
 KIND = "jaxland-curvature-1"

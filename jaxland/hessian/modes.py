@@ -21,7 +21,8 @@ from jaxland.hessian.modes_options import ModesKeywords, ModesOptions, Wanted
 from jaxland.hessian.padded import Product, padded_product
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.problem import Problem, PyTree
-from jaxland.problem.rows import ShardedProblem, shard_data, to_host
+from jaxland.problem.rows import to_host
+from jaxland.problem.sharded import ShardedProblem, shard_data
 from jaxland.runs import Checkpoint, Stop, digest, stoppable
 
 _KIND = "jaxland-lanczos-2"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxland.core.energy import derivatives as curvature
 from jaxland.core.solvers.auto_band import loops_on_host
 from jaxland.problem.problem import Problem, PyTree
+from jaxland.problem.rows import equal_blocks
 
 Product = Callable[[jax.Array], jax.Array]
 
@@ -25,44 +25,37 @@ def padded_product(problem: Problem, length: int, mesh: Mesh | None, axis: str) 
         mesh, axis: devices over which the vectors lie.
     """
     size, w, data = problem.size, problem.w, problem.data
-    compiled = problem.__dict__.setdefault("_padded_products", {})
-    if length not in compiled:
-        energy = problem.energy_of
+    energy = problem.energy_of
 
-        def padded(w: jax.Array, v: jax.Array, data: PyTree) -> jax.Array:
-            return jnp.pad(curvature.hvp(lambda u: energy(u, data), w, v[:size]), (0, length - size))
+    def padded(w: jax.Array, v: jax.Array, data: PyTree) -> jax.Array:
+        return jnp.pad(curvature.hvp(lambda u: energy(u, data), w, v[:size]), (0, length - size))
 
-        where = None if mesh is None else NamedSharding(mesh, PartitionSpec(axis))
-        compiled[length] = jax.jit(padded, out_shardings=where)
+    where = None if mesh is None else NamedSharding(mesh, PartitionSpec(axis))
+    compiled = problem.compiled(("padded product", length, mesh, axis), lambda: jax.jit(padded, out_shardings=where))
     if mesh is None and problem.loss is not None and problem.chunk is not None and problem.chunk < problem.n:
         sample = jax.tree.map(lambda a: a[:2], data)
         if loops_on_host(problem.energy_of, w, sample):
             return _hosted_product(problem)
-    return lambda v: compiled[length](w, v, data)
+    return lambda v: compiled(w, v, data)
 
 
 def _hosted_product(problem: Problem) -> Product:
     """Chunk after chunk from the host; the last one is filled up with rows that weigh nothing."""
     chunk, n, w = int(problem.chunk or problem.n), problem.n, problem.w
     reg, unravel = problem.regulariser, problem.unravel
-    blocks = []
-    for start in range(0, n, chunk):
-        rows = np.minimum(np.arange(start, start + chunk), n - 1)
-        weight = jnp.asarray(np.arange(start, start + chunk) < n, problem.dtype) / n
-        blocks.append((*jax.tree.map(lambda a, rows=rows: a[rows], problem.data), weight))
+    blocks = [(*rows, weight / n) for rows, weight in equal_blocks(problem.data, n, chunk, problem.dtype)]
 
     def part(w: jax.Array, v: jax.Array, x: PyTree, y: PyTree, weight: jax.Array) -> jax.Array:
         return curvature.hvp(lambda u: jnp.sum(weight * problem.losses_of(u, x, y)), w, v)
 
-    known = problem.__dict__.setdefault("_hosted_products", {})
-    if not known:
-        known["part"] = jax.jit(part)
-        known["regulariser"] = (
-            None if reg is None else jax.jit(lambda w, v: curvature.hvp(lambda u: reg(unravel(u)), w, v))
+    of_rows, rest = problem.compiled("hosted product", lambda: jax.jit(part)), None
+    if reg is not None:
+        rest = problem.compiled(
+            "product of the regulariser", lambda: jax.jit(lambda w, v: curvature.hvp(lambda u: reg(unravel(u)), w, v))
         )
 
     def product(v: jax.Array) -> jax.Array:
-        total = sum(known["part"](w, v, *block) for block in blocks)
-        return total if known["regulariser"] is None else total + known["regulariser"](w, v)
+        total = sum(of_rows(w, v, *block) for block in blocks)
+        return total if rest is None else total + rest(w, v)
 
     return product

@@ -49,10 +49,7 @@ def quantity(problem: Problem, of: Asked, target: int | None = None) -> Quantity
             ``of(outputs [T, ...], y) -> [T]``, which needs targets only if it reads y.
         target: class whose logit or probability, or number of the output, is meant.
     """
-    known = problem.__dict__.setdefault("_hessian_quantities", {})
-    if (of, target) not in known:
-        known[of, target] = _build(problem, of, target)
-    return known[of, target]
+    return problem.compiled(("hessian.quantity", of, target), lambda: _build(problem, of, target))
 
 
 def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:

@@ -15,7 +15,7 @@ from jaxland.core.krylov.step import ritz_pairs
 from jaxland.errors import ConvergenceError
 from jaxland.hessian.curvature import Curvature, CurvatureWarning, Solved
 from jaxland.hessian.gram import GramInverse
-from jaxland.hessian.products import Products
+from jaxland.problem.products import Products
 
 FACTORS = 4  # dampings whose factors are kept
 

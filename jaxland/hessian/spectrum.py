@@ -275,13 +275,12 @@ def hessian_blocks(
     """Exact Hessians as float64 at consecutive points, one compiled shape."""
     n = problem.size
     batch = int(np.clip(2**22 // n**2, 1, len(points))) if batch is None else min(batch, len(points))
-    known = problem.__dict__.setdefault("_hessian_batched", {})
-    if "f" not in known:
-        energy = problem.energy_of
-        known["f"] = jax.jit(
-            lambda ws, data: jax.vmap(lambda w: derivatives.hessian(lambda u: energy(u, data), w))(ws)
-        )
+    energy = problem.energy_of
+    batched = problem.compiled(
+        "hessian.batched",
+        lambda: jax.jit(lambda ws, data: jax.vmap(lambda w: derivatives.hessian(lambda u: energy(u, data), w))(ws)),
+    )
     for start in range(0, len(points), batch):
         part = points[start : start + batch]
         padded = part[np.minimum(np.arange(batch), len(part) - 1)]
-        yield np.asarray(known["f"](jnp.asarray(padded, problem.dtype), problem.data), float)[: len(part)]
+        yield np.asarray(batched(jnp.asarray(padded, problem.dtype), problem.data), float)[: len(part)]

@@ -19,7 +19,8 @@ from jaxland.paths.result import MinimumEnergyPath
 from jaxland.paths.settings import PathSettings
 from jaxland.paths.state import PathCheckpoint, PathProgress, PathState, identity
 from jaxland.problem.problem import Problem, PyTree
-from jaxland.problem.rows import ShardedProblem, to_host
+from jaxland.problem.rows import to_host
+from jaxland.problem.sharded import ShardedProblem
 from jaxland.runs import stoppable
 
 Align = Callable[[np.ndarray, np.ndarray], np.ndarray] | bool

@@ -13,11 +13,10 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from jaxland.core.energy import derivatives as curvature
 from jaxland.core.solvers import auto_band
 from jaxland.errors import ArgumentError
 from jaxland.problem.problem import Problem, PyTree
-from jaxland.problem.rows import to_host
+from jaxland.problem.rows import sum_rows, to_host
 
 MEASURES = ("energy", "loss", "error", "test_loss", "test_error")
 
@@ -114,7 +113,7 @@ class Meter:
             assert problem.output_loss is not None
             return jnp.stack([jnp.sum(problem.output_loss(outputs, y)), jnp.sum(_errors(outputs, y, w.dtype))])
 
-        return curvature.sum_rows(part, (x, y), self.chunk)
+        return sum_rows(part, (x, y), self.chunk)
 
     def _all(self, w: jax.Array, state: PyTree, data: PyTree, test: PyTree) -> jax.Array:
         """(energy, loss, error, test loss, test error)."""

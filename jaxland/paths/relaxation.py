@@ -15,7 +15,8 @@ from jaxland.paths.profile import Meter
 from jaxland.paths.settings import Cycle, PathSettings
 from jaxland.paths.state import PathCheckpoint, PathProgress, PathState
 from jaxland.problem.problem import Problem, PyTree
-from jaxland.problem.rows import host_rows, to_host
+from jaxland.problem.rows import to_host
+from jaxland.problem.sharded import host_rows
 from jaxland.runs import Stop
 
 BatchOf = Callable[[int], tuple[PyTree, PyTree]]

@@ -1,24 +1,19 @@
-"""A loss too big for one device: rows of data spread over a mesh, sums taken over its axis.
+"""Every sum over data: in chunks with rematerialisation, over the devices of a mesh, over processes; memory per row.
 
-Works over the local devices of one process and, after ``jax.distributed.initialize``, over those of all processes
-(each must then make the same calls in the same order).
+A mesh may hold the devices of one process or, after ``jax.distributed.initialize``, those of all processes (each must
+then make the same calls in the same order). Rows are filled up to a multiple of the devices by copies of the first
+one, which weigh nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from jaxland.core.energy import kernels
-from jaxland.errors import ArgumentError, ProblemError
-from jaxland.problem.problem import Problem
 
 PyTree = Any
 
@@ -32,121 +27,161 @@ def to_host(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-@dataclass(frozen=True, eq=False)
-class ShardedProblem(Problem):
-    """A problem whose rows lie on many devices; made by ``shard_data``.
-
-    ``energy``, ``gradient``, ``hvp`` and everything else built on ``energy_of`` are sums over the devices, which
-    differ from those of one device by rounding only. Parameters are replicated.
-
-    Attributes:
-        mesh: devices.
-        axis: mesh axis over which rows are spread.
-        rows: number of examples; the arrays hold copies of the first row beyond them, which weigh nothing.
-    """
-
-    mesh: Mesh | None = None
-    axis: str = "data"
-    rows: int = 0
-
-    @property
-    def n(self) -> int:
-        """Number of training examples."""
-        return self.rows
-
-    @cached_property
-    def energy_of(self) -> Callable[[jax.Array, tuple[Any, Any]], jax.Array]:
-        """Pure ``(w[N], data) -> L(w)``; each device goes through its rows in chunks."""
-        unravel, reg, chunk, axis, n = self._flat[1], self.regulariser, self.chunk, self.axis, self.rows
-        mesh, losses = self.mesh, self.losses_of
-        assert mesh is not None
-
-        def local(w: jax.Array, x: Any, y: Any) -> jax.Array:
-            rows = jax.tree.leaves(x)[0].shape[0]
-            weight = (jax.lax.axis_index(axis) * rows + jnp.arange(rows) < n).astype(w.dtype)
-            block = rows if chunk is None else min(chunk, rows)
-
-            def part(x: Any, y: Any, weight: jax.Array) -> jax.Array:
-                return jnp.sum(weight * losses(w, x, y))
-
-            full = rows // block * block
-            total = jax.lax.pcast(jnp.zeros((), w.dtype), (axis,), to="varying")
-            if full > block:
-                blocks = jax.tree.map(lambda a: a[:full].reshape(-1, block, *a.shape[1:]), (x, y, weight))
-                step = jax.checkpoint(part)
-                total, _ = jax.lax.scan(lambda sum_, rows: (sum_ + step(*rows), None), total, blocks)
-            else:
-                total = total + part(*jax.tree.map(lambda a: a[:full], (x, y, weight)))
-            if full < rows:
-                total = total + part(*jax.tree.map(lambda a: a[full:], (x, y, weight)))
-            return jax.lax.psum(total, axis)
-
-        by_row = PartitionSpec(axis)
-        total = jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), by_row, by_row), out_specs=PartitionSpec())
-
-        def energy(w: jax.Array, data: tuple[Any, Any]) -> jax.Array:
-            value = total(w, *data) / n
-            return value if reg is None else value + reg(unravel(w))
-
-        return energy
-
-    @cached_property
-    def kernel(self) -> kernels.Kernel:
-        """Energy, gradient and Hessian by autodiff."""
-        return kernels.autodiff(self.energy_of, self.data, self.size, 2.0 * self.n * self.size)
-
-    def losses(self, w: Any = None, x: Any = None, y: Any = None) -> jax.Array:
-        """Per-example losses on the training data, or on (x, y)."""
-        found = super().losses(w, x, y)
-        return found if x is not None else found[: self.rows]
-
-    def predict(self, w: Any = None, x: Any = None) -> jax.Array:
-        """Model outputs on the training data, or on x."""
-        found = super().predict(w, x)
-        return found if x is not None else found[: self.rows]
-
-    def with_data(self, x: Any, y: Any) -> Problem:
-        """The same model and loss over other data, spread likewise."""
-        assert self.mesh is not None
-        fields = {f: getattr(self, f) for f in Problem.__dataclass_fields__}
-        return shard_data(Problem(**fields).with_data(x, y), self.mesh, self.axis)
+# -- chunks ----------------------------------------------------------------------------------------------------------
 
 
-def shard_data(problem: Problem, mesh: Mesh, axis: str = "data") -> ShardedProblem:
-    """The same problem with its rows spread over one axis of a mesh.
+def sum_rows(
+    f: Callable[..., PyTree], data: tuple[Any, ...], chunk: int | None, axes: tuple[str, ...] = ()
+) -> PyTree:
+    """Sum of ``f(*rows)`` over blocks of at most ``chunk`` rows; ``f`` must itself sum over the rows it is given.
+
+    Blocks are evaluated one after another under ``jax.checkpoint``, so that derivatives of the sum keep no more than
+    one block of intermediate values.
 
     Args:
-        problem: per-example losses and data; every process passes the same.
-        mesh: devices, of one process or of all.
-        axis: name of the axis; parameters are replicated over it and every other axis.
-
-    Raises:
-        ProblemError: a plain energy, which has no rows.
-        ArgumentError: the mesh has no such axis.
+        f: ``f(*rows) -> pytree``.
+        data: arrays with the rows in front.
+        chunk: None: all at once.
+        axes: mesh axes over which the rows differ, within ``summed_over``.
     """
-    if problem.loss is None:
-        raise ProblemError("a plain energy has no rows to spread over a mesh")
-    if axis not in mesh.axis_names:
-        raise ArgumentError(f"the mesh has axes {', '.join(map(str, mesh.axis_names))}, none of them {axis!r}")
-    mesh = Mesh(mesh.devices, mesh.axis_names)
-    sharding = NamedSharding(mesh, PartitionSpec(axis))
-    rows = problem.n
-    padding = -rows % int(mesh.shape[axis])
+    n = jax.tree.leaves(data)[0].shape[0]
+    if chunk is None or chunk >= n:
+        return f(*data)
+    blocks, rest = _blocks(data, n, chunk)
+    step = jax.checkpoint(lambda rows: f(*rows))
+    first = jax.tree.map(
+        lambda a: _varying(jnp.zeros(a.shape, a.dtype), axes),
+        jax.eval_shape(step, jax.tree.map(lambda a: a[0], blocks)),
+    )
+    total, _ = jax.lax.scan(lambda acc, rows: (jax.tree.map(jnp.add, acc, step(rows)), None), first, blocks)
+    return total if rest is None else jax.tree.map(jnp.add, total, step(rest))
+
+
+def map_rows(f: Callable[..., PyTree], data: tuple[Any, ...], chunk: int | None) -> PyTree:
+    """``f(*rows)`` on blocks of at most ``chunk`` rows, outputs joined along the rows, in their order."""
+    n = jax.tree.leaves(data)[0].shape[0]
+    if chunk is None or chunk >= n:
+        return f(*data)
+    blocks, rest = _blocks(data, n, chunk)
+    parts = jax.lax.map(lambda rows: f(*rows), blocks)
+    joined = jax.tree.map(lambda a: a.reshape((-1,) + a.shape[2:]), parts)
+    return joined if rest is None else jax.tree.map(lambda a, b: jnp.concatenate([a, b]), joined, f(*rest))
+
+
+def _blocks(data: Any, n: int, chunk: int) -> tuple[Any, Any]:
+    """([blocks, chunk, ...], the rows left over or None)."""
+    full = n // chunk * chunk
+    blocks = jax.tree.map(lambda a: a[:full].reshape((-1, chunk) + a.shape[1:]), data)
+    return blocks, jax.tree.map(lambda a: a[full:], data) if full < n else None
+
+
+def equal_blocks(data: Any, n: int, chunk: int, dtype: Any) -> Iterator[tuple[Any, jax.Array]]:
+    """(rows, their weights) in blocks of one shape, for loops on the host; the last is filled by rows of weight 0."""
+    for start in range(0, n, chunk):
+        rows = np.minimum(np.arange(start, start + chunk), n - 1)
+        weight = jnp.asarray(np.arange(start, start + chunk) < n, dtype)
+        yield jax.tree.map(lambda a, rows=rows: a[rows], data), weight
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def row_footprint(f: Callable[..., PyTree], data: tuple[Any, ...]) -> int:
+    """Numbers that ``f`` computes per row of data, counted in its trace: what a chunk size should be chosen by."""
+
+    def numbers(rows: int) -> int:
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows,) + a.shape[1:], a.dtype), data)
+        return _traced_size(jax.make_jaxpr(f)(*shapes).jaxpr)
+
+    return max(1, (numbers(8) - numbers(4)) // 4)
+
+
+def rows_at_once(rows: int, per_row: int, chunk: int | None = None) -> int:
+    """Rows to take at once where each needs so many numbers: what stays in a CPU's cache, or fills an accelerator.
+
+    Args:
+        rows: of the data; blocks come out as equal as they can be.
+        per_row: numbers computed per row (``row_footprint``, times vectors).
+        chunk: at most so many.
+    """
+    numbers = 2**20 if jax.default_backend() == "cpu" else 2**27
+    most = max(32, numbers // per_row)
+    if chunk is not None:
+        most = min(most, chunk)
+    return -(-rows // -(-rows // most))
+
+
+def _traced_size(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [p for p in equation.params.values() if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
+        for closed in inner:
+            total += _traced_size(getattr(closed, "jaxpr", closed))
+        if not inner:
+            total += sum(int(v.aval.size) for v in equation.outvars)
+    return total
+
+
+# -- devices ---------------------------------------------------------------------------------------------------------
+
+
+def automatic(mesh: Mesh) -> Mesh:
+    """The same devices with axes of the automatic type: only the sums here are spread."""
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def spread_rows(tree: PyTree, mesh: Mesh, axes: tuple[str, ...]) -> PyTree:
+    """Arrays with their rows spread over mesh axes, filled up by copies of the first row."""
+    sharding = NamedSharding(mesh, PartitionSpec(axes))
+    devices = int(np.prod([mesh.shape[axis] for axis in axes]))
 
     def spread(leaf: Any) -> jax.Array:
         host = to_host(leaf)
+        padding = -len(host) % devices
         host = np.concatenate([host, np.repeat(host[:1], padding, axis=0)]) if padding else host
         return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
 
-    x, y = jax.tree.map(spread, problem.data)
-    fields = {f: getattr(problem, f) for f in Problem.__dataclass_fields__}
+    return jax.tree.map(spread, tree)
+
+
+def replicated(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays with a copy on every device of a mesh."""
     whole = NamedSharding(mesh, PartitionSpec())
-    params = jax.tree.map(
-        lambda a: jax.make_array_from_callback(np.shape(a), whole, lambda part: to_host(a)[part]), problem.params
+    return jax.tree.map(
+        lambda a: jax.make_array_from_callback(np.shape(a), whole, lambda part: to_host(a)[part]), tree
     )
-    return ShardedProblem(**{**fields, "x": x, "y": y, "params": params}, mesh=mesh, axis=axis, rows=rows)
 
 
-def host_rows(problem: Problem) -> tuple[Any, Any]:
-    """(x, y) of a problem on the host, without padding rows."""
-    return jax.tree.map(lambda a: to_host(a)[: problem.n], problem.data)
+def spread_over(
+    local: Callable[..., Any],
+    mesh: Mesh,
+    axes: tuple[str, ...],
+    specs: tuple[PartitionSpec, ...],
+    *,
+    total: bool = True,
+) -> Callable[..., Any]:
+    """``local`` on each device's rows: summed over the devices, or joined along the rows (``total=False``).
+
+    Args:
+        local: gets its arguments as each device holds them; sums over rows in it (``sum_rows``) say ``axes``.
+        mesh: devices.
+        axes: over which the rows are spread.
+        specs: of the arguments; those without an axis are the same everywhere, and derivatives with respect to them
+            within ``local`` are each device's own.
+        total: see above.
+    """
+
+    def own(*arguments: Any) -> Any:
+        mine = [
+            a if len(spec) else jax.tree.map(lambda leaf: _varying(leaf, axes), a)
+            for a, spec in zip(arguments, specs)
+        ]
+        found = local(*mine)
+        return jax.lax.psum(found, axes) if total else found
+
+    out = PartitionSpec() if total else PartitionSpec(axes)
+    return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=out)
+
+
+def _varying(a: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    return jax.lax.pcast(a, axes, to="varying") if axes else a

@@ -136,10 +136,24 @@ class StoredSymmetry(Symmetry):
         """As stored."""
         return self.words
 
-    def _unknown(self, *_: object) -> Any:
-        raise ProblemError(f"the file tells only the order of this symmetry ({self.words}): give the problem itself")
+    def _unknown(self) -> ProblemError:
+        return ProblemError(f"the file tells only the order of this symmetry ({self.words}): give the problem itself")
 
-    align = canonical = orbit_size = random_image = _unknown
+    def align(self, w: Vector, reference: Vector) -> Vector:
+        """Not known."""
+        raise self._unknown()
+
+    def canonical(self, w: Vector) -> Vector:
+        """Not known."""
+        raise self._unknown()
+
+    def orbit_size(self, w: Vector) -> int:
+        """Not known."""
+        raise self._unknown()
+
+    def random_image(self, w: Vector, rng: np.random.Generator) -> Vector:
+        """Not known."""
+        raise self._unknown()
 
 
 class DenseSymmetry(Symmetry):

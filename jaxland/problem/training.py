@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jaxland.problem.problem import Problem
-from jaxland.problem.rows import host_rows
+from jaxland.problem.sharded import host_rows
 
 
 def train(

@@ -14,7 +14,8 @@ def main() -> None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"127.0.0.1:{port}", processes, rank)
     from jaxland import Problem, mlp
-    from jaxland.problem.rows import shard_data, to_host
+    from jaxland.problem.rows import to_host
+    from jaxland.problem.sharded import shard_data
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 3))  # not a multiple of the devices

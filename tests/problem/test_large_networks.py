@@ -21,7 +21,7 @@ from jaxland.errors import ArgumentError, DataError, ProblemError, StoreError
 from jaxland.hessian import modes as large
 from jaxland.hessian.modes import extreme_modes
 from jaxland.models.networks import next_token_loss, resnet, transformer
-from jaxland.problem.rows import shard_data
+from jaxland.problem.sharded import shard_data
 
 
 def matrix(values, seed=0):
@@ -173,7 +173,7 @@ def test_four_devices_equal_one():
         import jax, numpy as np
         jax.config.update("jax_enable_x64", True)
         from jaxland import Problem, mlp
-        from jaxland.problem.rows import shard_data
+        from jaxland.problem.sharded import shard_data
         from jaxland.hessian.modes import extreme_modes
 
         rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Derivatives of a loss: sums over rows in chunks, Hessian- and Gauss-Newton-vector products, exact Hessians."""
+"""Derivatives of a loss: Hessian- and Gauss-Newton-vector products, exact Hessians, gradients of single examples."""
 
 from __future__ import annotations
 
@@ -10,26 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 PyTree = Any
-
-
-def sum_rows(f: Callable[..., PyTree], data: tuple[Any, ...], chunk: int | None) -> PyTree:
-    """Sum of ``f(*rows)`` over blocks of at most ``chunk`` rows; ``f`` must itself sum over the rows it is given.
-
-    Blocks are evaluated one after another under ``jax.checkpoint``, so that derivatives of the sum keep no more than
-    one block of intermediate values.
-    """
-    n = jax.tree.leaves(data)[0].shape[0]
-    if chunk is None or chunk >= n:
-        return f(*data)
-    full = n // chunk
-    blocks = jax.tree.map(lambda a: a[: full * chunk].reshape((full, chunk) + a.shape[1:]), data)
-    step = jax.checkpoint(lambda rows: f(*rows))
-    first = jax.tree.map(jnp.zeros_like, jax.eval_shape(step, jax.tree.map(lambda a: a[0], blocks)))
-    total, _ = jax.lax.scan(lambda acc, rows: (jax.tree.map(jnp.add, acc, step(rows)), None), first, blocks)
-    if full * chunk < n:
-        rest = step(jax.tree.map(lambda a: a[full * chunk :], data))
-        total = jax.tree.map(jnp.add, total, rest)
-    return total
 
 
 def hvp(f: Callable[[jax.Array], jax.Array], w: Float[Array, " N"], v: Float[Array, " N"]) -> Float[Array, " N"]:
@@ -62,21 +42,6 @@ def gauss_newton_vp(
     return jax.vjp(outputs, w)[1](hjv)[0]
 
 
-def map_rows(f: Callable[..., PyTree], data: tuple[Any, ...], chunk: int | None) -> PyTree:
-    """``f(*rows)`` on blocks of at most ``chunk`` rows, outputs joined along the rows, in their order."""
-    n = jax.tree.leaves(data)[0].shape[0]
-    if chunk is None or chunk >= n:
-        return f(*data)
-    full = n // chunk
-    blocks = jax.tree.map(lambda a: a[: full * chunk].reshape((full, chunk) + a.shape[1:]), data)
-    parts = jax.lax.map(lambda rows: f(*rows), blocks)
-    joined = jax.tree.map(lambda a: a.reshape((full * chunk,) + a.shape[2:]), parts)
-    if full * chunk < n:
-        rest = f(*jax.tree.map(lambda a: a[full * chunk :], data))
-        joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), joined, rest)
-    return joined
-
-
 def hessian_products(
     f: Callable[[jax.Array], jax.Array], w: Float[Array, " N"], vectors: Float[Array, "k N"]
 ) -> Float[Array, "k N"]:
@@ -100,7 +65,7 @@ def gauss_newton_products(
 def example_gradients(
     losses: Callable[[jax.Array, Any, Any], jax.Array], w: Float[Array, " N"], x: Any, y: Any
 ) -> Float[Array, "n N"]:
-    """Gradient of each example's loss: n x N numbers, so give it a block of rows (``map_rows``) and reduce."""
+    """Gradient of each example's loss: n x N numbers, so give it a block of rows and reduce."""
 
     def one(xi: Any, yi: Any) -> jax.Array:
         row = jax.tree.map(lambda a: a[None], (xi, yi))
@@ -121,24 +86,3 @@ def example_sums(
 ) -> Float[Array, "k N"]:
     """sum_i c_ki g_i for every row k of ``weights`` by reverse mode: the g_i themselves are never formed."""
     return jax.vmap(lambda c: jax.vjp(losses, w)[1](c)[0])(weights)
-
-
-def row_footprint(f: Callable[..., PyTree], data: tuple[Any, ...]) -> int:
-    """Numbers that ``f`` computes per row of data, counted in its trace: what a chunk size should be chosen by."""
-
-    def numbers(rows: int) -> int:
-        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows,) + a.shape[1:], a.dtype), data)
-        return _traced_size(jax.make_jaxpr(f)(*shapes).jaxpr)
-
-    return max(1, (numbers(8) - numbers(4)) // 4)
-
-
-def _traced_size(jaxpr: Any) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = [p for p in equation.params.values() if hasattr(p, "jaxpr") or hasattr(p, "eqns")]
-        for closed in inner:
-            total += _traced_size(getattr(closed, "jaxpr", closed))
-        if not inner:
-            total += sum(int(v.aval.size) for v in equation.outvars)
-    return total

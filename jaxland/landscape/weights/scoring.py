@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from jaxland.data import Dataset
 from jaxland.errors import DataError, ProblemError
-from jaxland.problem.problem import Problem, PyTree
+from jaxland.problem.losses import PyTree
+from jaxland.problem.problem import Problem
 
 BLOCK = 32
 

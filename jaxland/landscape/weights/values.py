@@ -24,7 +24,8 @@ from jaxland.landscape.weights.scoring import (
     r_squared,
     rows_of,
 )
-from jaxland.problem.problem import Problem, PyTree
+from jaxland.problem.losses import PyTree
+from jaxland.problem.problem import Problem
 
 if TYPE_CHECKING:
     import pandas

@@ -18,7 +18,7 @@ from jaxland.errors import ArgumentError, ConvergenceError, DataError, StoreErro
 from jaxland.paths import Cycle, PathSettings, cycles, load_path, minimum_energy_path
 from jaxland.paths.ensemble import PathEnsemble, connect_minima
 from jaxland.paths.profile import Recomputed
-from jaxland.problem.rows import shard_data
+from jaxland.problem.sharded import shard_data
 
 
 def mueller_brown(w):

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from jaxland.core.energy import derivatives as derivatives
+from jaxland.core.energy import derivatives
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.problem.problem import Problem
+from jaxland.problem.rows import automatic, map_rows, row_footprint, rows_at_once, spread_over, spread_rows, sum_rows
 
 KINDS = ("hessian", "gauss-newton")
 
@@ -42,8 +43,8 @@ class Products:
             )
         if self.plain and mesh is not None:
             raise ProblemError("a plain energy has no rows to spread over a mesh")
-        if mesh is not None:  # axes of whatever type become automatic: only the sums here are spread
-            mesh = Mesh(mesh.devices, mesh.axis_names)
+        if mesh is not None:
+            mesh = automatic(mesh)
         self.problem, self.kind, self.mesh, self.n = problem, kind, mesh, problem.n
         self.axes = () if mesh is None else tuple(mesh.axis_names)
         self.shards = 1 if mesh is None else int(mesh.size)
@@ -60,40 +61,29 @@ class Products:
     def _spread(self, data: tuple[Any, Any, jax.Array]) -> tuple[Any, ...]:
         if self.mesh is None:
             return data
-        pad, sharding = self.padding, NamedSharding(self.mesh, PartitionSpec(self.axes))
-        x, y = jax.tree.map(lambda a: jnp.concatenate([a, a[:1].repeat(pad, axis=0)]) if pad else a, data[:2])
-        weight = jnp.concatenate([data[2], jnp.zeros((pad,), data[2].dtype)])
-        return jax.tree.map(lambda a: jax.device_put(a, sharding), (x, y, weight))
+        weight = jnp.concatenate([data[2], jnp.zeros((self.padding,), data[2].dtype)])
+        x, y = spread_rows(data[:2], self.mesh, self.axes)
+        return x, y, spread_rows(weight, self.mesh, self.axes)
 
     @cached_property
     def footprint(self) -> int:
         """Numbers the losses compute per row."""
         problem, w = self.problem, self.problem.w
-        return derivatives.row_footprint(lambda x, y: problem.losses_of(w, x, y), problem.data)
+        return row_footprint(lambda x, y: problem.losses_of(w, x, y), problem.data)
 
     def rows(self, k: int, total: int | None = None) -> int:
-        """Rows to take at once for k vectors: what stays in a CPU's cache, or fills an accelerator."""
-        numbers = 2**20 if jax.default_backend() == "cpu" else 2**27
+        """Rows to take at once for k vectors."""
         total = max(1, (self.n + self.padding) // self.shards if total is None else total)
-        most = max(32, numbers // (max(1, k) * self.footprint))
-        if self.problem.chunk is not None:
-            most = min(most, self.problem.chunk)
-        return -(-total // -(-total // most))
+        return rows_at_once(total, max(1, k) * self.footprint, self.problem.chunk)
 
     def _sum(
         self, local: Callable[..., jax.Array], lead: Any, w: jax.Array, data: Any, split_lead: bool
     ) -> jax.Array:
         if self.mesh is None:
             return local(lead, w, data)
-        rows, axes = PartitionSpec(self.axes), self.axes
         lead_spec = PartitionSpec(None, self.axes) if split_lead else PartitionSpec()
-        return jax.shard_map(
-            lambda a, b, d: jax.lax.psum(local(a, b, d), axes),
-            mesh=self.mesh,
-            in_specs=(lead_spec, PartitionSpec(), rows),
-            out_specs=PartitionSpec(),
-            check_vma=False,
-        )(lead, w, data)
+        specs = (lead_spec, PartitionSpec(), PartitionSpec(self.axes))
+        return spread_over(local, self.mesh, self.axes, specs)(lead, w, data)
 
     def _regularised(self, total: jax.Array, lead: jax.Array | None, w: jax.Array) -> jax.Array:
         reg, unravel = self.problem.regulariser, self.problem.unravel
@@ -125,7 +115,7 @@ class Products:
             )
 
         def local(v: jax.Array, u: jax.Array, rows: Any) -> jax.Array:
-            return derivatives.sum_rows(lambda *r: block(v, u, *r), rows, chunk)
+            return sum_rows(lambda *r: block(v, u, *r), rows, chunk, self.axes)
 
         return self._sum(local, vectors, w, data, False) / self.n
 
@@ -138,7 +128,7 @@ class Products:
             def block(x: Any, y: Any, weight: jax.Array) -> jax.Array:
                 return jax.grad(lambda t: jnp.sum(weight * problem.losses_of(t, x, y)))(u)
 
-            return derivatives.sum_rows(block, rows, chunk)
+            return sum_rows(block, rows, chunk, self.axes)
 
         return self._regularised(self._sum(local, jnp.zeros(()), w, data, False) / self.n, None, w)
 
@@ -149,19 +139,12 @@ class Products:
             def block(x: Any, y: Any, weight: jax.Array) -> jax.Array:
                 return derivatives.example_products(lambda t: problem.losses_of(t, x, y), u, v)
 
-            return derivatives.map_rows(block, rows, chunk)
+            return map_rows(block, rows, chunk)
 
         if self.mesh is None:
             return local(vectors, w, data)
-        rows = PartitionSpec(self.axes)
-        spread = jax.shard_map(
-            local,
-            mesh=self.mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(), rows),
-            out_specs=rows,
-            check_vma=False,
-        )
-        return spread(vectors, w, data)[: self.n]
+        specs = (PartitionSpec(), PartitionSpec(), PartitionSpec(self.axes))
+        return spread_over(local, self.mesh, self.axes, specs, total=False)(vectors, w, data)[: self.n]
 
     def _example_sums(self, weights: jax.Array, w: jax.Array, data: Any) -> jax.Array:
         problem, chunk = self.problem, self.rows(weights.shape[0])
@@ -171,7 +154,7 @@ class Products:
             def block(each: jax.Array, x: Any, y: Any, _: jax.Array) -> jax.Array:
                 return derivatives.example_sums(lambda t: problem.losses_of(t, x, y), u, each.T)
 
-            return derivatives.sum_rows(block, (c.T, *rows), chunk)
+            return sum_rows(block, (c.T, *rows), chunk, self.axes)
 
         return self._sum(local, weights, w, data, True)
 
@@ -197,7 +180,4 @@ class Products:
 
 def products_of(problem: Problem, kind: str, mesh: Mesh | None = None) -> Products:
     """The ``Products`` of a problem, compiled once for as long as the problem lives."""
-    known = problem.__dict__.setdefault("_hessian_products", {})
-    if (kind, mesh) not in known:
-        known[kind, mesh] = Products(problem, kind, mesh)
-    return known[kind, mesh]
+    return problem.compiled(("products", kind, mesh), lambda: Products(problem, kind, mesh))

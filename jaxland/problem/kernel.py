@@ -1,0 +1,91 @@
+"""What evaluates a problem for solvers: closed form, autodiff, or a fused Pallas kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from jaxland.core.energy import kernels
+from jaxland.core.energy.one_hidden import one_hidden
+from jaxland.errors import ArgumentError
+from jaxland.models.model import ACTIVATIONS
+from jaxland.problem.losses import L2
+
+if TYPE_CHECKING:
+    from jaxland.problem.problem import Problem
+
+KERNEL_CHOICES = ("auto", "xla", "fused")
+
+
+def chosen_kernel(problem: Problem) -> kernels.Kernel:
+    """Energy, gradient and Hessian, as ``problem.kernel_choice`` has it.
+
+    Raises:
+        ArgumentError: the choice is unknown, or no fused kernel serves the problem.
+    """
+    choice = problem.kernel_choice
+    if choice not in KERNEL_CHOICES:
+        raise ArgumentError(f"kernel_choice {choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}")
+    base = xla_kernel(problem)
+    # Interpreted on a CPU, it can only be slower there.
+    if choice == "xla" or (choice == "auto" and jax.default_backend() == "cpu"):
+        return base
+    from jaxland.core.pallas import fused
+
+    why, model, reg = _not_fusible(problem), problem.model, problem.regulariser
+    if model is None or model.sizes is None or model.activation is None or problem.loss_name is None or why:
+        if choice == "fused":
+            raise ArgumentError(f"no fused kernel for this problem: {why}; use kernel_choice='xla'")
+        return base
+    lam = reg.lam if isinstance(reg, L2) else 0.0
+    shape = fused.shape_for(model.sizes, model.activation, problem.loss_name, lam, problem.n)
+    made = fused.kernel(shape, base, jnp.asarray(problem.x, problem.dtype), problem.y)
+    if choice == "auto" and not fused.is_faster(made, base, problem.size, problem.dtype, (shape, problem.n)):
+        return base
+    return made
+
+
+def _not_fusible(problem: Problem) -> str | None:
+    """Why no fused kernel serves the problem; None where one does."""
+    from jaxland.core.pallas import fused
+
+    if problem.model is None or problem.model.sizes is None or problem.loss_name is None:
+        return "it serves dense networks (jaxland.mlp) with a built-in loss"
+    if problem.chunk is not None or jnp.ndim(problem.x) != 2:
+        return "it serves data [n, d] without chunks"
+    if not (problem.regulariser is None or isinstance(problem.regulariser, L2)):
+        return "it serves no regulariser but L2"
+    return fused.supports(problem.model.sizes, problem.model.activation, problem.loss_name)
+
+
+def xla_kernel(problem: Problem) -> kernels.Kernel:
+    """In closed form where the problem allows it, else by autodiff."""
+    model, reg = problem.model, problem.regulariser
+    if (
+        model is not None
+        and model.sizes is not None
+        and len(model.sizes) == 3
+        and problem.loss_name is not None
+        and problem.chunk is None
+        and (reg is None or isinstance(reg, L2))
+        and jnp.asarray(problem.x).ndim == 2
+    ):
+        return one_hidden(
+            model.sizes,
+            ACTIVATIONS[model.activation or "identity"],
+            problem.loss_name,
+            0.0 if reg is None else reg.lam,
+            jnp.asarray(problem.x, problem.dtype),
+            problem.y,
+            is_tanh=model.activation == "tanh",
+        )
+    if problem.second is not None:
+        kernel = kernels.closed_form(problem.second, problem.data, problem.size)
+    else:
+        kernel = kernels.autodiff(
+            problem.energy_of, problem.data, problem.size, 2.0 * max(problem.n, 1) * problem.size
+        )
+    zero_space = getattr(problem.symmetry, "zero_space", None)
+    return kernel if zero_space is None else kernels.lifted(kernel, zero_space)
