@@ -7,6 +7,7 @@ import pytest
 
 from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape import network
+from jaxland.landscape.network import UnionFind, components, kruskal
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import default_levels, energy_windows, level_cut, merge_tree, monotonic_basins
 
@@ -184,3 +185,14 @@ def test_broken_arrays_are_refused(change, words):
         level_cut(land, delta=-1)
     with pytest.raises(ArgumentError, match="unknown columns"):
         Landscape.from_points([0.0], [[1.0]], hit=[1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kruskal_and_components_against_union_find(seed):
+    rng = np.random.default_rng(seed)
+    n, t = int(rng.integers(1, 60)), int(rng.integers(0, 120))
+    ends, heights = rng.integers(0, n, (t, 2)), np.round(rng.normal(size=t), 1)
+    sets = UnionFind(n)
+    kept = [k for k in np.argsort(heights, kind="stable").tolist() if sets.join(*ends[k].tolist())]
+    assert kruskal(n, ends, heights).tolist() == kept
+    np.testing.assert_array_equal(components(n, ends), sets.labels())
