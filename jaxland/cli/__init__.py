@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
-from click import Command, Context
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 # The module of each command, in the order of the help page.
 COMMANDS = {
@@ -32,17 +31,18 @@ COMMANDS = {
 class Commands(TyperGroup):
     """Commands whose modules are imported when they are named."""
 
-    def list_commands(self, ctx: Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names, without importing anything."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
         """The command of that name, from its module."""
         if cmd_name not in COMMANDS:
             return None
         part = typer.Typer()
         import_module(f"jaxland.cli.{COMMANDS[cmd_name]}").register(part)
-        return typer.main.get_group(part).get_command(ctx, cmd_name)
+        found = typer.main.get_group(part).get_command(ctx, cmd_name)
+        return found if isinstance(found, TyperCommand) else None
 
 
 app = typer.Typer(

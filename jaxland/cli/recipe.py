@@ -75,7 +75,7 @@ class Recipe:
 
     @classmethod
     def _of(cls, kept: Mapping[str, Any]) -> Recipe:
-        values = {FORMER.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+        values: dict[str, Any] = {FORMER.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
         source = values.pop("source")
         plain = cls(source)
         parts = {f.name: getattr(plain, f.name) for f in fields(cls) if f.name != "source"}

@@ -46,7 +46,7 @@ def embedded(figure: Figure, *, kind: str, dpi: int, name: str, alt: str) -> tup
         if kind == "svg":
             text = io.StringIO()
             figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Creator": None, "Date": None})
-            markup = _inlined(text.getvalue(), name, alt)
+            markup = _inlined(text.getvalue(), name, alt, light=_has_colour_scale(figure))
             if len(markup) <= MOST_SVG:
                 return markup, ""
         data = io.BytesIO()
@@ -54,15 +54,21 @@ def embedded(figure: Figure, *, kind: str, dpi: int, name: str, alt: str) -> tup
     return "", base64.b64encode(data.getvalue()).decode()
 
 
-def _inlined(text: str, name: str, alt: str) -> str:
+def _has_colour_scale(figure: Figure) -> bool:
+    """Whether colours stand for numbers: then they, and the paper they are seen on, stay as they are."""
+    return any(axes.images or hasattr(axes, "_colorbar") for axes in figure.axes)
+
+
+def _inlined(text: str, name: str, alt: str, *, light: bool) -> str:
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
-    text = text.replace(
-        "<svg", f'<svg role="img" aria-label="{escape(alt)}" style="stroke-linejoin:round;fill:var(--ink,#000)"', 1
-    )
+    ink = "#000" if light else "var(--ink,#000)"
+    root = f'<svg role="img" aria-label="{escape(alt)}" style="stroke-linejoin:round;fill:{ink}"'
+    text = text.replace("<svg", root, 1)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r'\sid="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)
-    # Colours stand in style attributes as ``fill: #1c2430``.
-    text = re.sub(r"(?<=: )#[0-9a-fA-F]{6}\b", lambda m: themed(m[0]), text)
+    if not light:
+        # Colours stand in style attributes as ``fill: #1c2430``.
+        text = re.sub(r"(?<=: )#[0-9a-fA-F]{6}\b", lambda m: themed(m[0]), text)
     return re.sub(r"\n\s*", "\n", text)

@@ -49,7 +49,9 @@ def density_figure(result: MutualInformation) -> Figure:
     main.set_ylabel(f"{result.names[1]} ({unit})")
     for axis, values, grid, dim, upright in ((top, x, grids[0], 0, False), (side, y, grids[1], 1, True)):
         edges = np.linspace(grid[0], grid[-1], 41)
-        axis.hist(values, edges, density=True, color="#d5dbe2", orientation="horizontal" if upright else "vertical")
+        axis.hist(
+            values, edges.tolist(), density=True, color="#d5dbe2", orientation="horizontal" if upright else "vertical"
+        )
         line = np.exp(log_density(marginal(_pair(result), (dim,)), grid[None]))
         axis.plot(*((line, grid) if upright else (grid, line)), color=PALETTE[1], lw=1.2)
         axis.set_xticks([]) if upright else axis.set_yticks([])
@@ -66,7 +68,7 @@ def _line_figure(result: MutualInformation, unit: str) -> Figure:
     figure, axis = canvas(5.6, 3.2)
     x = result.coordinates[0][0]
     grid = np.linspace(*_range(x), 300)
-    axis.hist(x, np.linspace(grid[0], grid[-1], 61), density=True, color="#d5dbe2", label="samples")
+    axis.hist(x, np.linspace(grid[0], grid[-1], 61).tolist(), density=True, color="#d5dbe2", label="samples")
     assert result.mixture is not None
     whole = Mixture(*(np.asarray(a) for a in result.mixture))
     axis.plot(

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -77,7 +76,7 @@ def test_one_name_is_one_option_for_all():
 
 def test_every_command_loads_and_explains_every_option():
     group = typer.main.get_command(cli.app)
-    context = click.Context(group)
+    context = typer.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None and command.name == name and command.get_short_help_str()
@@ -86,7 +85,7 @@ def test_every_command_loads_and_explains_every_option():
 
 def test_explore_offers_every_setting_of_a_search():
     group = typer.main.get_command(cli.app)
-    offered = {p.name for p in group.get_command(click.Context(group), "explore").params}
+    offered = {p.name for p in group.get_command(typer.Context(group), "explore").params}
     assert {f for f in SearchSettings.__dataclass_fields__ if f != "max_step"} < offered
 
 

@@ -103,6 +103,14 @@ def test_colours_follow_the_page():
     assert variables <= set(re.findall(r"--(\w+):", text.split("</style>")[0]))
 
 
+def test_a_picture_whose_colours_stand_for_numbers_keeps_them():
+    drawn, axes = canvas(3, 2)
+    drawn.colorbar(axes.imshow(np.eye(3)), ax=axes)
+    out = Page("t")
+    out.figure(drawn, "a map")
+    assert "var(--" not in out.render().split("<svg")[1]
+
+
 def test_a_large_figure_becomes_a_picture():
     out = Page("t")
     out.figure(figure(1200), "many lines")
