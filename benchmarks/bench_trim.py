@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from jaxland import trim
-from jaxland.models.model import Model, mlp
+from jaxland.models import Model, mlp
 
 BATCH = 256
 

@@ -102,7 +102,7 @@ def import_seconds(module: str) -> tuple[float, float]:
 def commands(folder: Path) -> dict[str, list[str]]:
     """Every command, small enough that waiting is mostly starting."""
     from jaxland import mlp
-    from jaxland.models.model import save
+    from jaxland.models import save
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 2))

@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn.datasets import load_digits
 
 from jaxland import trim
-from jaxland.models.model import Model, mlp
+from jaxland.models import Model, mlp
 
 METHODS = {
     "contextual_decomposition": {},

@@ -20,7 +20,7 @@ import optax
 import pandas as pd
 
 from jaxland import trim
-from jaxland.models.model import Model, mlp
+from jaxland.models import Model, mlp
 
 PUBLISHED = {"contextual_decomposition": 0.4, "deeplift": 3.6, "expected_gradients": 4.0, "integrated_gradients": 4.2}
 LENGTH, FREQUENCY = 100, 12

@@ -40,7 +40,7 @@ def hessian(
 
     from jaxland.errors import ArgumentError
     from jaxland.hessian import CurvatureWarning, explain
-    from jaxland.models.model import load
+    from jaxland.models import load
     from jaxland.problem.problem import Problem
     from jaxland.report.hessian import Answers, hessian_report
 

@@ -148,7 +148,7 @@ class Recipe:
         """Write the network with parameters w [N], and all that is needed to use it on new data."""
         import jax.numpy as jnp
 
-        from jaxland.models.model import save
+        from jaxland.models import save
 
         train = self.parts.train
         return save(

@@ -102,7 +102,7 @@ def _rigid_motions(landscape: Landscape, extras: Extras) -> int:
 
 def _rows(folder: Path) -> int:
     """Number of training rows of a run of ``jaxland explore``; 0 where it is not known."""
-    from jaxland.models.model import load
+    from jaxland.models import load
 
     path = folder / "model.npz"
     return int(load(path)[1].get("rows") or 0) if path.exists() else 0

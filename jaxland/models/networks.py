@@ -15,7 +15,8 @@ import numpy as np
 from flax import nnx
 
 from jaxland.errors import ArgumentError
-from jaxland.models.model import Model, from_nnx
+from jaxland.models.adapters import from_nnx
+from jaxland.models.model import Model
 
 
 def _maybe_remat(block: nnx.Module, remat: bool) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxland.core.energy import kernels
 from jaxland.core.energy.one_hidden import one_hidden
 from jaxland.errors import ArgumentError
-from jaxland.models.model import ACTIVATIONS
+from jaxland.models.mlp import ACTIVATIONS
 from jaxland.problem.losses import L2
 
 if TYPE_CHECKING:

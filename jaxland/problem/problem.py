@@ -21,7 +21,8 @@ from jaxtyping import Float
 
 from jaxland.core.energy import derivatives, kernels
 from jaxland.errors import ArgumentError, ProblemError
-from jaxland.models.model import ODD_ACTIVATIONS, Model
+from jaxland.models.mlp import ODD_ACTIVATIONS
+from jaxland.models.model import Model
 from jaxland.problem.kernel import chosen_kernel
 from jaxland.problem.losses import L2, LOSSES, PyTree, check_labels, checked_rows
 from jaxland.problem.rows import sum_rows

@@ -9,7 +9,7 @@ import time
 import pandas as pd
 import pytest
 
-from jaxland.models.model import load
+from jaxland.models import load
 
 
 def command(*args):

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from jaxland import mlp
 from jaxland.data.options import TableOptions
 from jaxland.errors import DataError
-from jaxland.models.model import save
+from jaxland.models import save
 from jaxland.runs import read_npz
 
 RNG = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_the_command_writes_tables_figures_and_a_report(x64, files, tmp_path):
 
 def test_tables_come_in_the_models_order_and_units(files):
     from jaxland.cli.hessian import tables
-    from jaxland.models.model import load
+    from jaxland.models import load
 
     folder, x, names = files
     table = TableOptions(target="answer")

@@ -6,7 +6,7 @@ import pytest
 from jaxland import Problem, from_equinox, from_function, from_linen, from_nnx, mlp
 from jaxland.doctor import batched_matvec_errors
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.models.model import load, save
+from jaxland.models import load, save
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(53, 3))

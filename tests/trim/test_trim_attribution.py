@@ -12,7 +12,7 @@ from flax import linen, nnx
 
 from jaxland import trim
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.models.model import mlp
+from jaxland.models import mlp
 from jaxland.trim.attribute import CompletenessWarning
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -7,7 +7,7 @@ import pytest
 
 from jaxland import trim
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.models.model import mlp
+from jaxland.models import mlp
 
 pytestmark = pytest.mark.usefixtures("x64")
 RNG = np.random.default_rng(0)
