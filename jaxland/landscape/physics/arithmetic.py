@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,8 +14,9 @@ Row = dict[int, float]
 Numbers = np.ndarray | float
 
 
+@runtime_checkable
 class Arithmetic(Protocol):
-    """Sums, products and quotients of positive numbers in some form; zero is ``blank``. Used as a class."""
+    """Sums, products and quotients of positive numbers in some form; zero is ``blank``."""
 
     one: ClassVar[float]
 

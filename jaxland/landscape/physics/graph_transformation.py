@@ -81,11 +81,11 @@ def absorb(ends: ArrayLike, log_conductances: ArrayLike, log_weights: ArrayLike,
     times, hits = np.full(count, np.inf), np.full((q, count), -np.inf)
     if len(logs):
         wide = np.ptp(logs) > RANGE or np.ptp(lz[interior[kept]]) > RANGE
-        arithmetic: type[Arithmetic] = Logarithms if wide else Plain
+        arithmetic: Arithmetic = Logarithms() if wide else Plain()
         got = _solve(arithmetic, count, q, pairs, logs, lz[interior], kept)
-        if arithmetic is Plain and not (got[1][touched] > math.log(TINY)).all():
+        if not wide and not (got[1][touched] > math.log(TINY)).all():
             # A probability too small for float64.
-            got = _solve(Logarithms, count, q, pairs, logs, lz[interior], kept)
+            got = _solve(Logarithms(), count, q, pairs, logs, lz[interior], kept)
         times[kept], hits[:, kept] = got[0][kept], got[1][:, kept]
     out = Absorption(np.full(n, -np.inf), np.full((q, n), -np.inf))
     out.log_times[interior], out.log_hits[:, interior] = times, hits
@@ -108,7 +108,7 @@ def _touched(count: int, q: int, pairs: np.ndarray) -> np.ndarray:
 
 
 def _solve(
-    arithmetic: type[Arithmetic],
+    arithmetic: Arithmetic,
     count: int,
     q: int,
     pairs: np.ndarray,
@@ -143,7 +143,7 @@ def _solve(
 
 
 def _sparse(
-    arithmetic: type[Arithmetic], rows: list[Row], z: list[float], kept: np.ndarray
+    arithmetic: Arithmetic, rows: list[Row], z: list[float], kept: np.ndarray
 ) -> tuple[list[tuple[int, float]], list[int]]:
     """Eliminate the node with fewest neighbours until the rest is dense: [(node, W)] in order, and the rest."""
     count = len(rows)
@@ -183,7 +183,7 @@ def _sparse(
 
 
 def _dense(
-    arithmetic: type[Arithmetic],
+    arithmetic: Arithmetic,
     rows: list[Row],
     z: list[float],
     rest: list[int],
