@@ -1,20 +1,20 @@
 """The checker of annotations while tests run (jaxtyping's import hook names it; tests/conftest.py installs it)."""
 
+import io
+from typing import IO
+
 import jax
 import numpy as np
 from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 
 # Where a JAX array is named, all that JAX's functions take as one will do, and what stands for one while JAX traces a
-# pytree; NumPy's scalars are numbers.
-check = beartype(
-    conf=BeartypeConf(
-        hint_overrides=BeartypeHintOverrides(
-            {
-                jax.Array: jax.typing.ArrayLike | jax.core.ShapedArray,
-                int: int | np.integer,
-                float: float | int | np.number,
-                complex: complex | float | int | np.number,
-            }
-        )
-    )
-)
+# pytree; NumPy's scalars are numbers, and its arrays of no dimension scalars; a buffer in memory is a file.
+AS_GIVEN = {
+    jax.Array: jax.typing.ArrayLike | jax.core.ShapedArray,
+    np.ndarray: np.ndarray | np.number,
+    int: int | np.integer,
+    float: float | int | np.number,
+    complex: complex | float | int | np.number,
+    IO[bytes]: io.IOBase,
+}
+check = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides(AS_GIVEN)))

@@ -1,7 +1,8 @@
-"""What every test runs under: one platform, and the options that keep arrays honest."""
+"""What every test runs under: one platform, no silent promotion, annotations checked."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,17 @@ if os.environ.get("JAXLAND_TEST_GPU") != "1":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jaxtyping
+import numpy as np
+
+TESTS = Path(__file__).parent
+# `Float[Array, "n"]` admits NumPy's arrays, as JAX's functions do; the shape is checked all the same.
+jaxtyping.Array = jax.Array | np.ndarray
+# Rooms whose annotations are checked. Not cli: Typer brings its own copy of click, whose classes have no public name.
+CHECKED = ["core", "data", "landscape", "models", "problem", "report", "runs", "trim"]
+jaxtyping.install_import_hook([f"jaxland.{room}" for room in CHECKED], "checked.check")
+# Folders and files of tests in which nothing is promoted silently.
+STRICT = ["core/decomposition", "core/energy", "core/krylov", "problem/test_problem.py", "trim"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,6 +29,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and jax.default_backend() != "gpu":
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no GPU (make test-gpu)"))
+
+
+@pytest.fixture(autouse=True)
+def promotion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ranks and dtypes are promoted by hand alone, in the tests named above."""
+    strict = any(request.path.is_relative_to(TESTS / place) for place in STRICT)
+    with (
+        jax.numpy_rank_promotion("raise" if strict else "allow"),
+        jax.numpy_dtype_promotion("strict" if strict else "standard"),
+    ):
+        yield
 
 
 @pytest.fixture
