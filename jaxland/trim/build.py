@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
-from jaxland.errors import ArgumentError, DataError
+from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.trim.game import Game, Output, Rows, analyse, padded
 from jaxland.trim.methods import Method
-from jaxland.trim.model import Adapted, Apply, Chosen, adapt, choose
+from jaxland.trim.model import Adapted, Apply, Chosen, Taking, adapt, choose, is_half
 from jaxland.trim.play import Play, rows_in_memory
 from jaxland.trim.transforms import Transform, identity
 
@@ -44,15 +44,17 @@ def build(
     progress: Callable[[int, int], None] | None,
 ) -> Play:
     """The checked game behind ``attribute``; its arguments, and the method found."""
+    _one_array(x, "x")
     if transform is None:
         transform = identity(np.shape(x)[1:] or (1,))
+    kind = jax.dtypes.canonicalize_dtype(getattr(x, "dtype", float))
     x = _inputs(x, transform, "x")
     if chunk is not None and (int(chunk) != chunk or chunk < 1):
         raise ArgumentError(f"chunk must be a positive integer, got {chunk}")
-    model = adapt(f, params, x)
+    model, outputs = _asked(f, params, x, kind, method, chunk)
     s, rest = analyse(transform, x)
     _check_residual(transform, x, rest, residual)
-    chosen = choose(target, _outputs(model, x, chunk))
+    chosen = choose(target, outputs)
     base = _baseline(transform, s, x, baseline, baseline_in, background)
     members, names = _members(groups, labels, transform)
     plays = residual == "player"
@@ -80,8 +82,49 @@ def build(
     )
 
 
+def _asked(
+    f: object, params: PyTree, x: jax.Array, kind: np.dtype, method: Method, chunk: int | None
+) -> tuple[Adapted, PyTree]:
+    """The model and its outputs at x; one that takes half precision or whole numbers only is given them."""
+
+    def taking() -> tuple[Adapted, PyTree]:
+        model = adapt(f, params, x.astype(kind))
+        model = model._replace(apply=Taking(model.apply, np.dtype(kind)))
+        return model, _outputs(model, x, chunk)
+
+    if is_half(kind):
+        return taking()
+    try:
+        model = adapt(f, params, x)
+        return model, _outputs(model, x, chunk)
+    except DataError as error:
+        if not jnp.issubdtype(kind, jnp.integer):
+            raise
+        try:
+            found = taking()
+        except DataError:
+            raise error from None
+    if method.traced:
+        raise ProblemError(
+            f"the model takes whole numbers, such as tokens, which method {method.name!r} cannot follow: use "
+            "ablation, occlusion, shapley, shapley_sampling or kernel_shap, or explain the embeddings"
+        )
+    return found
+
+
+def _one_array(given: object, name: str) -> None:
+    several = isinstance(given, tuple) and any(isinstance(part, np.ndarray | jax.Array) for part in given)
+    if several or isinstance(given, dict):
+        raise DataError(
+            f"{name} must be one array [n, ...]: explain one input of several at a time, with the others held in f"
+        )
+
+
 def _inputs(given: ArrayLike, transform: Transform, name: str) -> jax.Array:
+    _one_array(given, name)
     x = given if isinstance(given, jax.Array) else np.asarray(given)
+    if is_half(x.dtype):
+        x = x.astype(np.float32)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
             raise DataError(f"{name} must be real numbers, got dtype {x.dtype}")
@@ -118,7 +161,8 @@ def _raw_outputs(params: PyTree, x: jax.Array, apply: Apply) -> jax.Array:
     return apply(params, x)
 
 
-def _outputs(model: Adapted, x: jax.Array, chunk: int | None) -> np.ndarray:
+def _outputs(model: Adapted, x: jax.Array, chunk: int | None) -> PyTree:
+    """Raw outputs at every input: an array [n, ...], or a pytree of them."""
     size = min(len(x), chunk or 4096)
     parts = []
     for i in range(0, len(x), size):
@@ -129,16 +173,20 @@ def _outputs(model: Adapted, x: jax.Array, chunk: int | None) -> np.ndarray:
             raise DataError(
                 f"the model {model.name} fails on inputs of shape {tuple(block.shape)}: {error}"
             ) from error
-        parts.append(np.asarray(out)[: len(x) - i])
-    outputs = np.concatenate(parts)
-    if outputs.ndim == 0 or len(outputs) != len(x):
-        raise DataError(
-            f"the model must map [n, ...] to outputs [n, ...]; {len(x)} inputs gave shape {outputs.shape}"
-        )
-    bad = np.argwhere(~np.isfinite(outputs))
-    if len(bad):
-        raise DataError(f"the model's output is not finite at row {bad[0][0]}")
-    return outputs
+        kept = len(x) - i
+        parts.append(jax.tree.map(lambda a, kept=kept: np.asarray(a)[:kept] if np.ndim(a) else a, out))
+    if any(np.ndim(leaf) == 0 for part in parts for leaf in jax.tree.leaves(part)):
+        raise DataError(f"the model must map [n, ...] to outputs [n, ...]; {len(x)} inputs gave shape ()")
+    outputs = jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
+    for leaf in jax.tree.leaves(outputs):
+        if len(leaf) != len(x):
+            raise DataError(
+                f"the model must map [n, ...] to outputs [n, ...]; {len(x)} inputs gave shape {leaf.shape}"
+            )
+        bad = np.argwhere(~np.isfinite(leaf))
+        if len(bad):
+            raise DataError(f"the model's output is not finite at row {bad[0][0]}")
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if is_half(leaf.dtype) else leaf, outputs)
 
 
 def _baseline(

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxland.core.decomposition import split_affine
-from jaxland.trim.model import Apply, Select
+from jaxland.trim.model import Apply, Select, is_half
 from jaxland.trim.transforms import Transform
 
 # Up to so many numbers per input, every player's own share of x is stored, and coalitions are one matrix product.
@@ -61,8 +61,9 @@ class Output:
     select: Select
 
     def __call__(self, x: jax.Array, index: jax.Array) -> jax.Array:
-        """x [n, *input], index [n] to [n] (or to whatever ``select`` makes of the outputs)."""
-        return self.select(self.apply(self.params, x), index)
+        """x [n, *input], index [n] to [n] (or to whatever ``select`` makes of the outputs), float32 at least."""
+        value = self.select(self.apply(self.params, x), index)
+        return value.astype(jnp.float32) if is_half(value.dtype) else value
 
     def split(self, x: Arrays | jax.ShapeDtypeStruct, index: jax.Array) -> Parts | None:
         """(affine, rest): the model's affine beginning on x, and what follows; None where there is none."""

@@ -128,7 +128,6 @@ METHODS = _all(
         "contextual_decomposition",
         interpreters.contextual_decomposition,
         ("cd",),
-        gradient=True,
         traced=True,
         note="each score is one split of the input in two; they need not add up, the gap is their interaction",
     ),

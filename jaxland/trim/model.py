@@ -90,6 +90,24 @@ class _Equinox:
 
 
 @dataclass(frozen=True)
+class Taking:
+    """A model whose inputs are of another type than the game is played in: half precision, or whole numbers."""
+
+    apply: Apply
+    dtype: np.dtype
+
+    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+        """x of any floating type."""
+        xp = np if isinstance(x, np.ndarray) else jnp
+        return self.apply(params, (x if jnp.issubdtype(self.dtype, jnp.inexact) else xp.round(x)).astype(self.dtype))
+
+
+def is_half(dtype: np.dtype) -> bool:
+    """Whether a type has fewer digits than float32."""
+    return bool(jnp.issubdtype(dtype, jnp.floating)) and dtype.itemsize < 4
+
+
+@dataclass(frozen=True)
 class BlackBox:
     """A function JAX must not trace: ``f(x: numpy array [n, ...]) -> outputs``, called on the host."""
 
@@ -97,7 +115,7 @@ class BlackBox:
 
     def __call__(self, params: PyTree, x: Array) -> np.ndarray:
         """Outputs as numpy."""
-        return np.asarray(self.f(np.asarray(x)))
+        return jax.tree.map(np.asarray, self.f(np.asarray(x)))
 
 
 def black_box(f: Callable[[np.ndarray], ArrayLike]) -> BlackBox:
@@ -234,7 +252,7 @@ class Raw:
         return outputs
 
 
-def choose(target: Chosen, outputs: np.ndarray) -> Target:
+def choose(target: Chosen, outputs: PyTree) -> Target:
     """The output to attribute, given the model's outputs [n] or [n, c] at the inputs.
 
     Args:
@@ -245,13 +263,22 @@ def choose(target: Chosen, outputs: np.ndarray) -> Target:
     Raises:
         ArgumentError: an index out of range (with the first offending row), a callable of the wrong shape.
     """
-    n = len(outputs)
+    n = len(jax.tree.leaves(outputs)[0])
     zeros = np.zeros(n, np.int32)
     if callable(target):
-        value = np.asarray(target(jnp.asarray(outputs)))
-        if value.shape != (n,):
-            raise ArgumentError(f"target must map outputs {outputs.shape} to one number each, it gives {value.shape}")
+        value = np.asarray(target(jax.tree.map(jnp.asarray, outputs)))
+        if value.shape != (n,) or np.iscomplexobj(value):
+            shapes = jax.tree.map(np.shape, outputs)
+            kind = "complex " if np.iscomplexobj(value) else ""
+            raise ArgumentError(
+                f"target must map outputs {shapes} to one real number each, it gives {kind}{value.shape}"
+            )
         return Target(Own(target), zeros, "the given function of the outputs is attributed")
+    if not isinstance(outputs, np.ndarray):
+        kind = f"dict of {', '.join(map(str, outputs))}" if isinstance(outputs, dict) else type(outputs).__name__
+        raise ArgumentError(f"the model's outputs are a {kind}: give target as a function of them, outputs -> [n]")
+    if np.iscomplexobj(outputs):
+        raise ArgumentError("the model's outputs are complex: give target as a function of them, such as a real part")
     single = outputs.ndim == 1 or outputs.shape[1:] == (1,)
     if single:
         if target is not None and np.any(np.asarray(target) != 0):

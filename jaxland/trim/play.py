@@ -18,6 +18,7 @@ import numpy as np
 from jax.extend import core as jex
 from jaxtyping import PyTree
 
+from jaxland.errors import ProblemError
 from jaxland.trim.game import Game, Output, evaluate, padded, points_of
 from jaxland.trim.model import Raw
 
@@ -168,15 +169,29 @@ def on_host(block: Game, masks: jax.Array) -> np.ndarray:
     points = np.asarray(points_of(block.without_model(), masks))
     b, m = points.shape[:2]
     out = block.output.apply((), points.reshape(b * m, *points.shape[2:]))
-    chosen = np.asarray(block.output.select(jnp.asarray(out), jnp.repeat(jnp.asarray(block.rows.index), m)))
+    out = jax.tree.map(jnp.asarray, out)
+    chosen = np.asarray(block.output.select(out, jnp.repeat(jnp.asarray(block.rows.index), m)))
     return chosen.reshape(b, m, *chosen.shape[1:])
 
 
 def rows_in_memory(output: Output, x: jax.Array, gradient: bool, asked: int | None) -> int:
-    """Most inputs to give to the model at once: what was asked for, or what suits the device, within ``MEMORY``."""
+    """Most inputs to give to the model at once: what was asked for, or what suits the device, within ``MEMORY``.
+
+    Raises:
+        ProblemError: the model is to be differentiated and cannot be.
+    """
     leaves, tree = jax.tree.flatten(output.params)
     kinds = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    per_row = _bytes_per_row(output.apply, output.select, x.shape[1:], x.dtype, tree, kinds, gradient)
+    try:
+        per_row = _bytes_per_row(output.apply, output.select, x.shape[1:], x.dtype, tree, kinds, gradient)
+    except ValueError as error:
+        # JAX says that it cannot run a loop backwards.
+        if not gradient or "Reverse-mode" not in str(error):
+            raise
+        raise ProblemError(
+            "the model loops until a condition holds (while_loop), which JAX cannot differentiate: use "
+            "contextual_decomposition, ablation, occlusion or a Shapley method, or write the loop as a scan"
+        ) from error
     most = max(1, MEMORY // per_row)
     suits = max(1, (CPU_MEMORY if jax.default_backend() == "cpu" else MEMORY) // per_row)
     return int(min(asked or suits, most))

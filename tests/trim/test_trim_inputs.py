@@ -1,0 +1,79 @@
+"""Models and inputs of other kinds: loops, half precision, tokens, outputs in a dict, complex numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxland import trim
+from jaxland.errors import ArgumentError, DataError, ProblemError
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(3, 8)).astype(np.float32)
+W = RNG.normal(size=(8, 2)).astype(np.float32)
+
+
+def looped(x):
+    """sum over features of sin(sin(x)), by a loop that JAX cannot run backwards."""
+    return jax.lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, x))[1].sum(1)
+
+
+def test_a_while_loop_is_decomposed_and_not_differentiated():
+    want = np.sin(np.sin(X))
+    for method in ("cd", "ablation"):
+        np.testing.assert_allclose(trim.attribute(looped, X, method=method).scores, want, atol=2e-6)
+    for method in ("ig", "deeplift"):
+        with pytest.raises(ProblemError, match="while_loop"):
+            trim.attribute(looped, X, method=method)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_played_in_single(dtype):
+    w = jnp.asarray(W, dtype)
+    exact = trim.attribute(lambda x: jnp.tanh(x @ W)[:, 0], X, transform=trim.rfft(8), method="shapley").scores
+    for f, x in (
+        (lambda v: jnp.tanh(v @ w)[:, 0], jnp.asarray(X, dtype)),
+        (lambda v: jnp.tanh(v.astype(dtype) @ w)[:, 0], X),
+    ):
+        for method in ("shapley", "ig", "cd"):
+            result = trim.attribute(f, x, transform=trim.rfft(8), method=method, warn=False)
+            assert result.scores.dtype == np.float32 and np.isfinite(result.scores).all()
+        shapley = trim.attribute(f, x, transform=trim.rfft(8), method="shapley")
+        np.testing.assert_allclose(shapley.scores, exact, atol=0.05)
+        # f itself is rounded to half precision, at points that differ by the rounding of float32.
+        np.testing.assert_allclose(shapley.gap, 0, atol=2e-3 if dtype == "float16" else 2e-2)
+
+
+def test_tokens():
+    table = jnp.asarray(RNG.normal(size=(9, 2)), jnp.float32)
+    tokens = RNG.integers(1, 9, size=(4, 5))
+    f = lambda t: table[t].sum(1)[:, 1]  # noqa: E731
+    want = np.asarray(table)[tokens][..., 1] - float(table[0, 1])
+    for method in ("ablation", "shapley", "occlusion"):
+        np.testing.assert_allclose(trim.attribute(f, tokens, method=method).scores, want, atol=1e-5)
+    padded = trim.attribute(f, tokens, method="ablation", baseline=np.full(5, 3))
+    np.testing.assert_allclose(padded.scores, np.asarray(table)[tokens][..., 1] - float(table[3, 1]), atol=1e-5)
+    for method in ("ig", "cd"):
+        with pytest.raises(ProblemError, match="whole numbers"):
+            trim.attribute(f, tokens, method=method)
+    # Whole numbers that a model takes as numbers are numbers.
+    counts = trim.attribute(lambda x: x @ W[:5, 0], tokens, method="ig")
+    np.testing.assert_allclose(counts.scores, tokens * W[:5, 0], rtol=1e-4)
+
+
+def test_outputs_in_a_dict_or_tuple_need_a_target():
+    plain = trim.attribute(lambda x: x @ W, X, target=1).scores
+    named = trim.attribute(lambda x: {"logits": x @ W, "x": x}, X, target=lambda o: o["logits"][:, 1])
+    both = trim.attribute(lambda x: (x, x @ W), X, target=lambda o: o[1][:, 1], method="ablation")
+    np.testing.assert_allclose(named.scores, plain, atol=1e-5)
+    np.testing.assert_allclose(both.scores, plain, atol=1e-5)
+    box = trim.attribute(trim.black_box(lambda x: {"y": x @ W}), X, target=lambda o: o["y"][:, 1], method="ablation")
+    np.testing.assert_allclose(box.scores, plain, atol=1e-5)
+    with pytest.raises(ArgumentError, match=r"dict of logits.*function of them"):
+        trim.attribute(lambda x: {"logits": x @ W}, X, target=0)
+    with pytest.raises(ArgumentError, match="complex"):
+        trim.attribute(lambda x: x @ (W + 1j), X, target=0)
+    with pytest.raises(ArgumentError, match="one real number each, it gives complex"):
+        trim.attribute(lambda x: x @ (W + 1j), X, target=lambda o: o[:, 0])
+    with pytest.raises(DataError, match="one array"):
+        trim.attribute(lambda v: v[0].sum(1) + v[1].sum(1), (X, X[:, :2]))
