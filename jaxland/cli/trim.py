@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from jaxland.trim import Attribution, Curve
+    from jaxland.trim import Attribution
+    from jaxland.trim.evaluate import Curve
 
 
 @spread

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxland.hessian.modes import ExtremeModes
 from jaxland.paths.ensemble import PathEnsemble
@@ -90,7 +91,7 @@ def saturation_figure(ensemble: PathEnsemble) -> Figure:
     axes.axhline(float(np.max(ensemble.energies)), color="0.5", linewidth=0.9, linestyle=":", label="highest minimum")
     axes.set(xlabel="paths found", ylabel="lowest highest loss between two minima")
     axes.set_title("settled" if ensemble.saturated else "not settled yet", loc="left")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
 
@@ -104,7 +105,7 @@ def modes_figure(modes: ExtremeModes) -> Figure:
         axis.axhline(0, color="0.6", linewidth=0.8)
         worst = f", residuals up to {residuals.max():.1e}" if len(residuals) else ""
         axis.set(xlabel="rank", ylabel="eigenvalue", title=f"{name}{worst}")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

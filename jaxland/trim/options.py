@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from jaxland.errors import ArgumentError
 from jaxland.options import option
@@ -20,7 +20,7 @@ class AttributeKeywords(TypedDict, total=False):
     transform: Transform
     method: str
     target: int | None
-    residual: str | None
+    residual: Literal["fixed", "player"] | None
     chunk: int | None
     baseline: str
     background: np.ndarray
@@ -80,7 +80,8 @@ class TrimOptions:
             "transform": transform,
             "method": self.method,
             "target": self.target,
-            "residual": None if transform.is_exact else self.residual,
+            # Any other word is refused by ``attribute``, which knows whether there is a residual.
+            "residual": None if transform.is_exact else cast(Literal["fixed", "player"], self.residual),
             "chunk": self.chunk,
         }
         if find(self.method).background:
