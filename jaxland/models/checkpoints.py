@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,5 +47,4 @@ def load(path: str | Path) -> tuple[Model, dict[str, Any]]:
         raise DataError(f"{path}: {weights.size} weights do not fit sizes {tuple(sizes)} ({flat.size})")
     if not np.isfinite(weights).all():
         raise DataError(f"{path}: weights are not all finite")
-    params = unravel(jnp.asarray(weights, flat.dtype))
-    return Model(model.apply, params, model.init, model.sizes, model.activation, model.name), metadata
+    return replace(model, params=unravel(jnp.asarray(weights, flat.dtype))), metadata

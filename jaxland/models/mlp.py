@@ -86,4 +86,5 @@ def mlp(
 
     init = _init_mlp(widths, jnp.result_type(float) if dtype is None else dtype)
     name = "mlp " + "-".join(map(str, widths)) + f" {activation}"
-    return Model(apply, init(jax.random.key(0) if key is None else key), init, widths, activation, name)
+    params = init(jax.random.key(0) if key is None else key)
+    return Model(apply=apply, params=params, init=init, sizes=widths, activation=activation, name=name)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxland.errors import DataError
+from jaxland.errors import ArgumentError, DataError
 
 PyTree = Any
 
@@ -40,6 +40,19 @@ class L2:
     def __call__(self, params: PyTree) -> jax.Array:
         """Value of the regulariser."""
         return self.lam * jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)]))
+
+
+def named_loss(loss: str | Callable[[Any, Any], jax.Array]) -> tuple[str | None, Callable[[Any, Any], jax.Array]]:
+    """(name, function) of a built-in loss; (None, the function) of one's own.
+
+    Raises:
+        ArgumentError: no loss has this name.
+    """
+    if not isinstance(loss, str):
+        return None, loss
+    if loss not in LOSSES:
+        raise ArgumentError(f"loss {loss!r} is unknown; choose one of {', '.join(LOSSES)} or pass a function")
+    return loss, LOSSES[loss]
 
 
 def checked_rows(x: Any, y: Any) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ from jaxland.errors import ArgumentError, ProblemError
 from jaxland.models.mlp import ODD_ACTIVATIONS
 from jaxland.models.model import Model
 from jaxland.problem.kernel import chosen_kernel
-from jaxland.problem.losses import L2, LOSSES, PyTree, check_labels, checked_rows
+from jaxland.problem.losses import L2, PyTree, check_labels, checked_rows, named_loss
 from jaxland.problem.rows import sum_rows
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 
@@ -123,12 +123,7 @@ class Problem:
             DataError: lengths differ, data empty or not finite, labels outside the model's outputs.
             ArgumentError: unknown loss, negative l2, or both l2 and regulariser.
         """
-        if isinstance(loss, str):
-            if loss not in LOSSES:
-                raise ArgumentError(f"loss {loss!r} is unknown; choose one of {', '.join(LOSSES)} or pass a function")
-            loss_name, per_output = loss, LOSSES[loss]
-        else:
-            loss_name, per_output = None, loss
+        loss_name, per_output = named_loss(loss)
         if l2 < 0:
             raise ArgumentError(f"l2 must not be negative, got {l2}")
         if regulariser is not None and l2:

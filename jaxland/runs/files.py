@@ -234,8 +234,9 @@ def _get(file: IO[bytes], kind: str, name: str, sealed: bool) -> tuple[dict[str,
             arrays = {i.filename.removesuffix(".npy"): _array(archive, i, size) for i in archive.infolist()}
         header = arrays.pop("header")
         facts = json.loads(str(header) if header.dtype.kind == "U" else header.tobytes())
-        found = facts["kind"] if "kind" in facts else facts.pop("format")
-        head, short = (facts["head"], facts["bfloat16"]) if "kind" in facts else (facts, ())
+        # 0.2.0 wrote curvatures, models and landscapes with a format beside the facts.
+        found = facts.pop("format") if "format" in facts else facts["kind"]
+        head, short = (facts["head"], facts["bfloat16"]) if "head" in facts else (facts, ())
         if short:
             import ml_dtypes
 

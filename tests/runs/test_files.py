@@ -93,8 +93,8 @@ def test_checkpoints_curvatures_and_models_of_0_2_0_are_read(tmp_path):
     head, arrays = read_npz(path, KIND, sealed=False)
     assert head == {"x": 1} and arrays["a"].tolist() == a.tolist()
     assert arrays["b"].dtype == ml_dtypes.bfloat16 and arrays["b"].astype(float).tolist() == [1.0]
-    np.savez(path, header=np.array(json.dumps({"format": KIND, "x": 1})), a=a)
-    assert read_npz(path, KIND, sealed=False)[0] == {"x": 1}
+    np.savez(path, header=np.array(json.dumps({"format": KIND, "kind": "hessian"})), a=a)
+    assert read_npz(path, KIND, sealed=False)[0] == {"kind": "hessian"}
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
