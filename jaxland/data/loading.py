@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,14 @@ from jaxland.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class BuiltInOptions(TypedDict, total=False):
+    """Options of the built-in sets that are made here; see ``checkerboard`` and ``xor``."""
+
+    k: int
+    n: int
+    noise: float
 
 
 def load(
@@ -42,7 +50,7 @@ def load(
     rows: int | None = None,
     seed: int = 0,
     name: str | None = None,
-    **options: Any,
+    **options: Unpack[BuiltInOptions],
 ) -> Dataset:
     """Read and check data.
 
@@ -117,11 +125,10 @@ def load(
     return (data if name is None else replace(data, name=name)).subsample(rows, seed)
 
 
-def _built_in(source: str, seed: int, options: dict[str, Any]) -> Dataset:
-    if source in ("checkerboard", "xor"):
-        options.setdefault("seed", seed)
+def _built_in(source: str, seed: int, options: BuiltInOptions) -> Dataset:
+    seeded = {"seed": seed} if source in ("checkerboard", "xor") else {}
     try:
-        return BUILT_IN[source](**options)
+        return BUILT_IN[source](**seeded, **options)
     except TypeError as error:
         raise ArgumentError(f"{source} has no such option: {error}") from error
 

@@ -36,6 +36,7 @@ __all__ = [
     "METHODS",
     "Attribution",
     "CompletenessWarning",
+    "Curve",
     "Transform",
     "UnsupportedPrimitive",
     "attribute",

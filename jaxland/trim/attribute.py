@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 from jaxland.errors import DataError
-from jaxland.trim.build import Baseline, Groups, Residual, build
+from jaxland.trim.build import Baseline, Groups, build
 from jaxland.trim.methods import Method, Options, find
 from jaxland.trim.model import Chosen
 from jaxland.trim.play import Play, Scores
@@ -106,7 +106,7 @@ def attribute(
     background: ArrayLike | None = None,
     groups: Groups = None,
     labels: Sequence[str] | None = None,
-    residual: Residual | None = None,
+    residual: str | None = None,
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: bool = True,

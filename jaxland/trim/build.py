@@ -23,7 +23,6 @@ from jaxland.trim.transforms import Transform, identity
 Baseline = Literal["zero", "mean", "sample"] | ArrayLike | None
 # Group numbers shaped like the coefficients, lists of indices or masks, or each coefficient its own.
 Groups = ArrayLike | Sequence[ArrayLike] | Literal["coefficients"] | None
-Residual = Literal["fixed", "player"]
 
 
 def build(
@@ -39,7 +38,7 @@ def build(
     background: ArrayLike | None,
     groups: Groups,
     labels: Sequence[str] | None,
-    residual: Residual | None,
+    residual: str | None,
     chunk: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Play:
