@@ -117,7 +117,7 @@ def _from_sklearn(loader: str, name: str, target: str) -> Dataset:
         x[:, varies],
         bunch.target,
         features=tuple(features[varies]),
-        classes=bunch.target_names,
+        classes=tuple(map(str, bunch.target_names)),
         name=name,
         target=target,
         record=record,
