@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,8 +16,8 @@ SHOWN = 1500
 
 class _Image(TypedDict):
     extent: tuple[float, float, float, float]
-    origin: str
-    aspect: str
+    origin: Literal["lower"]
+    aspect: Literal["auto"]
     interpolation: str
 
 
@@ -41,7 +41,7 @@ def _values(figure: Figure, axes: Axes, surface: DecisionSurface, style: _Image)
     ends = {"vmin": min(outputs.min(), data.y.min()), "vmax": max(outputs.max(), data.y.max())}
     image = axes.imshow(outputs, cmap="viridis", **ends, **style)
     figure.colorbar(image, ax=axes, label=data.target)
-    axes.scatter(*points.T, c=data.y, s=9, cmap="viridis", edgecolors="white", linewidths=0.3, **ends)
+    axes.scatter(points[:, 0], points[:, 1], c=data.y, s=9, cmap="viridis", edgecolors="white", linewidths=0.3, **ends)
 
 
 def _classes(axes: Axes, surface: DecisionSurface, style: _Image) -> None:
@@ -55,8 +55,9 @@ def _classes(axes: Axes, surface: DecisionSurface, style: _Image) -> None:
     axes.imshow((1 - 0.55 * (1 - paper)).clip(0, 1), **style)
     marks = ListedColormap([tuple(t) for t in tints])
     shown = np.random.default_rng(0).permutation(len(points))[:SHOWN]
+    x, y = points[shown].T
     axes.scatter(
-        *points[shown].T, c=data.y[shown], cmap=marks, vmin=-0.5, vmax=len(tints) - 0.5, s=9, edgecolors="white",
+        x, y, c=data.y[shown], cmap=marks, vmin=-0.5, vmax=len(tints) - 0.5, s=9, edgecolors="white",
         linewidths=0.3,
     )  # fmt: skip
     for c, label in enumerate(data.classes):

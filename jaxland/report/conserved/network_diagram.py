@@ -115,13 +115,13 @@ def _weights(axes: Axes, d: _Diagram) -> None:
     plain = np.flatnonzero(visible & group.live & ~kept)
     faint = float(np.clip(60 / max(len(plain), 1), 0.25, 0.8))
     axes.add_collection(
-        LineCollection([d.segment(j) for j in plain], colors=GREY, linewidths=0.7, alpha=faint, zorder=1)
+        LineCollection([d.segment(j) for j in plain.tolist()], colors=GREY, linewidths=0.7, alpha=faint, zorder=1)
     )
     for negative in (False, True):
         chosen = np.flatnonzero(visible & kept & ((group.mean < 0) == negative))
         axes.add_collection(
             LineCollection(
-                [d.segment(j) for j in chosen],
+                [d.segment(j) for j in chosen.tolist()],
                 colors=d.colour,
                 linewidths=0.9 + 2.6 * np.sqrt(np.abs(group.mean[chosen]) / largest),
                 linestyles=(0, (4, 1.6)) if negative else "solid",

@@ -115,14 +115,14 @@ def inputs_section(
     if source is None:
         return
     page.section("What drives the decisions")
-    if not source.mass.any():
+    figure = attribution_figure(group, colour=colours.get(group.name, PALETTE[0]), alpha=conserved.alpha)
+    if figure is None or not source.mass.any():
         page.note(
             f"No live first-layer weight of {called(conserved, group)} is conserved at n = "
             f"{number(conserved.threshold)}.",
             warn=True,
         )
     else:
-        figure = attribution_figure(group, colour=colours.get(group.name, PALETTE[0]), alpha=conserved.alpha)
         none = int((source.mass == 0).sum())
         page.figure(
             figure,

@@ -119,7 +119,7 @@ def _key(figure: Figure, axes: Axes, paint: Paint, value_label: str) -> None:
 
         bar = figure.colorbar(ScalarMappable(paint.norm, paint.cmap), ax=axes, pad=0.015, fraction=0.04)
         bar.set_label(value_label)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     elif paint.legend and not paint.labels:
         from matplotlib.lines import Line2D
 

@@ -37,7 +37,7 @@ class Line(NamedTuple):
 class Scale(NamedTuple):
     """From minima and energies to pixels."""
 
-    count: int
+    minima: int
     low: float
     high: float
     width: int
@@ -55,7 +55,7 @@ class Scale(NamedTuple):
 
     def x(self, at: np.ndarray | float) -> np.ndarray:
         """Pixels from the left."""
-        m, wide = self.count, self.width - LEFT - RIGHT
+        m, wide = self.minima, self.width - LEFT - RIGHT
         return LEFT + (np.asarray(at) + 0.7 + 0.02 * m) / (m + 0.4 + 0.04 * m) * wide
 
     def y(self, energy: np.ndarray | float) -> np.ndarray:
