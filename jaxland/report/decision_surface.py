@@ -41,7 +41,9 @@ def _values(figure: Figure, axes: Axes, surface: DecisionSurface, style: _Image)
     ends = {"vmin": min(outputs.min(), data.y.min()), "vmax": max(outputs.max(), data.y.max())}
     image = axes.imshow(outputs, cmap="viridis", **ends, **style)
     figure.colorbar(image, ax=axes, label=data.target)
-    axes.scatter(points[:, 0], points[:, 1], c=data.y, s=9, cmap="viridis", edgecolors="white", linewidths=0.3, **ends)
+    axes.scatter(
+        points[:, 0], points[:, 1], c=data.y, s=9, cmap="viridis", edgecolors="white", linewidths=0.3, **ends
+    )
 
 
 def _classes(axes: Axes, surface: DecisionSurface, style: _Image) -> None:
