@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -163,17 +162,7 @@ def linear(
     )
 
 
-@runtime_checkable
-class Fitted(Protocol):
-    """What ``fitted`` asks of an estimator; ``mean_``, ``mixing_`` and ``reconstruction_err_`` are looked at too."""
-
-    @property
-    def components_(self) -> np.ndarray:
-        """[k, d]."""
-        ...
-
-
-def fitted(estimator: Fitted, shape: int | Sequence[int] | None = None) -> Linear:
+def fitted(estimator: object, shape: int | Sequence[int] | None = None) -> Linear:
     """A fitted scikit-learn PCA, NMF, FastICA, TruncatedSVD or anything with ``components_``, as a transform.
 
     Raises:
