@@ -35,11 +35,11 @@ def padded_product(problem: Problem, length: int, mesh: Mesh | None, axis: str) 
     if mesh is None and problem.loss is not None and problem.chunk is not None and problem.chunk < problem.n:
         sample = jax.tree.map(lambda a: a[:2], data)
         if loops_on_host(problem.energy_of, w, sample):
-            return _hosted_product(problem)
+            return hosted_product(problem)
     return lambda v: compiled(w, v, data)
 
 
-def _hosted_product(problem: Problem) -> Product:
+def hosted_product(problem: Problem) -> Product:
     """Chunk after chunk from the host; the last one is filled up with rows that weigh nothing."""
     chunk, n, w = int(problem.chunk or problem.n), problem.n, problem.w
     reg, unravel = problem.regulariser, problem.unravel

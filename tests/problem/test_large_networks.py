@@ -18,8 +18,8 @@ from jaxland.core.energy import derivatives as curvature
 from jaxland.core.krylov import thick_restart
 from jaxland.core.krylov.step import enough
 from jaxland.errors import ArgumentError, DataError, ProblemError, StoreError
-from jaxland.hessian import modes as large
 from jaxland.hessian.modes import extreme_modes
+from jaxland.hessian.padded import hosted_product
 from jaxland.models.networks import next_token_loss, resnet, transformer
 from jaxland.problem.sharded import shard_data
 
@@ -272,7 +272,7 @@ def test_products_chunk_by_chunk_from_the_host(x64):
     """What a network with convolutions uses on a CPU, here on a dense one: 60 rows in chunks of 16."""
     problem = small_network()
     v = np.random.default_rng(0).normal(size=problem.size)
-    np.testing.assert_allclose(large._hosted_product(problem)(jnp.asarray(v)), problem.hvp(problem.w, v), atol=1e-14)
+    np.testing.assert_allclose(hosted_product(problem)(jnp.asarray(v)), problem.hvp(problem.w, v), atol=1e-14)
 
 
 def test_networks_have_the_sizes_they_say():
