@@ -24,7 +24,7 @@ from floors import Work
 from jaxland import Problem, mlp
 from jaxland.core import mixture
 from jaxland.core.krylov import grown
-from jaxland.core.solvers import band, lanes, quench, saddle
+from jaxland.core.solvers import band, em, lanes, quench, saddle
 from jaxland.core.solvers.lanes import Layout
 from jaxland.data import load
 from jaxland.problem.symmetry import align_many
@@ -454,7 +454,7 @@ def test_mixture(benchmark):
 
     record(
         benchmark, "EM, 5 starts", "n 5,000, 5 components",
-        lambda: mixture.fit(columns, weights, dims, rows, begin, settings=mixture.Settings()), work, rounds=3,
+        lambda: em.fit(columns, weights, dims, rows, begin, layout=SERIAL), work, rounds=3,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ operations a point, so every job can own its scrambling. The spread over indepen
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt32
 
 BITS = 32
+Bits = TypeVar("Bits", np.ndarray, jax.Array)
 # Degree, interior coefficients and first direction numbers of the primitive polynomials of dimensions 2 to 10
 # (Joe & Kuo 2008).
 _PRIMITIVE = (
@@ -71,13 +72,13 @@ def sobol(n: int, dimensions: int) -> UInt32[np.ndarray, "d n"]:
     return points.astype(np.uint32)
 
 
-def _reverse_bits(x: Any) -> Any:
+def _reverse_bits(x: Bits) -> Bits:
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF)):
         x = ((x >> np.uint32(shift)) & np.uint32(mask)) | ((x & np.uint32(mask)) << np.uint32(shift))
     return (x >> np.uint32(16)) | (x << np.uint32(16))
 
 
-def scramble(points: Any, seeds: Any) -> Any:
+def scramble(points: Bits, seeds: Bits) -> Bits:
     """Nested uniform scrambling of points [d, n], one seed a dimension (Burley 2020: hashes of the reversed bits).
 
     Both uint32 and both NumPy or both JAX; the result is of their kind.

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxland.core import mixture as gm
+from jaxland.core.solvers import em
+from jaxland.core.solvers.lanes import Status
 from jaxland.information.options import Options
 from jaxland.information.table import Density, Table, padded_order, pick, stack, trim
 
@@ -87,7 +89,7 @@ def _stage(table: Table, densities: Sequence[Density], found: Sequence[Selection
                 train.append(int(density.train[f]) if held else density.full)
                 test.append(int(density.test[f]) if held else density.full)
     fits = table.fit(columns, train, stack(starts), held_out=np.array(test))
-    score = np.where(fits.status == gm.Status.DEGENERATE, -np.inf, fits.held_out).reshape(-1, count, each)
+    score = np.where(fits.status == Status.DEGENERATE, -np.inf, fits.held_out).reshape(-1, count, each)
     score = np.where(np.isfinite(score), score, -np.inf).mean(-1)
     for a, (density, own) in enumerate(zip(densities, found)):
         best = int(np.argmax(score[a]))
@@ -146,10 +148,10 @@ class Fitted:
     unconverged: int = 0
     steps: int = 0
 
-    def count(self, fits: gm.Fits, lane: int) -> None:
+    def count(self, fits: em.Fits, lane: int) -> None:
         """Add one fit's tally."""
         self.dropped += int(fits.dropped[lane])
-        self.unconverged += int(fits.status[lane] != gm.Status.CONVERGED)
+        self.unconverged += int(fits.status[lane] != Status.CONVERGED)
         self.steps += int(fits.steps[lane])
 
 
@@ -196,7 +198,7 @@ def _full_fits(
         [densities[i].full for i, _ in lanes],
         stack([m for _, m in lanes], size),
     )
-    loglik = np.where(fits.status == gm.Status.DEGENERATE, -np.inf, fits.loglik)
+    loglik = np.where(fits.status == Status.DEGENERATE, -np.inf, fits.loglik)
     found = {}
     for i in members:
         mine = [lane for lane, (j, _) in enumerate(lanes) if j == i]

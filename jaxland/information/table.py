@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxland.core import mixture as gm
+from jaxland.core.solvers import em
 from jaxland.information.options import MOST_COMPONENTS, Options
 
 SIZES = (8, 16, 32, 48, MOST_COMPONENTS)  # numbers of components that programs are compiled for
@@ -83,7 +84,7 @@ class Table:
     ) -> None:
         self.options, self.host, self.fixed = options, columns, weights
         self.n = columns.shape[1]
-        self.padded = gm.bucket(self.n)
+        self.padded = em.bucket(self.n)
         rows = int(options.memory * 2**30 / 2 / (self.padded * np.dtype(options.dtype).itemsize))
         self.rows = ROWS if len(weights) <= ROWS else 1 << (len(weights) - 1).bit_length()
         if rows < self.rows:
@@ -105,19 +106,23 @@ class Table:
         *,
         held_out: Int[np.ndarray, " b"] | None = None,
         weights: jax.Array | None = None,
-    ) -> gm.Fits:
-        """``core.mixture.fit`` of each lane's columns under its row of weights, under the options."""
+    ) -> em.Fits:
+        """``core.solvers.em.fit`` of each lane's columns under its row of weights, under the options."""
         o = self.options
-        return gm.fit(
+        return em.fit(
             self.columns,
             self.weights if weights is None else weights,
             np.asarray(columns),
             np.asarray(rows),
             start,
             held_out=held_out,
-            settings=gm.Settings(tol=o.tol, floor=1e-10 if o.dtype == "float64" else 1e-5, max_steps=o.max_steps),
-            accelerate=o.accelerate,
-            width=o.width,
+            solver=em.EM(
+                tol=o.tol,
+                floor=1e-10 if o.dtype == "float64" else 1e-5,
+                max_steps=o.max_steps,
+                accelerate=o.accelerate,
+            ),
+            layout=em.default_layout(len(rows), o.width),
         )
 
     def passing(

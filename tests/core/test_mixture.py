@@ -8,6 +8,8 @@ from scipy import stats
 
 from jaxland.core import mixture as gm
 from jaxland.core import quadrature
+from jaxland.core.solvers import em
+from jaxland.core.solvers.lanes import Layout, Status
 
 
 def blobs(n=1200, d=2, seed=0):
@@ -67,15 +69,21 @@ def test_one_em_map_equals_scikit_learn(x64, d):
     )
     with pytest.warns(Warning):
         peer.fit(z.T)
-    settings = gm.Settings(1e-12, 1e-12, 50)
-    state = gm.init(gm.Mixture(*map(jnp.asarray, first)))
-    ones = jnp.ones(z.shape[1])
-    state = gm.step(state, jnp.asarray(z), ones, ones, settings, accelerate=False)
-    got = gm.decode(state.point)
+    (state,) = steps(em.EM(1e-12, 1e-12, 50, accelerate=False), first, z, 1)
+    got = gm.decode(state.fit.point)
     order, other = np.argsort(got.mean[:, 0]), np.argsort(peer.means_[:, 0])
     np.testing.assert_allclose(np.exp(got.log_weight)[order], peer.weights_[other], rtol=1e-8)
     np.testing.assert_allclose(got.mean[order], peer.means_[other], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(np.asarray(gm.covariance(got))[order], peer.covariances_[other], rtol=1e-6, atol=1e-9)
+
+
+def steps(solver, first, z, count):
+    """States after each of ``count`` steps."""
+    columns, row = jnp.arange(len(z)), jnp.asarray(0, jnp.int32)
+    state = solver.init(em.Fit(gm.encode(gm.Mixture(*map(jnp.asarray, first))), columns, row, row))
+    for _ in range(count):
+        state = solver.step(state, em.evaluate(state.fit, em.Data(jnp.asarray(z), jnp.ones((1, z.shape[1])))))
+        yield state
 
 
 def run(z, first, *, weights=None, rows=(0,), **options):
@@ -83,22 +91,16 @@ def run(z, first, *, weights=None, rows=(0,), **options):
     n = len(rows)
     start = gm.Mixture(*(np.repeat(np.asarray(a)[None], n, 0) for a in first))
     dims = np.tile(np.arange(len(z)), (n, 1))
-    return gm.fit(jnp.asarray(z), jnp.asarray(weights), dims, np.array(rows), start, **options)
+    return em.fit(jnp.asarray(z), jnp.asarray(weights), dims, np.array(rows), start, **options)
 
 
 def test_likelihood_never_falls_and_acceleration_agrees(x64):
     z = blobs()
     first = gm.start(z, 3, np.random.default_rng(0))
-    ones = jnp.ones(z.shape[1])
-    state = gm.init(gm.Mixture(*map(jnp.asarray, first)))
-    values = []
-    for _ in range(40):
-        state = gm.step(state, jnp.asarray(z), ones, ones, gm.Settings(1e-9), accelerate=False)
-        values.append(float(state.loglik))
+    values = [float(s.loglik) for s in steps(em.EM(1e-9, accelerate=False), first, z, 40)]
     assert np.all(np.diff(values) > -1e-12)
-    tight = gm.Settings(tol=1e-10)
-    plain, quick = (run(z, first, settings=tight, accelerate=a) for a in (False, True))
-    assert plain.status[0] == quick.status[0] == gm.Status.CONVERGED
+    plain, quick = (run(z, first, solver=em.EM(tol=1e-10, accelerate=a)) for a in (False, True))
+    assert plain.status[0] == quick.status[0] == Status.CONVERGED
     assert quick.loglik[0] == pytest.approx(plain.loglik[0], abs=1e-7)
     assert quick.steps[0] < plain.steps[0]
 
@@ -120,12 +122,21 @@ def test_lanes_do_not_see_each_other_or_their_width(x64):
     rows = np.arange(70)
     weights = rng.multinomial(z.shape[1], np.ones(z.shape[1]) / z.shape[1], size=70).astype(float)
     first = gm.start(z, 3, rng)
-    one = run(z, first, weights=weights, rows=rows, width=1)
-    many = run(z, first, weights=weights, rows=rows, width=16, block=7)
+    one = run(z, first, weights=weights, rows=rows, layout=Layout(8, 64, 1, 2))
+    many = run(z, first, weights=weights, rows=rows, layout=Layout(32, 7, 16, 1))
     alone = run(z, first, weights=weights, rows=rows[5:6])
     np.testing.assert_allclose(one.mixture.mean, many.mixture.mean, atol=1e-9)
     np.testing.assert_array_equal(one.steps, many.steps)
     np.testing.assert_array_equal(one.mixture.mean[5], alone.mixture.mean[0])
+
+
+def test_fits_cut_short_are_running_and_hold_their_start(x64):
+    z = blobs()
+    first = gm.start(z, 3, np.random.default_rng(0))
+    asked = iter([False, True, True, True])
+    fits = run(z, first, rows=np.zeros(3, int), layout=Layout(1, 2, 1, 1), should_stop=lambda: next(asked, True))
+    assert (fits.status == Status.RUNNING).all() and (fits.steps == 0).all()
+    np.testing.assert_allclose(fits.mixture.mean, np.repeat(first.mean[None], 3, 0))
 
 
 def test_padding_components_changes_nothing(x64):
@@ -143,7 +154,7 @@ def test_collapse_is_survived_and_counted(x64):
     z[:, 0] = 30.0
     first = gm.Mixture(np.log([0.5, 0.5]), np.array([[0.0, 0.0], [30.0, 30.0]]), np.stack([np.eye(2)] * 2))
     fits = run(z, first)
-    assert fits.status[0] == gm.Status.CONVERGED
+    assert fits.status[0] == Status.CONVERGED
     assert fits.dropped[0] == 1
     assert np.all(np.isfinite(fits.mixture.mean))
 
@@ -154,8 +165,8 @@ def test_a_hopeless_lane_ends_as_degenerate_and_poisons_nobody(x64):
     first = gm.start(blobs(n=200), 1, np.random.default_rng(0))
     start = gm.Mixture(*(np.repeat(np.asarray(a)[None], 2, 0) for a in first))
     dims = np.array([[0, 1], [0, 2]])
-    fits = gm.fit(jnp.asarray(z), jnp.ones((1, 200)), dims, np.zeros(2, int), start, width=2)
-    assert list(fits.status) == [gm.Status.CONVERGED, gm.Status.DEGENERATE]
+    fits = em.fit(jnp.asarray(z), jnp.ones((1, 200)), dims, np.zeros(2, int), start, layout=Layout(2, 64, 2, 1))
+    assert list(fits.status) == [Status.CONVERGED, Status.DEGENERATE]
     np.testing.assert_allclose(fits.mixture.mean[0, 0], z[:2].mean(1), atol=1e-9)
 
 
@@ -163,20 +174,20 @@ def test_chunks_of_samples(x64, monkeypatch):
     z = blobs(n=2048)
     first = gm.Mixture(*map(jnp.asarray, gm.start(z, 3, np.random.default_rng(0))))
     w = jnp.asarray(np.random.default_rng(1).random(2048))
-    whole = gm.expectation(gm.encode(first), jnp.asarray(z), w, 1 - w)
-    monkeypatch.setattr(gm, "CHUNK", 256)
-    for a, b in zip(gm.expectation(gm.encode(first), jnp.asarray(z), w, 1 - w), whole):
+    whole = em.expectation(gm.encode(first), jnp.asarray(z), w, 1 - w)
+    monkeypatch.setattr(em, "CHUNK", 256)
+    for a, b in zip(em.expectation(gm.encode(first), jnp.asarray(z), w, 1 - w), whole):
         np.testing.assert_allclose(a, b, rtol=1e-10)
     with pytest.raises(ValueError, match="multiple"):
-        gm.expectation(gm.encode(first), jnp.asarray(z[:, :300]), w[:300], w[:300])
-    assert gm.bucket(100_000) % gm.CHUNK == 0
+        em.expectation(gm.encode(first), jnp.asarray(z[:, :300]), w[:300], w[:300])
+    assert em.bucket(100_000) % em.CHUNK == 0
 
 
 @pytest.mark.parametrize("kind", gm.START_KINDS)
 def test_starts(x64, kind):
     z = blobs()
     fits = run(z, gm.start(z, 3, np.random.default_rng(0), kind=kind))
-    assert fits.status[0] == gm.Status.CONVERGED
+    assert fits.status[0] == Status.CONVERGED
     assert fits.loglik[0] > -2.75
 
 
@@ -192,7 +203,7 @@ def test_split_keeps_moments(x64):
 def test_float32_stays_sane():
     z = blobs().astype(np.float32)
     first = gm.start(z, 3, np.random.default_rng(0))
-    fits = run(z, first, weights=np.ones((1, z.shape[1]), np.float32), settings=gm.Settings(floor=1e-5))
+    fits = run(z, first, weights=np.ones((1, z.shape[1]), np.float32), solver=em.EM(floor=1e-5))
     assert fits.mixture.mean.dtype == np.float32
     with jax.enable_x64(True):
         exact = run(z.astype(np.float64), first)

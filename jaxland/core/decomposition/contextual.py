@@ -15,9 +15,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxland.core.decomposition.graph import BILINEAR, ELEMENTWISE, PARTIAL_DOMAIN, SHAPE, Op, is_inexact
-from jaxland.core.decomposition.interpret import Apply, run, total_of
+from jaxland.core.decomposition.interpret import Apply, Value, run, total_of
 from jaxland.errors import ArgumentError, DataError
 
 Mode = Literal["shapley", "acd"]
@@ -73,7 +75,7 @@ class Contextual:
         """Mode "acd" treats activations one primitive at a time, as the published code does."""
         return self.mode == "acd"
 
-    def total(self, value: Any) -> jax.Array:
+    def total(self, value: Parts | Tokens) -> jax.Array:
         """The undivided value."""
         return value.total
 
@@ -86,7 +88,7 @@ class Contextual:
         value = self._settled(value)
         return Parts(jnp.broadcast_to(value.beta, value.total.shape), value.total, value.floor)
 
-    def special(self, op: Op, values: list[Any]) -> list[Any] | None:
+    def special(self, op: Op, values: list[Value]) -> list[Value] | None:
         """Relevant tokens selecting embedding rows or becoming numbers."""
         if not any(isinstance(v, Tokens) for v in values):
             return None
@@ -111,7 +113,7 @@ class Contextual:
             return [Parts(jnp.where(mask, out[0], 0), out[0])] if op.name == "convert_element_type" else None
         return [Tokens(out[0], mask)]
 
-    def shift(self, op: Op, values: list[Any]) -> list[Parts]:
+    def shift(self, op: Op, values: list[Value]) -> list[Parts]:
         """A constant joins the constant part; a bias after a dot or convolution is shared out at once in "acd"."""
         total = op.bind(*(total_of(self, v) for v in values))[0]
         const = op.bind(*(v.floor if isinstance(v, Parts) else v for v in values))[0]
@@ -158,7 +160,7 @@ class Contextual:
             betas = [p + q for p, q in zip(first, second)]
         return [Parts(p, t, c) for p, t, c in zip(betas, totals, consts)]
 
-    def routing(self, apply: Apply, values: list[Parts]) -> list[Any]:
+    def routing(self, apply: Apply, values: list[Parts]) -> list[Value]:
         """The winner at the true value takes its parts along: the Jacobian there, applied to each part."""
         values = [self._settled(v) for v in values]
         totals = [v.total for v in values]
@@ -172,12 +174,12 @@ class Contextual:
         consts: list[Any] = [None] * len(floating)
         if any(v.const is not None for v in values):
             consts = routed([v.floor for v in values])
-        result: list[Any] = list(out)
+        result: list[Value] = list(out)
         for k, b, c in zip(floating, betas, consts):
             result[k] = Parts(b, out[k], c)
         return result
 
-    def nonlinear(self, apply: Apply, values: list[Parts], op: Op | None, elementwise: bool) -> list[Any]:
+    def nonlinear(self, apply: Apply, values: list[Parts], op: Op | None, elementwise: bool) -> list[Value]:
         """beta' = 1/2 [g(b + c) - g(c) + g(value) - g(gamma + c)], const' = g(c); ReLU in "acd": relu(beta)."""
         if op is None or op.name not in PARTIAL_DOMAIN:
             values = [self._settled(v) for v in values]
@@ -203,10 +205,10 @@ class Decomposition(NamedTuple):
             parts was given (``const`` and ``total`` have none: they do not depend on the part).
     """
 
-    beta: Any
-    gamma: Any
-    const: Any
-    total: Any
+    beta: PyTree
+    gamma: PyTree
+    const: PyTree
+    total: PyTree
 
 
 def _all(masks: list[jax.Array]) -> jax.Array:
@@ -216,7 +218,9 @@ def _all(masks: list[jax.Array]) -> jax.Array:
     return together
 
 
-def _begin(value: Any, relevant: Any, const: Any, name: str) -> Any:
+def _begin(
+    value: ArrayLike, relevant: ArrayLike | None, const: ArrayLike | None, name: str
+) -> Parts | Tokens | ArrayLike:
     """The decomposed input for one leaf."""
     if relevant is None:
         return value
@@ -234,7 +238,7 @@ def _begin(value: Any, relevant: Any, const: Any, name: str) -> Any:
 
 
 def decompose(
-    f: Callable[[Any], Any], x: Any, relevant: Any, *, const: Any = None, mode: Mode = "shapley"
+    f: Callable[[PyTree], PyTree], x: PyTree, relevant: PyTree, *, const: PyTree = None, mode: Mode = "shapley"
 ) -> Decomposition:
     """Split the output of any JAX function between a relevant part of its input and the rest.
 
@@ -282,14 +286,14 @@ def decompose(
     )
 
 
-def _matching(tree: Any, structure: Any, name: str) -> list[Any]:
+def _matching(tree: Any, structure: Any, name: str) -> list[Value]:
     leaves, found = jax.tree.flatten(tree, is_leaf=lambda leaf: leaf is None)
     if len(leaves) != structure.num_leaves:
         raise DataError(f"{name} must have the structure of the input {structure}, got {found}")
     return leaves
 
 
-def _end(rules: Contextual, value: Any) -> Parts:
+def _end(rules: Contextual, value: Value) -> Parts:
     if isinstance(value, Parts):
         return rules._settled(value)
     total = jnp.asarray(total_of(rules, value))
@@ -297,14 +301,14 @@ def _end(rules: Contextual, value: Any) -> Parts:
 
 
 def decompose_parts(
-    f: Callable[[Any], Any], x: Any, parts: Any, *, const: Any = None, mode: Mode = "shapley"
+    f: Callable[[PyTree], PyTree], x: PyTree, parts: PyTree, *, const: PyTree = None, mode: Mode = "shapley"
 ) -> Decomposition:
     """``decompose`` for a stack of parts: ``parts`` has a leading axis [K] per leaf, and so have beta and gamma.
 
     The value itself and its constant part are evaluated once for all parts.
     """
 
-    def one(part: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    def one(part: PyTree) -> tuple[tuple[PyTree, PyTree], tuple[PyTree, PyTree]]:
         d = decompose(f, x, part, const=const, mode=mode)
         return (d.beta, d.gamma), (d.const, d.total)
 

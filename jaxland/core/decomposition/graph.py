@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
+from jax.typing import ArrayLike
 
 from jaxland.errors import ProblemError
 
@@ -80,7 +82,7 @@ class UnsupportedPrimitive(ProblemError):
 class Op:
     """One first-order or control-flow operation; ``inputs`` and ``outputs`` are value numbers of its graph."""
 
-    primitive: Any
+    primitive: jex.Primitive
     params: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -90,7 +92,7 @@ class Op:
         """Name of the primitive."""
         return self.primitive.name
 
-    def bind(self, *values: Any) -> list[Any]:
+    def bind(self, *values: ArrayLike) -> list[jax.Array]:
         """Evaluate on arrays; always a list."""
         bound = self.primitive.get_bind_params(self.params)
         functions, params = bound if isinstance(bound, tuple) else ((), bound)
@@ -112,11 +114,11 @@ class Region:
         inside = {self.root} | {o for op in self.ops for o in op.outputs}
         return tuple(dict.fromkeys(i for op in self.ops for i in op.inputs if i not in inside))
 
-    def function(self, constants: dict[int, Any]) -> Callable[[Any], list[Any]]:
+    def function(self, constants: dict[int, ArrayLike]) -> Callable[[ArrayLike], list[jax.Array]]:
         """The region as ``root value -> output values``."""
 
-        def apply(value: Any) -> list[Any]:
-            env = {**constants, self.root: value}
+        def apply(value: ArrayLike) -> list[jax.Array]:
+            env: dict[int, Any] = {**constants, self.root: value}
             for op in self.ops:
                 env.update(zip(op.outputs, op.bind(*(env[i] for i in op.inputs))))
             return [env[o] for o in self.outputs]
@@ -141,7 +143,7 @@ class Graph:
     ops: tuple[Op, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    constants: dict[int, Any]
+    constants: dict[int, ArrayLike]
     avals: dict[int, Any]
 
     def inexact(self, i: int) -> bool:
@@ -149,18 +151,19 @@ class Graph:
         return is_inexact(self.avals[i])
 
 
-def is_inexact(value: Any) -> bool:
+def is_inexact(value: ArrayLike | jax.core.AbstractValue) -> bool:
     """Whether an array or abstract value is floating point or complex."""
     dtype = getattr(value, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
-def opened(jaxpr: Any) -> tuple[Any, list[Any]]:
+def opened(jaxpr: jex.Jaxpr | jex.ClosedJaxpr) -> tuple[jex.Jaxpr, list[ArrayLike]]:
     """(jaxpr, constants) of a jaxpr, closed or not; one class from JAX 0.11 on, two before."""
-    return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
+    plain: Any = getattr(jaxpr, "jaxpr", jaxpr)
+    return plain, list(getattr(jaxpr, "consts", ()))
 
 
-def _inner(op: Any) -> Any | None:
+def _inner(op: jex.JaxprEqn) -> jex.Jaxpr | jex.ClosedJaxpr | None:
     """The jaxpr a call primitive runs, or None for any other primitive."""
     if op.primitive.name not in CALLS:
         return None
@@ -172,30 +175,30 @@ def _inner(op: Any) -> Any | None:
     )
 
 
-def trace(closed: Any, inline: bool = True) -> Graph:
+def trace(closed: jex.ClosedJaxpr, inline: bool = True) -> Graph:
     """Flatten a closed jaxpr: calls are inlined (unless ``inline`` is false), every value gets a number.
 
     Raises:
         UnsupportedPrimitive: a higher-order primitive other than a call, scan, while or cond; a stateful primitive.
     """
     ops: list[Op] = []
-    constants: dict[int, Any] = {}
+    constants: dict[int, ArrayLike] = {}
     avals: dict[int, Any] = {}
 
-    def number(aval: Any) -> int:
+    def number(aval: jax.core.AbstractValue) -> int:
         avals[len(avals)] = aval
         return len(avals) - 1
 
-    def constant(value: Any, aval: Any) -> int:
+    def constant(value: ArrayLike, aval: jax.core.AbstractValue) -> int:
         i = number(aval)
         constants[i] = value
         return i
 
-    def flatten(jaxpr: Any, consts: Sequence[Any], args: Sequence[int]) -> list[int]:
-        env: dict[Any, int] = dict(zip(jaxpr.invars, args))
+    def flatten(jaxpr: jex.Jaxpr, consts: Sequence[ArrayLike], args: Sequence[int]) -> list[int]:
+        env: dict[jex.Var, int] = dict(zip(jaxpr.invars, args))
         env.update((v, constant(c, v.aval)) for v, c in zip(jaxpr.constvars, consts))
 
-        def read(atom: Any) -> int:
+        def read(atom: jex.Literal | jex.Var) -> int:
             return constant(atom.val, atom.aval) if isinstance(atom, jex.Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
@@ -217,7 +220,7 @@ def trace(closed: Any, inline: bool = True) -> Graph:
     return Graph(tuple(ops), tuple(inputs), tuple(outputs), constants, avals)
 
 
-def _check_supported(eqn: Any) -> None:
+def _check_supported(eqn: jex.JaxprEqn) -> None:
     name = eqn.primitive.name
     if name in CONTROL or name in _MONOIDS:
         return

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import core as jex
+from jax.typing import ArrayLike
 
 from jaxland.core.decomposition.graph import (
     BILINEAR,
@@ -30,8 +31,9 @@ from jaxland.core.decomposition.graph import (
     trace,
 )
 
+# An array, or a pytree of the rules' class.
 Value = Any
-Apply = Callable[..., list[Any]]
+Apply = Callable[..., list[jax.Array]]
 
 
 @runtime_checkable
@@ -74,7 +76,7 @@ class Rules(Protocol):
         """A rule that goes before all others, or None."""
 
 
-def run(rules: Rules, closed: Any, args: Sequence[Value]) -> list[Value]:
+def run(rules: Rules, closed: jex.ClosedJaxpr, args: Sequence[Value]) -> list[Value]:
     """Outputs of a closed jaxpr on decomposed values.
 
     Raises:
@@ -146,7 +148,7 @@ def _operation(rules: Rules, op: Op, graph: Graph, values: list[Value]) -> list[
 def _partial(op: Op, values: list[Value], positions: Sequence[int]) -> Apply:
     """``op`` as a function of the operands at ``positions``; the others stay as they are."""
 
-    def apply(*given: Any) -> list[Any]:
+    def apply(*given: ArrayLike) -> list[jax.Array]:
         full = list(values)
         for k, value in zip(positions, given):
             full[k] = value
@@ -176,7 +178,7 @@ def _settle(rules: Rules, carry: Sequence[Value], body: Callable[[list[Value]], 
         carry = [_unify(rules, v, k) for v, k in zip(carry, kinds)]
         found: list[bool] = []
 
-        def probe(c: list[Value], found: list[bool] = found) -> list[Any]:
+        def probe(c: list[Value], found: list[bool] = found) -> list[jax.Array]:
             out = body(c)
             found[:] = _streams(rules, out)
             return [total_of(rules, v) for v in out]
@@ -245,7 +247,7 @@ def _cond(rules: Rules, op: Op, values: list[Value]) -> list[Value]:
     for branch in branches:
         found: list[bool] = []
 
-        def probe(args: list[Value], branch: Any = branch, found: list[bool] = found) -> list[Any]:
+        def probe(args: list[Value], branch: jex.ClosedJaxpr = branch, found: list[bool] = found) -> list[jax.Array]:
             out = run(rules, branch, args)
             found[:] = _streams(rules, out)
             return [total_of(rules, v) for v in out]
@@ -253,7 +255,7 @@ def _cond(rules: Rules, op: Op, values: list[Value]) -> list[Value]:
         jax.eval_shape(probe, operands)
         kinds = [a or b for a, b in zip(kinds, found)]
 
-    def taken(branch: Any) -> Callable[[list[Value]], list[Value]]:
+    def taken(branch: jex.ClosedJaxpr) -> Callable[[list[Value]], list[Value]]:
         return lambda args: [_unify(rules, v, k) for v, k in zip(run(rules, branch, args), kinds)]
 
     return lax.switch(total_of(rules, index), [taken(b) for b in branches], operands)

@@ -11,14 +11,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxland.core.decomposition.graph import Graph, Op, linear_operands, trace
 
-Split = tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], Any]]
+Split = tuple[Callable[[ArrayLike], jax.Array], Callable[[ArrayLike], jax.Array]]
 GROWTH = 20
 
 
-def split_affine(f: Callable[[jax.Array], Any], x: Any) -> Split | None:
+def split_affine(f: Callable[[jax.Array], jax.Array], x: ArrayLike | jax.ShapeDtypeStruct) -> Split | None:
     """(affine, rest) with f(x) = rest(affine(x)), or None where f does not begin with one affine map of its own.
 
     Args:
@@ -54,9 +55,9 @@ def split_affine(f: Callable[[jax.Array], Any], x: Any) -> Split | None:
     return _function(graph, first, start, middle), _function(graph, rest, middle, graph.outputs[0])
 
 
-def _function(graph: Graph, ops: list[Op], start: int, end: int) -> Callable[[Any], Any]:
-    def apply(value: Any) -> Any:
-        env = {**graph.constants, start: value}
+def _function(graph: Graph, ops: list[Op], start: int, end: int) -> Callable[[ArrayLike], jax.Array]:
+    def apply(value: ArrayLike) -> jax.Array:
+        env: dict[int, Any] = {**graph.constants, start: value}
         for op in ops:
             if all(i in env for i in op.inputs):
                 env.update(zip(op.outputs, op.bind(*(env[i] for i in op.inputs))))

@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import PyTree
 
 from jaxland.core.decomposition.graph import Op, is_inexact
-from jaxland.core.decomposition.interpret import Apply, run, total_of
+from jaxland.core.decomposition.interpret import Apply, Value, run, total_of
 from jaxland.errors import DataError
 
 NODES = 8
@@ -64,11 +65,11 @@ class Rescale:
         """Already stored in full."""
         return value
 
-    def special(self, op: Op, values: list[Any]) -> list[Any] | None:
+    def special(self, op: Op, values: list[Value]) -> list[Value] | None:
         """None: every operation takes the general way."""
         return None
 
-    def shift(self, op: Op, values: list[Any]) -> list[Pair]:
+    def shift(self, op: Op, values: list[Value]) -> list[Pair]:
         """Both move."""
         ends = [[getattr(v, key) if isinstance(v, Pair) else v for v in values] for key in ("value", "reference")]
         return [Pair(op.bind(*ends[0])[0], op.bind(*ends[1])[0])]
@@ -85,7 +86,7 @@ class Rescale:
         totals, references = apply(a.at, b.at), apply(a.reference, b.reference)
         return [Pair(t + p + q, r) for t, p, q, r in zip(totals, first, second, references)]
 
-    def routing(self, apply: Apply, values: list[Pair]) -> list[Any]:
+    def routing(self, apply: Apply, values: list[Pair]) -> list[Value]:
         """The change of a maximum goes to the winner at whichever end is higher, as a multiple of its own change."""
         ends = tuple(v.at for v in values), tuple(v.reference for v in values)
         steps, changes = tuple(v.step for v in values), tuple(v.at - v.reference for v in values)
@@ -95,7 +96,7 @@ class Rescale:
         def routed(k: int, end: int, moved: tuple[jax.Array, ...]) -> jax.Array:
             return jax.jvp(lambda *a: apply(*a)[k], ends[end], moved)[1]
 
-        result: list[Any] = list(outs[0])
+        result: list[Value] = list(outs[0])
         for k in floating:
             change = outs[0][k] - outs[1][k]
             terms = []
@@ -108,13 +109,13 @@ class Rescale:
             result[k] = Pair(outs[0][k] + use, outs[1][k])
         return result
 
-    def nonlinear(self, apply: Apply, values: list[Pair], op: Op | None, elementwise: bool) -> list[Any]:
+    def nonlinear(self, apply: Apply, values: list[Pair], op: Op | None, elementwise: bool) -> list[Value]:
         """Slope of the secant entry by entry, the derivative where the ends meet; else the mean Jacobian."""
         ends = tuple(v.at for v in values), tuple(v.reference for v in values)
         steps, changes = tuple(v.step for v in values), tuple(v.at - v.reference for v in values)
         totals, references = apply(*ends[0]), apply(*ends[1])
         floating = [k for k, o in enumerate(totals) if is_inexact(o)]
-        result: list[Any] = list(totals)
+        result: list[Value] = list(totals)
 
         def moved(at: tuple[jax.Array, ...], by: tuple[jax.Array, ...]) -> list[jax.Array]:
             return jax.jvp(lambda *a: [apply(*a)[k] for k in floating], at, by)[1]
@@ -143,7 +144,7 @@ def _tiny(like: jax.Array) -> float:
     return 1e-10 if jnp.finfo(like.dtype).bits == 64 else 1e-7
 
 
-def rescaled(f: Callable[[Any], Any], x: Any, reference: Any) -> Any:
+def rescaled(f: Callable[[PyTree], PyTree], x: PyTree, reference: PyTree) -> PyTree:
     """f(x), whose reverse-mode gradient with respect to x is DeepLIFT's multipliers.
 
     Args:

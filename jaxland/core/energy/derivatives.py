@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-PyTree = Any
+from jaxtyping import Array, Float, PyTree
 
 
 def hvp(f: Callable[[jax.Array], jax.Array], w: Float[Array, " N"], v: Float[Array, " N"]) -> Float[Array, " N"]:
@@ -63,11 +60,11 @@ def gauss_newton_products(
 
 
 def example_gradients(
-    losses: Callable[[jax.Array, Any, Any], jax.Array], w: Float[Array, " N"], x: Any, y: Any
+    losses: Callable[[jax.Array, PyTree, PyTree], jax.Array], w: Float[Array, " N"], x: PyTree, y: PyTree
 ) -> Float[Array, "n N"]:
     """Gradient of each example's loss: n x N numbers, so give it a block of rows and reduce."""
 
-    def one(xi: Any, yi: Any) -> jax.Array:
+    def one(xi: PyTree, yi: PyTree) -> jax.Array:
         row = jax.tree.map(lambda a: a[None], (xi, yi))
         return jax.grad(lambda u: losses(u, *row)[0])(w)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+Scalar = float | jax.Array
 
 
 class Deflation(NamedTuple):
@@ -68,12 +70,12 @@ class Solution(NamedTuple):
     rayleigh: Float[Array, " k"]
 
 
-def deflated_start(b: Float[Array, "k n"], damping: Any, modes: Deflation) -> Float[Array, "k n"]:
+def deflated_start(b: Float[Array, "k n"], damping: Scalar, modes: Deflation) -> Float[Array, "k n"]:
     """Solution within the span of the modes."""
     return ((b @ modes.vectors.T) / (modes.values + damping)[None]) @ modes.vectors
 
 
-def preconditioned(r: Float[Array, "k n"], damping: Any, modes: Deflation | None) -> Float[Array, "k n"]:
+def preconditioned(r: Float[Array, "k n"], damping: Scalar, modes: Deflation | None) -> Float[Array, "k n"]:
     """Inverse of A + damping I in the span of the modes, 1 / (lowest mode + damping) outside it."""
     if modes is None:
         return r
@@ -85,8 +87,8 @@ def cg_init(
     b: Float[Array, "k n"],
     start: Float[Array, "k n"],
     product: Float[Array, "k n"],
-    damping: Any,
-    tolerance: float | jax.Array,
+    damping: Scalar,
+    tolerance: Scalar,
     modes: Deflation | None = None,
 ) -> CGState:
     """State before the first step; ``product`` is A times ``start``."""
@@ -95,19 +97,19 @@ def cg_init(
     z = preconditioned(residual, damping, modes)
     k = b.shape[0]
     return CGState(
-        start,
-        residual,
-        z,
-        jnp.sum(residual * z, axis=1),
-        target,
-        jnp.linalg.norm(residual, axis=1) > target,
-        jnp.zeros((k,), bool),
-        jnp.full((k,), jnp.inf, b.dtype),
-        jnp.zeros((k,), jnp.int32),
+        x=start,
+        residual=residual,
+        direction=z,
+        rz=jnp.sum(residual * z, axis=1),
+        target=target,
+        active=jnp.linalg.norm(residual, axis=1) > target,
+        negative=jnp.zeros((k,), bool),
+        rayleigh=jnp.full((k,), jnp.inf, b.dtype),
+        iterations=jnp.zeros((k,), jnp.int32),
     )
 
 
-def cg_step(state: CGState, product: Float[Array, "k n"], damping: Any, modes: Deflation | None = None) -> CGState:
+def cg_step(state: CGState, product: Float[Array, "k n"], damping: Scalar, modes: Deflation | None = None) -> CGState:
     """Take in ``product`` = A times ``state.direction`` (Hestenes & Stiefel 1952, preconditioned)."""
     d = state.direction
     length = jnp.sum(d * d, axis=1)
@@ -125,15 +127,15 @@ def cg_step(state: CGState, product: Float[Array, "k n"], damping: Any, modes: D
     ratio = jnp.where(move, rz / jnp.where(state.rz != 0, state.rz, 1), 0)[:, None]
     active = move & (jnp.linalg.norm(residual, axis=1) > state.target)
     return CGState(
-        x,
-        residual,
-        jnp.where(active[:, None], z + ratio * d, 0),
-        jnp.where(move, rz, state.rz),
-        state.target,
-        active,
-        state.negative | negative,
-        jnp.minimum(state.rayleigh, seen),
-        state.iterations + move.astype(jnp.int32),
+        x=x,
+        residual=residual,
+        direction=jnp.where(active[:, None], z + ratio * d, 0),
+        rz=jnp.where(move, rz, state.rz),
+        target=state.target,
+        active=active,
+        negative=state.negative | negative,
+        rayleigh=jnp.minimum(state.rayleigh, seen),
+        iterations=state.iterations + move.astype(jnp.int32),
     )
 
 
@@ -146,10 +148,10 @@ def cg_done(state: CGState) -> Bool[Array, ""]:
 def conjugate_gradients(
     product: Callable[..., jax.Array],
     b: Float[Array, "k n"],
-    args: tuple[Any, ...] = (),
+    args: tuple[PyTree, ...] = (),
     *,
-    damping: Any = 0.0,
-    tolerance: Any = 1e-6,
+    damping: Scalar = 0.0,
+    tolerance: Scalar = 1e-6,
     max_iterations: int = 1000,
     modes: Deflation | None = None,
 ) -> Solution:
@@ -178,4 +180,11 @@ def conjugate_gradients(
     size = jnp.linalg.norm(b, axis=1)
     error = jnp.linalg.norm(b - product(state.x, *args) - damping * state.x, axis=1)
     relative = error / jnp.where(size > 0, size, 1)
-    return Solution(state.x, relative, state.iterations, relative <= 2 * tolerance, state.negative, state.rayleigh)
+    return Solution(
+        x=state.x,
+        residuals=relative,
+        iterations=state.iterations,
+        converged=relative <= 2 * tolerance,
+        negative=state.negative,
+        rayleigh=state.rayleigh,
+    )

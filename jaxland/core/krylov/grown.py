@@ -6,11 +6,12 @@ One factorisation serves both ends of the spectrum, and goes on where it stopped
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxland.core.krylov.step import (
@@ -69,7 +70,15 @@ def _without(panels: list[jax.Array], w: jax.Array) -> jax.Array:
     return w
 
 
-def krylov(n: int, *, block: int = 1, panel: int = 48, dtype: Any = None, seed: int = 0, start: Any = None) -> Krylov:
+def krylov(
+    n: int,
+    *,
+    block: int = 1,
+    panel: int = 48,
+    dtype: DTypeLike | None = None,
+    seed: int = 0,
+    start: jax.Array | np.ndarray | None = None,
+) -> Krylov:
     """An empty factorisation, to be given to ``extend``.
 
     Args:
@@ -221,7 +230,7 @@ def eigenpairs(
     block: int = 1,
     panel: int = 48,
     max_products: int = 1000,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     seed: int = 0,
     factorisation: Krylov | None = None,
 ) -> Modes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -166,7 +166,7 @@ class Quadrature(NamedTuple):
     nodes: Float[Array, "probes depth"]
     weights: Float[Array, "probes depth"]
 
-    def apply(self, f: Callable[[Any], Any]) -> np.ndarray:
+    def apply(self, f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """z . f(A) z / |z|^2 for each start vector, exact for polynomials f of degree below 2 depth."""
         nodes, weights = np.asarray(self.nodes, float), np.asarray(self.weights, float)
         return np.sum(np.where(weights > 0, weights * f(np.where(weights > 0, nodes, 1.0)), 0.0), axis=1)
@@ -182,7 +182,7 @@ def quadrature(product: Product, starts: Float[Array, "k n"], depth: int) -> tup
     """
     depth = min(depth, starts.shape[1])
 
-    def advance(_: Any, states: LanczosState) -> LanczosState:
+    def advance(_: jax.Array, states: LanczosState) -> LanczosState:
         return jax.vmap(lanczos_step)(states, product(states.query))
 
     first = jax.vmap(lambda v: lanczos_init(v, depth))(starts)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxland.core.krylov.step import HIGHEST, Product, cleaned, lanczos_step, ritz_pairs, rounding
@@ -172,8 +173,8 @@ def basis(
     n: int,
     capacity: int,
     *,
-    dtype: Any,
-    storage: Any = None,
+    dtype: DTypeLike,
+    storage: DTypeLike | None = None,
     mesh: Mesh | None = None,
     axis: str = "data",
     seed: int = 0,
@@ -214,7 +215,7 @@ def basis(
     )
 
 
-def _random(n: int, order: int, seed: list[int], dtype: Any, mesh: Mesh | None, axis: str) -> jax.Array:
+def _random(n: int, order: int, seed: list[int], dtype: DTypeLike, mesh: Mesh | None, axis: str) -> jax.Array:
     values = np.zeros(n, dtype)
     values[:order] = np.random.default_rng(seed).standard_normal(order)
     if mesh is None:

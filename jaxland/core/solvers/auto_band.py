@@ -15,18 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxland.core.solvers.band import tangents
 
-Energy = Callable[[jax.Array, Any], jax.Array]
+Energy = Callable[[jax.Array, PyTree], jax.Array]
+Count = int | np.integer | jax.Array
 IMAGES, DATA = "images", "data"
 
 
@@ -34,7 +35,7 @@ class BandState(NamedTuple):
     """What a path carries from step to step: images [capacity, N] and the optimiser's state."""
 
     images: Float[Array, "capacity N"]
-    optimiser: Any
+    optimiser: optax.OptState
 
 
 class BandInfo(NamedTuple):
@@ -114,10 +115,10 @@ def _places(rows: int, count: jax.Array, devices: int) -> tuple[jax.Array, jax.A
 
 def _evaluate(
     energy: Energy, mesh: Mesh | None, together: int | None
-) -> Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, jax.Array]]:
+) -> Callable[[jax.Array, jax.Array, PyTree], tuple[jax.Array, jax.Array]]:
     """Energies [capacity] and gradients [capacity, N] (0 at the ends) of the images at rows < count."""
 
-    def local(images: jax.Array, inner: jax.Array, active: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
+    def local(images: jax.Array, inner: jax.Array, active: jax.Array, batch: PyTree) -> tuple[jax.Array, jax.Array]:
         rows, n = images.shape
         group = rows if together is None else min(together, rows)
         both = jax.value_and_grad(energy)
@@ -145,7 +146,7 @@ def _evaluate(
 
     devices = 1 if mesh is None else mesh.shape.get(IMAGES, 1)
 
-    def evaluate(images: jax.Array, count: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
+    def evaluate(images: jax.Array, count: jax.Array, batch: PyTree) -> tuple[jax.Array, jax.Array]:
         rows = images.shape[0]
         image, row = _places(rows, count, devices)
         share = -(-count // devices)
@@ -177,7 +178,7 @@ class BandProgram(NamedTuple):
             i-th on ``batches[i]``; ``batches`` are leaves with one leading axis for steps (or no leaves at all).
     """
 
-    start: Callable[[Any], BandState]
+    start: Callable[[jax.Array | np.ndarray], BandState]
     advance: Callable[..., tuple[BandState, BandInfo]]
 
 
@@ -223,21 +224,22 @@ def hosted_program(energy: Energy, rule: optax.GradientTransformation, chunked: 
     move = jax.jit(packed, donate_argnums=0)
 
     def advance(
-        state: BandState, count: Any, climbing: Any, rate: Any, steps: Any, batches: Any
+        state: BandState, count: Count, climbing: Count, rate: float | jax.Array, steps: Count, batches: PyTree
     ) -> tuple[BandState, BandInfo]:
-        info: Any = None
+        info: BandInfo | None = None
         for i in range(int(steps)):
             batch = jax.tree.map(lambda a, i=i: a[i], batches) if chunked else batches
             first, *inner, last = rows_of(state.images)[: int(count)]
             found = [both(w, batch) for w in inner]
             energies = [alone(first, batch), *(e for e, _ in found), alone(last, batch)]
             state, info = move(state, energies, [g for _, g in found], count, climbing, rate)
+        assert info is not None, "a path is advanced by one step at least"
         return state, info
 
     return BandProgram(jax.jit(lambda images: BandState(images, rule.init(images))), advance)
 
 
-def loops_on_host(f: Callable[..., Any], *args: Any) -> bool:
+def loops_on_host(f: Callable[..., PyTree], *args: PyTree) -> bool:
     """Whether loops over ``f`` should run on the host: on a CPU, where it holds convolutions.
 
     Measured with jax 0.10.1: XLA's CPU backend takes 14 times as long for the gradient of a residual network inside
@@ -275,14 +277,14 @@ def program(
     move = _move(rule)
 
     def step(
-        state: BandState, count: jax.Array, climbing: jax.Array, rate: jax.Array, batch: Any
+        state: BandState, count: jax.Array, climbing: jax.Array, rate: jax.Array, batch: PyTree
     ) -> tuple[BandState, BandInfo]:
         images = spread(state.images)
         energies, gradients = evaluate(images, count, batch)
         return move(BandState(images, state.optimiser), energies, spread(gradients), count, climbing, rate)
 
     def advance(
-        state: BandState, count: jax.Array, climbing: jax.Array, rate: jax.Array, steps: jax.Array, batches: Any
+        state: BandState, count: jax.Array, climbing: jax.Array, rate: jax.Array, steps: jax.Array, batches: PyTree
     ) -> tuple[BandState, BandInfo]:
         rows, dtype = state.images.shape[0], state.images.dtype
         nothing = BandInfo(jnp.zeros((rows,), dtype), jnp.zeros((rows,), dtype), jnp.zeros((), dtype))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxland.core.solvers.lanes import is_out_of_memory, matmul_precision
+from jaxland.core.solvers.lanes import CONFIG, is_out_of_memory, matmul_precision
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
 # On a CPU rows follow one another, eight to a visit; on an accelerator as many as lanes stand side by side.
@@ -20,7 +20,7 @@ _SQUARES = 8
 
 def _device() -> jax.Device:
     """Where the next computation runs."""
-    chosen = jax.config.jax_default_device
+    chosen = CONFIG.jax_default_device
     if chosen is None:
         return jax.local_devices()[0]
     return jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen
@@ -87,7 +87,8 @@ def map_rows(f: Evaluate, rows: Iterable[PyTree], data: PyTree) -> list[PyTree]:
         rows: all of one shape.
         data: argument of ``f``, shared by all rows.
     """
-    rows, out = list(rows), []
+    rows = list(rows)
+    out: list[PyTree] = []
     while len(out) < len(rows):
         host = _mapped(f)(rows[len(out) :], data)
         count = jax.tree.leaves(host)[0].shape[0]

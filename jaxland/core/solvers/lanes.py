@@ -16,11 +16,11 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache, partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,8 @@ from jaxtyping import Array, Bool, Int, PyTree, Shaped
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
 _BLOCK_SECONDS = 1.0
+# Its attributes are made at run time.
+CONFIG: Any = jax.config
 
 
 class Status(IntEnum):
@@ -188,7 +190,7 @@ def matmul_precision() -> str | None:
 
     What the caller has set with ``jax.default_matmul_precision`` stands.
     """
-    return jax.config.jax_default_matmul_precision or ("highest" if jax.default_backend() != "cpu" else None)
+    return CONFIG.jax_default_matmul_precision or ("highest" if jax.default_backend() != "cpu" else None)
 
 
 @dataclass
@@ -222,7 +224,7 @@ class _Set:
 
     def __init__(self, solver: Solver, evaluate: Evaluate, layout: Layout, mesh: Mesh | None, jobs: _Jobs) -> None:
         self.jobs, self.layout = jobs, layout
-        self.begin, self.advance, self.refill = _programs(solver, evaluate, layout.together, mesh)
+        self.begin, self.advance, self.refill = _programs(cast(Hashable, solver), evaluate, layout.together, mesh)
         self.held = np.full(layout.slots(1 if mesh is None else mesh.shape["lanes"]), -1)
         self.passes = layout.passes
         self.states: PyTree = None
@@ -323,7 +325,7 @@ def stream(
     )
     for index in range(len(items)):
         jobs.waiting.put(index)
-    x64, device, precision = jax.config.jax_enable_x64, jax.config.jax_default_device, matmul_precision()
+    x64, device, precision = CONFIG.jax_enable_x64, CONFIG.jax_default_device, matmul_precision()
 
     def work() -> None:
         try:

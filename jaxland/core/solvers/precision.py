@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PyTree
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.solvers import lanes, quench
@@ -58,9 +59,9 @@ class Plan:
     host: bool = False
 
     @classmethod
-    def for_backend(cls, **options: Any) -> Plan:
+    def for_backend(cls, tol: float = 1e-9) -> Plan:
         """The default plan of the default backend: a TPU polishes on the host."""
-        return cls(**{"host": jax.default_backend() == "tpu", **options})
+        return cls(tol=tol, host=jax.default_backend() == "tpu")
 
     def describe(self) -> str:
         """One sentence for reports."""
@@ -69,7 +70,7 @@ class Plan:
         return f"float32 search to rms {rough}, float64 polish {where} to rms {tol}, index counted in float64"
 
 
-def cast(tree: Any, dtype: Any) -> Any:
+def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """The tree with its floating-point leaves in another precision; labels and masks as they are."""
     return jax.tree.map(
         lambda a: jnp.asarray(a, dtype) if jnp.issubdtype(jnp.asarray(a).dtype, jnp.floating) else jnp.asarray(a),
@@ -79,7 +80,7 @@ def cast(tree: Any, dtype: Any) -> Any:
 
 @lru_cache(maxsize=32)
 def _verify(second: Callable) -> Callable:
-    def verify(x: Float[Array, " N"], data: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def verify(x: Float[Array, " N"], data: PyTree) -> tuple[jax.Array, jax.Array, jax.Array]:
         values = second(x, data)
         return values.energy, quench.rms(values.gradient), jnp.linalg.eigvalsh(values.hessian)[0]
 
@@ -119,18 +120,18 @@ def quench_mixed(
     size = len(starts[0])
     # Not converged is good enough here: float32 stalls where its energy stops falling.
     usable = (Status.CONVERGED, Status.STALLED, Status.MAX_STEPS)
-    options: dict[str, Any] = {"layout": layout, "should_stop": should_stop}
+    run = partial(lanes.run, layout=layout, should_stop=should_stop)
     rough = [quench.Start(np.asarray(x, np.float32), np.float32(max_step)) for x in starts]
-    first: Any = quench.BFGS(plan.rough, 2000) if size <= 1500 else quench.LBFGS(plan.rough, 20_000)
-    found = [o for o in lanes.run(first, search.first, rough, search.data, **options) if o.status in usable]
+    first: lanes.Solver = quench.BFGS(plan.rough, 2000) if size <= 1500 else quench.LBFGS(plan.rough, 20_000)
+    found = [o for o in run(first, search.first, rough, search.data) if o.status in usable]
     exact = size <= _EXACT
-    last: Any = quench.Newton(plan.tol, 200, zero=plan.zero) if exact else quench.LBFGS(plan.tol, 50_000)
+    last: lanes.Solver = quench.Newton(plan.tol, 200, zero=plan.zero) if exact else quench.LBFGS(plan.tol, 50_000)
     items = [quench.Start(np.asarray(o.result.x, np.float64), np.float64(max_step)) for o in found]
     device = jax.local_devices(backend="cpu")[0] if plan.host else None
     with jax.default_device(device):
         data = jax.device_put(polish.data, device) if plan.host else polish.data
         evaluate = polish.second if exact else polish.first
-        ends = lanes.run(last, evaluate, items, data, **options)
+        ends = run(last, evaluate, items, data)
         good = [o for o in ends if o.status == Status.CONVERGED]
         rows = map_rows(_verify(polish.second), [o.result.x for o in good], data)
     for end, (energy, rms, lowest) in zip(good, rows):

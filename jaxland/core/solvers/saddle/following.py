@@ -121,7 +121,7 @@ class EigenvectorFollowing:
             energy=jnp.asarray(jnp.inf, dtype),
             gradient=nothing,
             hessian=jnp.eye(n, dtype=dtype),
-            mode=item.v / jnp.where(length > 0, length, 1.0),
+            mode=jnp.asarray(item.v) / jnp.where(length > 0, length, 1.0),
             tracking=length > 0,
             step=nothing,
             predicted=jnp.ones((), dtype),

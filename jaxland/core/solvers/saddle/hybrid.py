@@ -47,8 +47,9 @@ def softest(
     """Evaluation of ``HybridFollowing``: gradient, and ``steps`` Hessian-vector products from the last mode."""
 
     def evaluate(point: Guess, data: PyTree) -> Softest:
-        values = first(point.x, data)
-        pair = lane.sweep(lambda v: product(point.x, v, data), point.v, steps)
+        x = jnp.asarray(point.x)
+        values = first(x, data)
+        pair = lane.sweep(lambda v: product(x, v, data), jnp.asarray(point.v), steps)
         return Softest(values.energy, values.gradient, pair.value, pair.vector, pair.residual)
 
     return evaluate
