@@ -37,6 +37,7 @@ from jaxland.core.solvers import lanes
 from jaxland.core.solvers.lanes import Layout, Status
 
 CHUNK = 16_384  # samples summed at once
+Sums = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Fit(NamedTuple):
@@ -160,8 +161,6 @@ def expectation(
     """
     theta = natural(point)
     d, n = z.shape
-
-    Sums = tuple[jax.Array, jax.Array, jax.Array]
 
     def piece(total: Sums, part: Sums) -> tuple[Sums, None]:
         zs, w, v = part
