@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,6 @@ def allowed_rise(energy: Float[Array, ""]) -> Float[Array, ""]:
     return unit * jnp.maximum(1.0, jnp.abs(energy))
 
 
-@runtime_checkable
 @runtime_checkable
 class Carried(Protocol):
     """What the states of the quasi-Newton minimisers have in common.
