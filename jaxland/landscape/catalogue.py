@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
-from jaxland.landscape.search.stationary import Tolerances
+from jaxland.landscape.search.stationary import Point, Tolerances
 from jaxland.problem.symmetry import Symmetry
 
 # What is kept of a point besides its coordinates; ``ends`` are -1 for a minimum.
@@ -69,6 +68,23 @@ class Catalogue:
         """Of each point; a view that the next ``append`` may leave behind."""
         return self._x[: self._count]
 
+    def points(self, negative: int) -> list[Point]:
+        """All of them, of this index, without modes."""
+        nothing, names = np.zeros(0), ["energy", "rms", "lowest", "flat", "log_product"]
+        return [
+            Point(
+                x=x,
+                energy=energy,
+                rms=rms,
+                negative=negative,
+                flat=flat,
+                lowest=lowest,
+                log_product=log_product,
+                mode=nothing,
+            )
+            for x, (energy, rms, lowest, flat, log_product) in zip(self.coordinates, self.rows[names].tolist())
+        ]
+
     def append(self, rows: np.ndarray, coordinates: np.ndarray) -> None:
         """Add points: rows [k] of ``ROW`` and coordinates [k, N]."""
         before, count = self._count, self._count + len(rows)
@@ -119,7 +135,7 @@ class Catalogue:
         pairs = np.stack([np.arange(k), np.arange(k) + k], axis=1)
         return self.symmetry.matching(np.concatenate([xs, references]), pairs, self.tolerances.distance)
 
-    def identify(self, energies: Sequence[float], xs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def identify(self, energies: ArrayLike, xs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Which points these are, as if each were looked for, and where unknown added, one after the other.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError
 
@@ -40,7 +41,7 @@ class UnionFind:
         return np.unique(roots, return_inverse=True)[1] if roots else np.zeros(0, int)
 
 
-def kruskal(n: int, ends: Any, heights: Any) -> np.ndarray:
+def kruskal(n: int, ends: ArrayLike, heights: ArrayLike) -> np.ndarray:
     """Edges of the minimum spanning forest of n nodes: numbers in ``ends`` [T, 2], ascending by ``heights`` [T].
 
     Infinite and NaN heights are no edges; of equal ones the first comes first.
@@ -150,11 +151,12 @@ def barriers(landscape: Landscape, start: int = 0) -> np.ndarray:
     return barrier_heights(landscape.energies, landscape.ts_ends, landscape.ts_energies, start)
 
 
-def barrier_heights(energies: Any, ends: Any, ts_energies: Any, start: int) -> np.ndarray:
+def barrier_heights(energies: ArrayLike, ends: ArrayLike, ts_energies: ArrayLike, start: int) -> np.ndarray:
     """``barriers`` of plain arrays: energies [M] of minima, ends [T, 2] and energies [T] of transition states."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order
 
+    energies = np.asarray(energies, float)
     m, ends, heights = len(energies), np.asarray(ends, int).reshape(-1, 2), np.asarray(ts_energies, float)
     tree = kruskal(m, ends, heights)
     graph = coo_array((np.ones(len(tree)), ends[tree].T), shape=(m, m)).tocsr()

@@ -6,10 +6,12 @@ import hashlib
 import os
 import sqlite3
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple, TypedDict
 
 from jaxland.errors import StoreError, StoreLockedError
+from jaxland.landscape.search.jobs import Job
 
 FORMAT = 3
 APPLICATION = 0x4A4C4E44  # "JLND"
@@ -40,6 +42,29 @@ SEALED = {
     "pairs": "first, second, tries",
     "rounds": "id, kind, jobs, next_job, total, found, new_minima, new_saddles, work, seconds, checksum",
 }
+
+
+class Round(NamedTuple):
+    """A planned round: its number, what it does, its jobs (JSON-able), and the first job not merged yet."""
+
+    id: int
+    kind: str
+    jobs: Sequence[Job]
+    next_job: int
+
+
+class RoundRecord(TypedDict):
+    """What a round did: jobs done of all, points found, how many of them were new, work in gradients, seconds."""
+
+    id: int
+    kind: str
+    done: int
+    total: int
+    found: int
+    new_minima: int
+    new_saddles: int
+    work: int
+    seconds: float
 
 
 def checksum(blob: bytes, *values: Value) -> int:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypedDict
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from jaxland.landscape import schema
 from jaxland.landscape.catalogue import ROW, Catalogue
 from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.schema import checksum
+from jaxland.landscape.schema import Round, RoundRecord, checksum
 from jaxland.landscape.search.completeness import Completeness
 from jaxland.landscape.search.jobs import Job
 from jaxland.landscape.search.stationary import Point, Tolerances, require_float64
@@ -30,29 +30,6 @@ from jaxland.runs import agree, identity
 
 _POINT = "id, energy, rms, lowest, flat, log_product, orbit, hits, round, x"
 _TABLES = {"minima": f"{_POINT}, checksum", "saddles": f"{_POINT}, end_1, end_2, checksum"}
-
-
-class Round(NamedTuple):
-    """A planned round: its number, what it does, its jobs (JSON-able), and the first job not merged yet."""
-
-    id: int
-    kind: str
-    jobs: Sequence[Job]
-    next_job: int
-
-
-class RoundRecord(TypedDict):
-    """What a round did: jobs done of all, points found, how many of them were new, work in gradients, seconds."""
-
-    id: int
-    kind: str
-    done: int
-    total: int
-    found: int
-    new_minima: int
-    new_saddles: int
-    work: int
-    seconds: float
 
 
 class Store:
@@ -400,7 +377,7 @@ class Store:
 
     def points(self) -> tuple[list[Point], list[Point]]:
         """Minima and transition states, without modes."""
-        return _points(self.minima, 0), _points(self.saddles, 1)
+        return self.minima.points(0), self.saddles.points(1)
 
     def landscape(self, settings: dict[str, Any] | None = None) -> Landscape:
         """Everything stored, as arrays."""
@@ -435,21 +412,3 @@ class Store:
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
-
-
-def _points(catalogue: Catalogue, index: int) -> list[Point]:
-    nothing = np.zeros(0)
-    names = ["energy", "rms", "lowest", "flat", "log_product"]
-    return [
-        Point(
-            x=x,
-            energy=energy,
-            rms=rms,
-            negative=index,
-            flat=flat,
-            lowest=lowest,
-            log_product=log_product,
-            mode=nothing,
-        )
-        for x, (energy, rms, lowest, flat, log_product) in zip(catalogue.coordinates, catalogue.rows[names].tolist())
-    ]

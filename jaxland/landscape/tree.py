@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError
 from jaxland.landscape.network import UnionFind, kruskal
@@ -80,7 +81,7 @@ class MergeTree:
             table.append(np.maximum(below, np.append(below[half:], np.full(half, np.inf))))
         return place, np.array(table)
 
-    def barriers(self, i: Any, j: Any) -> np.ndarray:
+    def barriers(self, i: ArrayLike, j: ArrayLike) -> np.ndarray:
         """``barrier`` of many pairs of minima at once (arrays of one shape, or that broadcast)."""
         i, j = np.broadcast_arrays(np.asarray(i, int), np.asarray(j, int))
         place, table = self._line
@@ -101,7 +102,7 @@ class MergeTree:
         return np.array(sorted(found), int)
 
 
-def merge_tree(energies: Any, ts_energies: Any, ts_ends: Any) -> MergeTree:
+def merge_tree(energies: ArrayLike, ts_energies: ArrayLike, ts_ends: ArrayLike) -> MergeTree:
     """Merge tree of minima [M] joined by transition states (energies [T], ends [T, 2])."""
     energies, ts_energies = np.asarray(energies, float), np.asarray(ts_energies, float)
     ends = np.asarray(ts_ends, int).reshape(-1, 2)
@@ -295,7 +296,7 @@ def monotonic_basins(landscape: Landscape) -> np.ndarray:
     return bottom
 
 
-def skeleton(landscape: Landscape, minima: Any) -> Landscape:
+def skeleton(landscape: Landscape, minima: ArrayLike) -> Landscape:
     """Some minima alone, joined by the transition states at which they meet over any path.
 
     The merge tree of the result is the merge tree of the whole landscape with the other leaves taken away: the

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxland.errors import ConvergenceError
+from jaxland.landscape.schema import RoundRecord
 from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED, Job
 from jaxland.landscape.search.pairs import Distances, Pairs, to_expand
 from jaxland.landscape.search.settings import SearchSettings
-from jaxland.landscape.store import RoundRecord, Store
+from jaxland.landscape.store import Store
 
 _FADE = 0.6  # weight of a strategy's older rounds in its yield
 _PATIENCE = 8  # rounds after which a strategy that was passed over is tried again

@@ -13,11 +13,12 @@ import jax
 
 from jaxland.core.solvers.lanes import Layout
 from jaxland.errors import ArgumentError
+from jaxland.landscape.schema import Round
 from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.search.stationary import Tolerances
-from jaxland.landscape.store import Round, Store
+from jaxland.landscape.store import Store
 from jaxland.problem.problem import Problem
 
 _RUNNERS: dict[Hashable, Runner] = {}

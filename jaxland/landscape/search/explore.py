@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from jaxland.core.solvers.lanes import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
+from jaxland.landscape.schema import Round
 from jaxland.landscape.search.campaign import next_round
 from jaxland.landscape.search.executors import Through
 from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
@@ -24,7 +25,7 @@ from jaxland.landscape.search.pairs import Distances
 from jaxland.landscape.search.rounds import Progress, batches, merge, standing
 from jaxland.landscape.search.settings import SearchOptions, SearchSettings
 from jaxland.landscape.search.stationary import Tolerances
-from jaxland.landscape.store import Round, Store
+from jaxland.landscape.store import Store
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.problem import Problem
 from jaxland.runs import Stop, stoppable

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxland.landscape.schema import Round
 from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, generator
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.stationary import Point, TransitionState
-from jaxland.landscape.store import Round, Store
+from jaxland.landscape.store import Store
 
 
 class Progress(NamedTuple):

@@ -23,11 +23,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jaxland.errors import StoreError, StoreLockedError
+from jaxland.landscape.schema import Round
 from jaxland.landscape.search.explore import Search
 from jaxland.landscape.search.jobs import Batch, Coordinates, Finds, Runner
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
-from jaxland.landscape.store import Round, Store
+from jaxland.landscape.store import Store
 from jaxland.problem.problem import Problem
 from jaxland.runs import Stop, write_whole
 

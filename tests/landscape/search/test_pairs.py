@@ -24,7 +24,7 @@ def store(x64):
         with store.transaction():
             store.add_minima(points(rng.random(40)), 0)
             store.add_saddles(points(1 + rng.random(50)), rng.integers(0, 30, (50, 2)), 0)
-            store.add_tries(rng.integers(0, 40, (60, 2)).tolist())
+            store.add_tries([(i, j) for i, j in rng.integers(0, 40, (60, 2)).tolist()])
         yield store
 
 
@@ -42,7 +42,7 @@ def test_distances_are_those_of_single_pairs_and_stay_when_forgotten(store):
     np.testing.assert_allclose(block, expected, rtol=1e-12)
     for _ in range(3):  # ever other ones: the cache is emptied again and again
         for i in range(0, 40, 5):
-            small.among(range(i, i + 5))
+            small.among(list(range(i, i + 5)))
         np.testing.assert_array_equal(small.among(members), block)
     np.testing.assert_array_equal(small.to(3, [12, 7]), [block[1, 3], block[1, 0]])
     assert distances(3, 12) == distances(12, 3) == block[1, 3]
