@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 # `Float[Array, "n"]` admits NumPy's arrays, as JAX's functions do; the shape is checked all the same.
 jaxtyping.Array = jax.Array | np.ndarray
 # Rooms whose annotations are checked. Not cli: Typer brings its own copy of click, whose classes have no public name.
-CHECKED = ["core", "data", "landscape", "models", "problem", "report", "runs", "trim"]
+CHECKED = ["core", "models", "problem", "runs", "trim"]
 jaxtyping.install_import_hook([f"jaxland.{room}" for room in CHECKED], "checked.check")
 # Folders and files of tests in which nothing is promoted silently.
 STRICT = ["core/decomposition", "core/energy", "core/krylov", "problem/test_problem.py", "trim"]
