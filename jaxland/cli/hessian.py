@@ -14,7 +14,12 @@ from jaxland.data.options import TableOptions
 from jaxland.hessian.options import ExplainOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jaxland.hessian import Explanation
+    from jaxland.models import Model
+
+    Rows = tuple[np.ndarray, np.ndarray]
 
 Reading = Annotated[
     TableOptions,
@@ -100,8 +105,8 @@ def _write(explained: Explanation, out: Path) -> None:
 
 
 def tables(
-    network: Any, facts: dict[str, Any], train: str, test: str | None, table: TableOptions, seed: int = 0
-) -> tuple[tuple[Any, Any], tuple[Any, Any], tuple[str, ...]]:
+    network: Model, facts: dict[str, Any], train: str, test: str | None, table: TableOptions, seed: int = 0
+) -> tuple[Rows, Rows, tuple[str, ...]]:
     """Training and test arrays in the model's own order of features and classes, and its scaling.
 
     Both files are read as one table, so that columns of codes are coded alike.
@@ -128,7 +133,9 @@ def tables(
     for note in parts[0].notes:
         typer.echo(f"note: {note}", err=True)
     wanted = Preparation.of_model(facts)
-    (x, y), (xt, yt) = (wanted.apply(part, network.sizes[0]) for part in parts)
+    assert network.sizes is not None  # a file holds a dense network
+    width = network.sizes[0]
+    (x, y), (xt, yt) = (wanted.apply(part, width) for part in parts)
     classes = tuple(facts.get("classes") or parts[0].classes)
     return (x, y), (xt, yt), classes
 

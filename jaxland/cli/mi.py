@@ -15,6 +15,8 @@ from jaxland.data.dialect import Dialect
 from jaxland.information.options import MatrixOptions
 
 if TYPE_CHECKING:
+    import pandas
+
     from jaxland.information.latents import Disentanglement, InformationMatrix
 
 
@@ -108,7 +110,7 @@ def _show(table: InformationMatrix, summary: Disentanglement | None) -> None:
         )
 
 
-def _read(path: Path, dialect: Dialect) -> Any:
+def _read(path: Path, dialect: Dialect) -> pandas.DataFrame:
     """A table with named columns.
 
     Raises:
