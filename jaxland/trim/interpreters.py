@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,6 @@ from jaxland.trim.game import Game, Point, padded
 from jaxland.trim.gradients import by_coefficients, line, times_input
 from jaxland.trim.play import Play, Scores
 
-Mode = Literal["shapley", "acd"]
 # The baseline, the input, every player's share of it, and what was found so far.
 Split = tuple[Point, Point, Point, list[tuple[np.ndarray, np.ndarray]]]
 
@@ -39,14 +37,14 @@ def _parts(game: Game) -> Point:
 
 @partial(jax.jit, static_argnames="mode")
 def _contextual_step(
-    game: Game, point: Point, parts: Point, const: Point, *, mode: Mode
+    game: Game, point: Point, parts: Point, const: Point, *, mode: str
 ) -> tuple[jax.Array, jax.Array]:
     index = game.rows.index
     d = decompose_parts(lambda p: game.value(game.at(p), index).real, point, parts, const=const, mode=mode)
     return d.beta.T, d.const
 
 
-def contextual_decomposition(play: Play, *, mode: Mode = "shapley") -> Scores:
+def contextual_decomposition(play: Play, *, mode: str = "shapley") -> Scores:
     """beta of every player against all others (Murdoch, Liu & Yu 2018), by ``core.decomposition``.
 
     Each split of the players in two is complete; the scores of many players need not add up to f.

@@ -9,7 +9,6 @@ from typing import TypedDict
 
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.trim import coalitions, gradients, interpreters
-from jaxland.trim.interpreters import Mode
 from jaxland.trim.play import Play, Scores
 
 
@@ -23,7 +22,7 @@ class Options(TypedDict, total=False):
     permutations: int
     window: int | tuple[int, ...]
     stride: int | tuple[int, ...]
-    mode: Mode
+    mode: str
     seed: int
 
 

@@ -111,14 +111,14 @@ def is_half(dtype: np.dtype) -> bool:
 class BlackBox:
     """A function JAX must not trace: ``f(x: numpy array [n, ...]) -> outputs``, called on the host."""
 
-    f: Callable[[np.ndarray], ArrayLike]
+    f: Callable[[np.ndarray], PyTree]
 
-    def __call__(self, params: PyTree, x: Array) -> np.ndarray:
+    def __call__(self, params: PyTree, x: Array) -> PyTree:
         """Outputs as numpy."""
         return jax.tree.map(np.asarray, self.f(np.asarray(x)))
 
 
-def black_box(f: Callable[[np.ndarray], ArrayLike]) -> BlackBox:
+def black_box(f: Callable[[np.ndarray], PyTree]) -> BlackBox:
     """Mark a Python function (a scikit-learn ``predict_proba``, a simulator) as one JAX must not trace."""
     return BlackBox(f)
 
@@ -146,7 +146,7 @@ def _opaque(box: BlackBox, name: str) -> Adapted:
     return Adapted(cast(Apply, box), (), False, name)
 
 
-def _untraceable(f: Callable[[np.ndarray], ArrayLike], example: Array, error: Exception) -> str:
+def _untraceable(f: Callable[[np.ndarray], PyTree], example: Array, error: Exception) -> str:
     """The name of a function JAX cannot trace but Python can run."""
     try:
         f(np.asarray(example))
