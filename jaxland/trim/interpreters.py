@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.core.decomposition import decompose_parts, rescaled
+from jaxland.errors import ArgumentError
 from jaxland.trim.game import Game, Point, padded
 from jaxland.trim.gradients import by_coefficients, line, times_input
 from jaxland.trim.play import Play, Scores
@@ -53,6 +54,8 @@ def contextual_decomposition(play: Play, *, mode: str = "shapley") -> Scores:
         play: what is explained.
         mode: how a non-linearity is shared, see ``core.decomposition.decompose``.
     """
+    if mode not in ("shapley", "acd"):
+        raise ArgumentError(f"mode must be 'shapley' or 'acd', got {mode!r}")
     calls = math.ceil(play.players / min(play.players, max(1, play.chunk // 2)))
     size = math.ceil(play.players / calls)
 
