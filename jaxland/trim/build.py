@@ -156,7 +156,7 @@ def _check_residual(transform: Transform, x: jax.Array, rest: jax.Array, policy:
 
 
 @partial(jax.jit, static_argnums=2)
-def _raw_outputs(params: PyTree, x: jax.Array, apply: Apply) -> jax.Array:
+def _raw_outputs(params: PyTree, x: jax.Array, apply: Apply) -> PyTree:
     return apply(params, x)
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from flax import linen, nnx
 
 Array = jax.Array | np.ndarray
-Apply = Callable[[PyTree, Array], jax.Array]
-Select = Callable[[jax.Array, jax.Array], jax.Array]
+Apply = Callable[[PyTree, Array], PyTree]
+Select = Callable[[PyTree, jax.Array], jax.Array]
 
 
 class Adapted(NamedTuple):
@@ -48,12 +48,12 @@ class Adapted(NamedTuple):
 class _Hoisted:
     """A plain function; the arrays it closes over become its parameters."""
 
-    f: Callable[[Array], jax.Array]
+    f: Callable[[Array], PyTree]
 
     def constants(self, x: Array) -> list[jax.Array]:
         return list(jax.make_jaxpr(self.f)(x).consts)
 
-    def __call__(self, params: list[jax.Array], x: Array) -> jax.Array:
+    def __call__(self, params: list[jax.Array], x: Array) -> PyTree:
         closed, shape = jax.make_jaxpr(self.f, return_shape=True)(x)
         if [jnp.shape(c) for c in closed.consts] != [jnp.shape(p) for p in params]:
             return self.f(x)
@@ -64,7 +64,7 @@ class _Hoisted:
 class _Nnx:
     graph: nnx.GraphDef
 
-    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+    def __call__(self, params: PyTree, x: Array) -> PyTree:
         from flax import nnx
 
         return nnx.merge(self.graph, jax.tree.map(lambda leaf: leaf, params))(x)
@@ -74,7 +74,7 @@ class _Nnx:
 class _Linen:
     module: linen.Module
 
-    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+    def __call__(self, params: PyTree, x: Array) -> PyTree:
         return cast(jax.Array, self.module.apply(params, x))
 
 
@@ -83,7 +83,7 @@ class _Equinox:
     structure: jax.tree_util.PyTreeDef
     fixed: tuple[tuple[Hashable] | None, ...]
 
-    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+    def __call__(self, params: PyTree, x: Array) -> PyTree:
         given: Iterator[Any] = iter(params)
         leaves = [next(given) if leaf is None else leaf[0] for leaf in self.fixed]
         return jax.vmap(jax.tree.unflatten(self.structure, leaves))(x)
@@ -96,7 +96,7 @@ class Taking:
     apply: Apply
     dtype: np.dtype
 
-    def __call__(self, params: PyTree, x: Array) -> jax.Array:
+    def __call__(self, params: PyTree, x: Array) -> PyTree:
         """x of any floating type."""
         xp = np if isinstance(x, np.ndarray) else jnp
         return self.apply(params, (x if jnp.issubdtype(self.dtype, jnp.inexact) else xp.round(x)).astype(self.dtype))
@@ -197,7 +197,7 @@ def _known(f: object, params: PyTree) -> Adapted | None:
 # -- which output ----------------------------------------------------------------------------------------------------
 
 # None (the only output, or the predicted class's), an index, one per example, or a function outputs -> [n].
-Chosen = ArrayLike | Callable[[jax.Array], jax.Array] | None
+Chosen = ArrayLike | Callable[[PyTree], jax.Array] | None
 
 
 class Target(NamedTuple):
@@ -236,9 +236,9 @@ class Indexed:
 class Own:
     """A user's function of all outputs."""
 
-    f: Callable[[jax.Array], jax.Array]
+    f: Callable[[PyTree], jax.Array]
 
-    def __call__(self, outputs: jax.Array, index: jax.Array) -> jax.Array:
+    def __call__(self, outputs: PyTree, index: jax.Array) -> jax.Array:
         """The index is not looked at."""
         return self.f(outputs)
 
@@ -247,7 +247,7 @@ class Own:
 class Raw:
     """All outputs as they are."""
 
-    def __call__(self, outputs: jax.Array, index: jax.Array) -> jax.Array:
+    def __call__(self, outputs: PyTree, index: jax.Array) -> jax.Array:
         """The index is not looked at."""
         return outputs
 
