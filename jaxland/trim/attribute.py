@@ -95,7 +95,7 @@ class Attribution:
 
 def attribute(
     f: object,
-    x: ArrayLike,
+    x: PyTree,
     *,
     transform: Transform | None = None,
     method: str = "integrated_gradients",

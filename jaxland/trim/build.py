@@ -27,7 +27,7 @@ Groups = ArrayLike | Sequence[ArrayLike] | Literal["coefficients"] | None
 
 def build(
     f: object,
-    x: ArrayLike,
+    x: PyTree,
     *,
     transform: Transform | None,
     method: Method,
