@@ -184,6 +184,51 @@ def _rows(shape: Shape, p: dict[str, Any]) -> tuple[Rows, Rows]:
     return own, [*p["b2"], *(a for row in p["w2"] for a in row), *p["bo"], *outer]
 
 
+# 2^f for |f| <= 1/2, relative error 3e-16; and for |f| <= 1/64 after a table of 32.
+_EXP2 = (
+    1.0, 0.69314718055995, 0.24022650695910097, 0.05550410866444773, 0.009618129107606925, 0.001333355823016397,
+    0.00015403530441697656, 1.5252657260787487e-05, 1.3215442604231796e-06, 1.0208690185957821e-07,
+    7.0725834608047575e-09,
+)  # fmt: skip
+_MAGIC = 6755399441055744.0
+FLAGS = {"exp": "lib", "rec": "div", "interpret": False}
+
+
+def _exp2(y: Block) -> Block:
+    """2^y in float64 for |y| < 1,000: rounding by a magic number, whose low bits are the exponent."""
+    if FLAGS["interpret"]:
+        nearest = jnp.round(y)
+        shifted = nearest + _MAGIC
+    else:
+        shifted = y + _MAGIC
+        nearest = shifted - _MAGIC
+    f = y - nearest
+    p = jnp.full_like(f, _EXP2[-1])
+    for c in _EXP2[-2::-1]:
+        p = p * f + c
+    bits = jax.lax.shift_left(jax.lax.bitcast_convert_type(shifted, jnp.int64), jnp.full(y.shape, 52, jnp.int64))
+    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(p, jnp.int64) + bits, y.dtype)
+
+
+def _exp(a: Block) -> Block:
+    if a.dtype == jnp.float64 and FLAGS["exp"] == "own":
+        return _exp2(a * 1.4426950408889634)
+    return jnp.exp(a)
+
+
+def _reciprocal(a: Block) -> Block:
+    if a.dtype == jnp.float64 and FLAGS["rec"] == "newton":
+        from jax.experimental.pallas import triton
+
+        (r,) = triton.elementwise_inline_asm(
+            "rcp.approx.ftz.f64 $0, $1;", args=[a], constraints="=d,d", pack=1,
+            result_shape_dtypes=[jax.ShapeDtypeStruct(a.shape, a.dtype)],
+        )
+        r = r + r * (1.0 - a * r)
+        return r + r * (1.0 - a * r)
+    return 1.0 / a
+
+
 def _tanhs(a: Rows) -> Rows:
     """1 - 2 / (1 + e^2a) of several numbers with one division among as many as do not overflow.
 
@@ -193,11 +238,14 @@ def _tanhs(a: Rows) -> Rows:
     bound, together = (20.0, 12) if double else (9.5, 4)
     out: Rows = []
     for k in range(0, len(a), together):
-        ends = [1.0 + jnp.exp(2.0 * jnp.minimum(v, bound)) for v in a[k : k + together]]
+        if double and FLAGS["exp"] == "own":
+            ends = [1.0 + _exp2(jnp.clip(2.8853900817779268 * v, -60.0, 57.0)) for v in a[k : k + together]]
+        else:
+            ends = [1.0 + jnp.exp(2.0 * jnp.minimum(v, bound)) for v in a[k : k + together]]
         products = ends[:1]
         for end in ends[1:]:
             products.append(products[-1] * end)
-        inverse = 1.0 / products[-1]
+        inverse = _reciprocal(products[-1])
         found: Rows = []
         for j in range(len(ends) - 1, 0, -1):
             found.append(1.0 - 2.0 * (inverse * products[j - 1]))
@@ -236,8 +284,8 @@ class _Head:
         self.shape = shape
         if shape.binary:
             positive = z[0] >= 0
-            e = jnp.exp(-jnp.where(positive, z[0], -z[0]))
-            p = jnp.where(positive, 1.0, e) / (1.0 + e)
+            e = _exp(jnp.maximum(-jnp.where(positive, z[0], -z[0]), -700.0))
+            p = jnp.where(positive, 1.0, e) * _reciprocal(1.0 + e)
             self.p, self.residual = [p], [p - y[0]]
             self.loss, self.factor = jnp.where(positive, z[0], 0.0) - y[0] * z[0], 1.0 + e
         elif shape.loss == "cross_entropy":
