@@ -43,6 +43,7 @@ class Shape:
         groups: threads a network's (first) hidden layer is spread over: 1, 2, 4, 8 or 16.
         target: "triton", or "interpret" where there is no GPU.
         ahead: points in flight in one thread.
+        team: threads that share a network's points (each holds all of its weights): 1, or with ``groups`` 1 up to 32.
     """
 
     sizes: tuple[int, ...]
@@ -52,6 +53,7 @@ class Shape:
     groups: int = 1
     target: str = "triton"
     ahead: int = 1
+    team: int = 1
 
     @property
     def binary(self) -> bool:
@@ -71,7 +73,7 @@ class Shape:
     @property
     def networks(self) -> int:
         """Networks a program of one warp serves."""
-        return WARP // self.groups
+        return WARP // (self.groups * self.team)
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -191,7 +193,7 @@ _EXP2 = (
     7.0725834608047575e-09,
 )  # fmt: skip
 _MAGIC = 6755399441055744.0
-FLAGS = {"exp": "lib", "rec": "div", "interpret": False}
+FLAGS = {"exp": "lib", "rec": "div", "interpret": False, "single": False}
 
 
 def _exp2(y: Block) -> Block:
@@ -236,6 +238,8 @@ def _tanhs(a: Rows) -> Rows:
     """
     double = a[0].dtype == jnp.float64
     bound, together = (20.0, 12) if double else (9.5, 4)
+    if FLAGS["single"]:
+        together = 1
     out: Rows = []
     for k in range(0, len(a), together):
         if double and FLAGS["exp"] == "own":
@@ -315,10 +319,9 @@ class _Head:
 
 
 def _sum(terms: Rows) -> Block:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    while len(terms) > 1:  # a tree: short chains of dependent additions
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) // 2 * 2 :]
+    return terms[0]
 
 
 def _dots(rows: list[Rows], values: Rows) -> Rows:
@@ -348,23 +351,34 @@ def _outer(a: Rows, b: Rows) -> list[Rows]:
     return [[u * v for v in b] for u in a]
 
 
-def point_gradient(shape: Shape, p: dict[str, Any], x: Rows, y: Rows) -> tuple[Block, Block, dict[str, Any]]:
-    """One point: loss without its logarithm, the factor whose logarithm is missing, gradient by every row."""
+def point_gradient(
+    shape: Shape, p: dict[str, Any], x: Rows, y: Rows, live: Block | None = None
+) -> tuple[Block, Block, dict[str, Any]]:
+    """One point: loss without its logarithm, the factor whose logarithm is missing, gradient by every row.
+
+    A thread whose ``live`` is false adds nothing.
+    """
     t, slope, _ = _activate(shape.activation, _affine(p["b1"], p["w1"], x), bent=False)
     if len(shape.sizes) == 3:
         head = _Head(shape, [a + b for a, b in zip(_across(shape, _dots(p["wo"], t)), p["bo"])], y)
-        r = head.residual
+        r = _kept(head.residual, live)
         back = [s * a for s, a in zip(slope, _columns(p["wo"], r))]
         g: dict[str, Any] = {"wo": _outer(r, t)}
     else:
         t2, slope2, _ = _activate(shape.activation, _affine(p["b2"], p["w2"], t), bent=False)
         head = _Head(shape, [a + b for a, b in zip(_dots(p["wo"], t2), p["bo"])], y)
-        r = head.residual
+        r = _kept(head.residual, live)
         back2 = [s * a for s, a in zip(slope2, _columns(p["wo"], r))]
         back = [s * a for s, a in zip(slope, _dots(p["w2"], back2))]
         g = {"wo": _outer(r, t2), "w2": _outer(t, back2), "b2": back2}
     g |= {"bo": r, "b1": back, "w1": _outer(x, back)}
-    return head.loss, head.factor, g
+    if live is None:
+        return head.loss, head.factor, g
+    return jnp.where(live, head.loss, 0.0), jnp.where(live, head.factor, 1.0), g
+
+
+def _kept(rows: Rows, live: Block | None) -> Rows:
+    return rows if live is None else [jnp.where(live, a, 0.0) for a in rows]
 
 
 def point_product(shape: Shape, p: dict[str, Any], v: dict[str, Any], x: Rows, y: Rows) -> dict[str, Any]:
@@ -418,14 +432,20 @@ def _terms(dtype: Any) -> int:
 def sums(
     shape: Shape, own: Rows, shared: Rows, x_ref: Any, y_ref: Any, first: Any, last: Any
 ) -> tuple[Block, Rows, Rows]:
-    """Loss and gradient summed over the points first..last - 1, by rows."""
+    """Loss and gradient summed over the points first..last - 1, by rows.
+
+    In a team every thread visits each ``team``-th point (``first`` must be 0 and ``last`` static); its sums are added
+    up at the end.
+    """
     p = _parts(shape, own, shared)
     zero = [jnp.zeros_like(a) for a in own], [jnp.zeros_like(a) for a in shared]
     flat = jnp.zeros_like(shared[0])
+    points = last
+    last = last // np.int32(shape.team) if shape.team > 1 else last
 
-    def visit(i: Any, carry: Any) -> Any:
+    def add(i: Any, carry: Any, live: Block | None = None) -> Any:
         loss, product, g_own, g_shared = carry
-        part, factor, g = point_gradient(shape, p, *_point(shape, x_ref, y_ref, i))
+        part, factor, g = point_gradient(shape, p, *_point(shape, x_ref, y_ref, i, points), live)
         more_own, more_shared = _rows(shape, g)
         added = [a + b for a, b in zip(g_own, more_own)], [a + b for a, b in zip(g_shared, more_shared)]
         return loss + part, product * factor, *added
@@ -436,11 +456,21 @@ def sums(
     def stretch(carry: Any) -> Any:
         at, loss, g_own, g_shared = carry
         until = jnp.minimum(at + stride, last)
-        loss, product, g_own, g_shared = _loop(shape, at, until, visit, (loss, flat + 1.0, g_own, g_shared))
+        loss, product, g_own, g_shared = _loop(shape, at, until, add, (loss, flat + 1.0, g_own, g_shared))
         return until, loss + jnp.log(product), g_own, g_shared
 
     _, loss, g_own, g_shared = jax.lax.while_loop(lambda c: c[0] < last, stretch, (first, flat, *zero))
-    return loss, g_own, g_shared
+    if shape.team == 1:
+        return loss, g_own, g_shared
+    if points % shape.team:
+        live = last * np.int32(shape.team) + _member(shape) < points
+        loss, product, g_own, g_shared = add(last, (loss, flat + 1.0, g_own, g_shared), live)
+        loss = loss + jnp.log(product)
+
+    def together(a: Block) -> Block:
+        return jnp.sum(a, axis=0, keepdims=True)
+
+    return together(loss), [together(a) for a in g_own], [together(a) for a in g_shared]
 
 
 def products(
@@ -450,15 +480,21 @@ def products(
     p, v = _parts(shape, *weights), _parts(shape, *tangents)
 
     def visit(i: Any, carry: Any) -> Any:
-        own, shared = _rows(shape, point_product(shape, p, v, *_point(shape, x_ref, y_ref, i)))
+        own, shared = _rows(shape, point_product(shape, p, v, *_point(shape, x_ref, y_ref, i, last)))
         return [a + b for a, b in zip(carry[0], own)], [a + b for a, b in zip(carry[1], shared)]
 
     zero = [jnp.zeros_like(a) for a in weights[0]], [jnp.zeros_like(a) for a in weights[1]]
     return _loop(shape, first, last, visit, zero)
 
 
-def _point(shape: Shape, x_ref: Any, y_ref: Any, i: Any) -> tuple[Rows, Rows]:
-    return [x_ref[k, i] for k in range(shape.sizes[0])], [y_ref[k, i] for k in range(y_ref.shape[0])]
+def _member(shape: Shape) -> jax.Array:
+    """Number [team, 1] of a thread in its team."""
+    return jax.lax.broadcasted_iota(jnp.int32, (shape.team, 1), 0)
+
+
+def _point(shape: Shape, x_ref: Any, y_ref: Any, i: Any, points: Any) -> tuple[Rows, Rows]:
+    at = i if shape.team == 1 else jnp.minimum(i * np.int32(shape.team) + _member(shape), np.int32(points - 1))
+    return [x_ref[k, at] for k in range(shape.sizes[0])], [y_ref[k, at] for k in range(y_ref.shape[0])]
 
 
 def _loop(shape: Shape, first: Any, last: Any, visit: Any, carry: Any) -> Any:

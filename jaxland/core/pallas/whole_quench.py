@@ -49,15 +49,15 @@ class State(NamedTuple):
     status: Int[Array, " L"]
 
 
-def padded(size: int) -> int:
-    """Rows of a state's vectors."""
-    return -(-size // TILE) * TILE
+def padded(size: int, team: int = 1) -> int:
+    """Rows of a state's vectors: whole tiles for every thread of a team."""
+    return -(-size // (TILE * team)) * TILE * team
 
 
-def begin(x: Float[Array, "B N"], max_step: Float[Array, " B"]) -> State:
+def begin(x: Float[Array, "B N"], max_step: Float[Array, " B"], team: int = 1) -> State:
     """State at the start of B quenches."""
     lanes, size = x.shape
-    rows = padded(size)
+    rows = padded(size, team)
     zero = jnp.zeros((rows, lanes), x.dtype)
     count = jnp.zeros(lanes, jnp.int32)
     return State(
@@ -91,20 +91,64 @@ def _allowed_rise(energy: Any) -> Any:
     return unit * jnp.maximum(1.0, jnp.abs(energy))
 
 
-def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, table: Any, *refs: Any) -> None:
-    from jax.experimental import pallas as pl
+class _Lanes:
+    """Where a program's threads read and write: networks along the last axis, a team's threads along the first.
 
+    ``every(ref, i)`` is row i for all threads, ``mine(ref, i)`` row i of a thread's own tile.
+    """
+
+    def __init__(self, shape: Shape, rows: int) -> None:
+        from jax.experimental import pallas as pl
+
+        self.shape, self.rows, self.team = shape, rows, shape.team
+        at = pl.program_id(0) * np.int32(shape.networks)
+        if self.team == 1:
+            self.lanes = at + jax.lax.broadcasted_iota(jnp.int32, (shape.networks,), 0)
+            self.first: Any = np.int32(0)
+        else:
+            self.lanes = at + jax.lax.broadcasted_iota(jnp.int32, (1, shape.networks), 1)
+            self.first = dense._member(shape) * np.int32(TILE)
+
+    def total(self, a: Any) -> Any:
+        """Sum over a team."""
+        return a if self.team == 1 else jnp.sum(a, axis=0, keepdims=True)
+
+    def own_tiles(self, body: Any, carry: Any) -> Any:
+        """``body(first row, carry)`` for every tile of rows of a thread."""
+        stride, count = np.int32(TILE * self.team), np.int32(self.rows // (TILE * self.team))
+        return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * stride + self.first, c), carry)
+
+    def settle(self) -> None:
+        """What the threads of a team have written is seen by all."""
+        if self.team > 1 and self.shape.target == "triton":
+            from jax.experimental.pallas import triton
+
+            triton.debug_barrier()
+
+
+def _columns(size: int, body: Any, carry: Any) -> Any:
+    """``body(first column, carry)`` for every tile of columns."""
+    count = np.int32(-(-size // TILE))
+    return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(TILE), c), carry)
+
+
+def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, table: Any, *refs: Any) -> None:
+    """Body of a grid program: one warp, ``shape.networks`` networks, at most ``passes`` evaluations each."""
+    count = len(State._fields)
     x_ref, y_ref = refs[:2]
-    s = State(*refs[len(State._fields) + 2 : 2 * len(State._fields) + 2])
-    new_ref, by_ref = refs[2 * len(State._fields) + 2 :]
-    at = pl.program_id(0) * np.int32(shape.networks)
-    lanes = pl.ds(at, shape.networks)
-    size, rows = shape.parameters, s.x.shape[0]
-    dtype = s.x.dtype
-    zero = jnp.zeros(shape.networks, dtype)
-    split = shape.rows[0]
+    s = State(*refs[count + 2 : 2 * count + 2])
+    new_ref, by_ref, bg_ref = refs[2 * count + 2 :]
+    size, rows, dtype = shape.parameters, s.x.shape[0], s.x.dtype
+    here = _Lanes(shape, rows)
+    lanes, team = here.lanes, shape.team
+    one = jnp.zeros(lanes.shape, dtype)
+    zero = one if team == 1 else jnp.zeros((team, shape.networks), dtype)
+    split, tile = shape.rows[0], [np.int32(k) for k in range(TILE)]
     for k in range(size, rows):
-        new_ref[k, lanes] = zero
+        new_ref[k, lanes] = one
+
+    def spread(a: Any) -> Any:
+        return a if team == 1 else jnp.broadcast_to(a, zero.shape)
 
     def evaluate() -> tuple[Any, Any]:
         """Energy at x + step; gradient into ``new_ref``; both as they come out, finite or not."""
@@ -112,21 +156,17 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         def weight(k: int) -> Any:
             return s.x[k, lanes] + s.step[k, lanes]
 
-        reduced = [weight(t[0]) if len(t) == 1 else weight(t[1]) - weight(t[0]) for t in table]
-        loss, own, shared = dense.sums(
-            shape, reduced[:split], reduced[split:], x_ref, y_ref, np.int32(0), np.int32(points)
-        )
-        square, norm = zero, zero
+        reduced = [spread(weight(t[0]) if len(t) == 1 else weight(t[1]) - weight(t[0])) for t in table]
+        loss, own, shared = dense.sums(shape, reduced[:split], reduced[split:], x_ref, y_ref, np.int32(0), points)
+        square, norm = one, one
         for t, total in zip(table, [*own, *shared]):
             for sign, k in zip((1.0,) if len(t) == 1 else (-1.0, 1.0), t):
-                w = s.x[k, lanes] + s.step[k, lanes]
+                w = weight(k)
                 g = sign * total * (1.0 / points) + 2.0 * shape.lam * w
                 new_ref[k, lanes] = g
                 square, norm = square + w * w, norm + g * g
+        here.settle()
         return loss * (1.0 / points) + shape.lam * square, norm
-
-    def row_loop(body: Any, carry: Any) -> Any:
-        return jax.lax.fori_loop(np.int32(0), np.int32(rows // TILE), lambda k, c: body(k * np.int32(TILE), c), carry)
 
     def one_pass(carry: Any) -> Any:
         done, energy, scale, fresh, evaluations, status = carry
@@ -136,16 +176,15 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         finite = (jnp.abs(value) < jnp.inf) & (norm < jnp.inf)
         accept = finite & (start | (value <= energy + _allowed_rise(energy)))
 
-        def dots(first: Any, c: Any) -> Any:
+        def dots(i: Any, c: Any) -> Any:
             sy, yy, ss, sg = c
-            for k in range(TILE):
-                i = first + np.int32(k)
-                step, old = s.step[i, lanes], s.gradient[i, lanes]
-                change = jnp.where(finite, new_ref[i, lanes] - old, 0.0)
+            for k in tile:
+                step, old = s.step[i + k, lanes], s.gradient[i + k, lanes]
+                change = jnp.where(finite, new_ref[i + k, lanes] - old, 0.0)
                 sy, yy, ss, sg = sy + step * change, yy + change * change, ss + step * step, sg + step * old
             return sy, yy, ss, sg
 
-        sy, yy, ss, slope = row_loop(dots, (zero, zero, zero, zero))
+        sy, yy, ss, slope = (here.total(a) for a in here.own_tiles(dots, (zero, zero, zero, zero)))
         curved = finite & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
         max_step = s.max_step[lanes]
         bottom = jnp.minimum(jnp.maximum(-slope / (2.0 * (value - energy - slope)), 0.1), 0.5)
@@ -157,34 +196,26 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         first_scale = safe_sy / safe_yy
         renew = was_fresh & curved
 
-        def tile(i: Any, j: Any) -> list[list[Any]]:
-            return [
-                [
-                    jnp.where(
-                        renew,
-                        jnp.where(i + np.int32(a) == j + np.int32(b), first_scale, 0.0),
-                        s.inverse[i + np.int32(a), j + np.int32(b), lanes],
-                    )
-                    for b in range(TILE)
-                ]
-                for a in range(TILE)
-            ]
+        def inverse(i: Any, j: Any) -> Any:
+            return jnp.where(renew, jnp.where(i == j, first_scale, 0.0), s.inverse[i, j, lanes])
 
         def change_at(i: Any) -> Any:
             return jnp.where(finite, new_ref[i, lanes] - s.gradient[i, lanes], 0.0)
 
         def product(i: Any, yby: Any) -> Any:
-            def across(j: Any, total: Any) -> Any:
-                y = [change_at(j + np.int32(b)) for b in range(TILE)]
-                return [t + dense._sum([m * v for m, v in zip(row, y)]) for t, row in zip(total, tile(i, j))]
+            """Rows i.. of B y."""
 
-            by = row_loop(across, [zero] * TILE)
-            for a in range(TILE):
-                by_ref[i + np.int32(a), lanes] = by[a]
-                yby = yby + by[a] * change_at(i + np.int32(a))
+            def across(j: Any, total: Any) -> Any:
+                y = [change_at(j + b) for b in tile]
+                return [t + dense._sum([inverse(i + a, j + b) * v for b, v in zip(tile, y)]) for a, t in zip(tile, total)]
+
+            for a, by in zip(tile, _columns(size, across, [zero] * TILE)):
+                by_ref[i + a, lanes] = by
+                yby = yby + by * change_at(i + a)
             return yby
 
-        yby = row_loop(product, zero)
+        yby = here.total(here.own_tiles(product, zero))
+        here.settle()
         inverse_sy = 1.0 / safe_sy
         grow = (1.0 + yby * inverse_sy) * inverse_sy
         next_fresh = (was_fresh & ~curved) | lost
@@ -193,36 +224,32 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
             return jnp.where(accept, new_ref[i, lanes], s.gradient[i, lanes])
 
         def update(i: Any, c: Any) -> Any:
-            """Rows i.. of B + s p^T - (B y) q^T, and of their product with the gradient into ``by_ref``'s second half."""
-            step_i = [s.step[i + np.int32(a), lanes] for a in range(TILE)]
-            by_i = [by_ref[i + np.int32(a), lanes] for a in range(TILE)]
+            """Rows i.. of B + s p^T - (B y) q^T, and of its product with the gradient."""
+            step_i = [s.step[i + a, lanes] for a in tile]
+            by_i = [by_ref[i + a, lanes] for a in tile]
 
             def across(j: Any, total: Any) -> Any:
-                q = [s.step[j + np.int32(b), lanes] * inverse_sy for b in range(TILE)]
-                p = [
-                    s.step[j + np.int32(b), lanes] * grow - by_ref[j + np.int32(b), lanes] * inverse_sy
-                    for b in range(TILE)
-                ]
-                g = [kept(j + np.int32(b)) for b in range(TILE)]
+                step = [s.step[j + b, lanes] for b in tile]
+                q = [v * inverse_sy for v in step]
+                p = [v * grow - by_ref[j + b, lanes] * inverse_sy for b, v in zip(tile, step)]
+                g = [kept(j + b) for b in tile]
+                old = [[inverse(i + a, j + b) for b in tile] for a in tile]
                 out = []
-                for a, row in enumerate(tile(i, j)):
-                    grown = [
-                        jnp.where(curved, m + (step_i[a] * p[b] - by_i[a] * q[b]), m) for b, m in enumerate(row)
-                    ]
-                    for b, m in enumerate(grown):
-                        s.inverse[i + np.int32(a), j + np.int32(b), lanes] = m
-                    out.append(total[a] + dense._sum([m * v for m, v in zip(grown, g)]))
+                for a, row, t, si, bi in zip(tile, old, total, step_i, by_i):
+                    grown = [jnp.where(curved, m + (si * u - bi * v), m) for m, u, v in zip(row, p, q)]
+                    for b, m in zip(tile, grown):
+                        s.inverse[i + a, j + b, lanes] = m
+                    out.append(t + dense._sum([m * v for m, v in zip(grown, g)]))
                 return out
 
-            direction = row_loop(across, [zero] * TILE)
             gg, dg, dd = c
-            for a in range(TILE):
-                g = kept(i + np.int32(a))
-                by_ref[i + np.int32(a + rows), lanes] = direction[a]
-                gg, dg, dd = gg + g * g, dg - direction[a] * g, dd + direction[a] * direction[a]
+            for a, direction in zip(tile, _columns(size, across, [zero] * TILE)):
+                g = kept(i + a)
+                bg_ref[i + a, lanes] = direction
+                gg, dg, dd = gg + g * g, dg - direction * g, dd + direction * direction
             return gg, dg, dd
 
-        gg, dg, dd = row_loop(update, (zero, zero, zero))
+        gg, dg, dd = (here.total(a) for a in here.own_tiles(update, (zero, zero, zero)))
         length = jnp.sqrt(gg)
         downhill = jnp.minimum(1.0, 1.0 / jnp.where(length > 0, length, 1.0))  # first direction: -g * downhill
         reach = jnp.where(next_fresh, length * downhill, jnp.sqrt(dd))
@@ -236,17 +263,18 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         ended = jnp.where(jnp.sqrt(gg * (1.0 / size)) <= tol, np.int32(Status.CONVERGED), ended)
         ended = jnp.where(finite | ~start, ended, np.int32(Status.NONFINITE))
 
-        def move(first: Any, c: Any) -> Any:
-            for k in range(TILE):
-                i = first + np.int32(k)
-                step, g = s.step[i, lanes], kept(i)
-                direction = jnp.where(next_fresh, g * downhill, by_ref[i + np.int32(rows), lanes])
-                s.x[i, lanes] = jnp.where(running & accept, s.x[i, lanes] + step, s.x[i, lanes])
-                s.gradient[i, lanes] = jnp.where(running, g, s.gradient[i, lanes])
-                s.step[i, lanes] = jnp.where(running, direction * factor, step)
+        def move(i: Any, c: Any) -> Any:
+            for k in tile:
+                step, g, x = s.step[i + k, lanes], kept(i + k), s.x[i + k, lanes]
+                direction = jnp.where(next_fresh, g * downhill, bg_ref[i + k, lanes])
+                s.x[i + k, lanes] = jnp.where(running & accept, x + step, x)
+                s.gradient[i + k, lanes] = jnp.where(running, g, s.gradient[i + k, lanes])
+                s.step[i + k, lanes] = jnp.where(running, direction * factor, step)
             return c
 
-        row_loop(move, np.int32(0))
+        here.settle()
+        here.own_tiles(move, np.int32(0))
+        here.settle()
         return (
             done + 1,
             jnp.where(running & accept, value, energy),
@@ -259,15 +287,8 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
     def goes_on(carry: Any) -> Any:
         return (carry[0] < passes) & (jnp.min(carry[5]) == Status.RUNNING)
 
-    carry = (
-        np.int32(0),
-        s.energy[lanes],
-        s.scale[lanes],
-        s.fresh[lanes],
-        s.evaluations[lanes],
-        s.status[lanes],
-    )
-    _, energy, scale, fresh, evaluations, status = jax.lax.while_loop(goes_on, one_pass, carry)
+    began = s.energy[lanes], s.scale[lanes], s.fresh[lanes], s.evaluations[lanes], s.status[lanes]
+    _, energy, scale, fresh, evaluations, status = jax.lax.while_loop(goes_on, one_pass, (np.int32(0), *began))
     s.energy[lanes], s.scale[lanes], s.fresh[lanes] = energy, scale, fresh
     s.evaluations[lanes], s.status[lanes] = evaluations, status
 
@@ -294,7 +315,7 @@ def advance(
         options = {"compiler_params": triton.CompilerParams(num_warps=1, num_stages=1)}
     count = len(State._fields)
     like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
-    scratch = [jax.ShapeDtypeStruct((k * rows, lanes), state.x.dtype) for k in (1, 2)]
+    scratch = [jax.ShapeDtypeStruct((rows, lanes), state.x.dtype)] * 3
     found = pl.pallas_call(
         partial(_program, shape, data[0].shape[1], tol, limit, passes, _flat_rows(shape)),
         out_shape=[*like, *scratch],
