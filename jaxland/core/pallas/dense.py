@@ -297,28 +297,28 @@ class _Head:
             for other in z[1:]:
                 top = jnp.maximum(top, other)
             powers = [jnp.exp(a - top) for a in z]
-            total = _sum(powers)
-            inverse = 1.0 / total
+            summed = total(powers)
+            inverse = 1.0 / summed
             hot = [jnp.where(y[0] == j, 1.0, 0.0).astype(z[0].dtype) for j in range(len(z))]
             self.p = [a * inverse for a in powers]
             self.residual = [p - h for p, h in zip(self.p, hot)]
-            self.loss, self.factor = top - _sum([h * a for h, a in zip(hot, z)]), total
+            self.loss, self.factor = top - total([h * a for h, a in zip(hot, z)]), summed
         else:
             delta = [a - b for a, b in zip(z, y)]
             self.p, self.residual = [], [2.0 * a for a in delta]
-            self.loss, self.factor = _sum([a * a for a in delta]), jnp.ones_like(delta[0])
+            self.loss, self.factor = total([a * a for a in delta]), jnp.ones_like(delta[0])
 
     def curved(self, dz: Rows) -> Rows:
         """Change of the residual with the logits."""
         if self.shape.binary:
             return [self.p[0] * (1.0 - self.p[0]) * dz[0]]
         if self.shape.loss == "cross_entropy":
-            mean = _sum([p * a for p, a in zip(self.p, dz)])
+            mean = total([p * a for p, a in zip(self.p, dz)])
             return [p * (a - mean) for p, a in zip(self.p, dz)]
         return [2.0 * a for a in dz]
 
 
-def _sum(terms: Rows) -> Block:
+def total(terms: Rows) -> Block:
     while len(terms) > 1:  # a tree: short chains of dependent additions
         terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) // 2 * 2 :]
     return terms[0]
@@ -326,12 +326,12 @@ def _sum(terms: Rows) -> Block:
 
 def _dots(rows: list[Rows], values: Rows) -> Rows:
     """For every row sum_k row[k] * values[k]."""
-    return [_sum([a * b for a, b in zip(row, values)]) for row in rows]
+    return [total([a * b for a, b in zip(row, values)]) for row in rows]
 
 
 def _columns(rows: list[Rows], values: Rows) -> Rows:
     """For every k sum_c values[c] * rows[c][k]."""
-    return [_sum([row[k] * v for row, v in zip(rows, values)]) for k in range(len(rows[0]))]
+    return [total([row[k] * v for row, v in zip(rows, values)]) for k in range(len(rows[0]))]
 
 
 def _affine(bias: Rows, rows: list[Rows], x: Rows) -> Rows:
@@ -388,7 +388,7 @@ def point_product(shape: Shape, p: dict[str, Any], v: dict[str, Any], x: Rows, y
     dt = [s * a for s, a in zip(slope, da)]
     if len(shape.sizes) == 3:
         both = [
-            _sum([a * b for a, b in zip(row, t)] + [a * b for a, b in zip(base, dt)])
+            total([a * b for a, b in zip(row, t)] + [a * b for a, b in zip(base, dt)])
             for row, base in zip(v["wo"], p["wo"])
         ]
         z = _across(shape, _dots(p["wo"], t) + both)
@@ -463,7 +463,7 @@ def sums(
     if shape.team == 1:
         return loss, g_own, g_shared
     if points % shape.team:
-        live = last * np.int32(shape.team) + _member(shape) < points
+        live = last * np.int32(shape.team) + member(shape) < points
         loss, product, g_own, g_shared = add(last, (loss, flat + 1.0, g_own, g_shared), live)
         loss = loss + jnp.log(product)
 
@@ -487,13 +487,13 @@ def products(
     return _loop(shape, first, last, visit, zero)
 
 
-def _member(shape: Shape) -> jax.Array:
+def member(shape: Shape) -> jax.Array:
     """Number [team, 1] of a thread in its team."""
     return jax.lax.broadcasted_iota(jnp.int32, (shape.team, 1), 0)
 
 
 def _point(shape: Shape, x_ref: Any, y_ref: Any, i: Any, points: Any) -> tuple[Rows, Rows]:
-    at = i if shape.team == 1 else jnp.minimum(i * np.int32(shape.team) + _member(shape), np.int32(points - 1))
+    at = i if shape.team == 1 else jnp.minimum(i * np.int32(shape.team) + member(shape), np.int32(points - 1))
     return [x_ref[k, at] for k in range(shape.sizes[0])], [y_ref[k, at] for k in range(y_ref.shape[0])]
 
 

@@ -21,7 +21,7 @@ from jaxland.core.pallas import dense
 from jaxland.core.pallas.dense import Shape
 from jaxland.core.solvers.lanes import Status
 
-TILE = 4
+TILE, COLUMNS = 4, 2  # of the inverse Hessian in registers at once
 
 
 class State(NamedTuple):
@@ -30,7 +30,7 @@ class State(NamedTuple):
     Attributes:
         x: last accepted points.
         gradient: there.
-        step: proposed; the trial is at x + step.
+        step: proposed; trial: x + step, evaluated next.
         inverse: inverse Hessian estimates (meaningless where ``fresh``).
         energy: at x; max_step: longest step allowed; scale: length scale of the next step, at most 1.
         fresh: 1 where no secant pair is known.
@@ -40,6 +40,7 @@ class State(NamedTuple):
     x: Float[Array, "N L"]
     gradient: Float[Array, "N L"]
     step: Float[Array, "N L"]
+    trial: Float[Array, "N L"]
     inverse: Float[Array, "N N L"]
     energy: Float[Array, " L"]
     max_step: Float[Array, " L"]
@@ -58,19 +59,20 @@ def begin(x: Float[Array, "B N"], max_step: Float[Array, " B"], team: int = 1) -
     """State at the start of B quenches."""
     lanes, size = x.shape
     rows = padded(size, team)
-    zero = jnp.zeros((rows, lanes), x.dtype)
-    count = jnp.zeros(lanes, jnp.int32)
+    start = jnp.pad(x.T, ((0, rows - size), (0, 0)))
+    # Every field has memory of its own: a state is donated to the launch that advances it.
     return State(
-        x=jnp.pad(x.T, ((0, rows - size), (0, 0))),
-        gradient=zero,
-        step=zero,
+        x=start,
+        gradient=jnp.zeros((rows, lanes), x.dtype),
+        step=jnp.zeros((rows, lanes), x.dtype),
+        trial=start + 0.0,
         inverse=jnp.zeros((rows, rows, lanes), x.dtype),
         energy=jnp.full(lanes, jnp.inf, x.dtype),
-        max_step=max_step.astype(x.dtype),
+        max_step=jnp.array(max_step, x.dtype),
         scale=jnp.ones(lanes, x.dtype),
-        fresh=count + 1,
-        evaluations=count,
-        status=count,
+        fresh=jnp.ones(lanes, jnp.int32),
+        evaluations=jnp.zeros(lanes, jnp.int32),
+        status=jnp.zeros(lanes, jnp.int32),
     )
 
 
@@ -92,10 +94,7 @@ def _allowed_rise(energy: Any) -> Any:
 
 
 class _Lanes:
-    """Where a program's threads read and write: networks along the last axis, a team's threads along the first.
-
-    ``every(ref, i)`` is row i for all threads, ``mine(ref, i)`` row i of a thread's own tile.
-    """
+    """Where a program's threads read and write: networks along the last axis, a team's threads along the first."""
 
     def __init__(self, shape: Shape, rows: int) -> None:
         from jax.experimental import pallas as pl
@@ -107,7 +106,7 @@ class _Lanes:
             self.first: Any = np.int32(0)
         else:
             self.lanes = at + jax.lax.broadcasted_iota(jnp.int32, (1, shape.networks), 1)
-            self.first = dense._member(shape) * np.int32(TILE)
+            self.first = dense.member(shape) * np.int32(TILE)
 
     def total(self, a: Any) -> Any:
         """Sum over a team."""
@@ -118,6 +117,14 @@ class _Lanes:
         stride, count = np.int32(TILE * self.team), np.int32(self.rows // (TILE * self.team))
         return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * stride + self.first, c), carry)
 
+    def own_rows(self, body: Any, carry: Any) -> Any:
+        """``body(row, carry)`` for every row of a thread."""
+
+        def tile(i: Any, carry: Any) -> Any:
+            return jax.lax.fori_loop(np.int32(0), np.int32(TILE), lambda k, c: body(i + k, c), carry)
+
+        return self.own_tiles(tile, carry)
+
     def settle(self) -> None:
         """What the threads of a team have written is seen by all."""
         if self.team > 1 and self.shape.target == "triton":
@@ -126,65 +133,64 @@ class _Lanes:
             triton.debug_barrier()
 
 
-def _columns(size: int, body: Any, carry: Any) -> Any:
-    """``body(first column, carry)`` for every tile of columns."""
-    count = np.int32(-(-size // TILE))
-    return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(TILE), c), carry)
+def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, weights: Any, *refs: Any) -> None:
+    """Body of a grid program: one warp, ``shape.networks`` networks, at most ``passes`` evaluations each.
 
-
-def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, table: Any, *refs: Any) -> None:
-    """Body of a grid program: one warp, ``shape.networks`` networks, at most ``passes`` evaluations each."""
+    Loads and stores are few in the text, in loops over rows: Triton's compiler takes time with the square of them.
+    """
     count = len(State._fields)
-    x_ref, y_ref = refs[:2]
-    s = State(*refs[count + 2 : 2 * count + 2])
-    new_ref, by_ref, bg_ref = refs[2 * count + 2 :]
+    x_ref, y_ref, row_ref, sign_ref = refs[:4]
+    s = State(*refs[count + 4 : 2 * count + 4])
+    sum_ref, new_ref, change_ref, by_ref, bg_ref = refs[2 * count + 4 :]
     size, rows, dtype = shape.parameters, s.x.shape[0], s.x.dtype
     here = _Lanes(shape, rows)
     lanes, team = here.lanes, shape.team
     one = jnp.zeros(lanes.shape, dtype)
     zero = one if team == 1 else jnp.zeros((team, shape.networks), dtype)
-    split, tile = shape.rows[0], [np.int32(k) for k in range(TILE)]
-    for k in range(size, rows):
-        new_ref[k, lanes] = one
+    split, tile, columns = shape.rows[0], [np.int32(k) for k in range(TILE)], [np.int32(k) for k in range(COLUMNS)]
 
     def spread(a: Any) -> Any:
         return a if team == 1 else jnp.broadcast_to(a, zero.shape)
 
     def evaluate() -> tuple[Any, Any]:
-        """Energy at x + step; gradient into ``new_ref``; both as they come out, finite or not."""
-
-        def weight(k: int) -> Any:
-            return s.x[k, lanes] + s.step[k, lanes]
-
-        reduced = [spread(weight(t[0]) if len(t) == 1 else weight(t[1]) - weight(t[0])) for t in table]
+        """Energy at the trial; gradient into ``new_ref``; both as they come out, finite or not."""
+        w = [s.trial[k, lanes] for k in range(size)]
+        reduced = [spread(w[t[0]] if len(t) == 1 else w[t[1]] - w[t[0]]) for t in weights]
         loss, own, shared = dense.sums(shape, reduced[:split], reduced[split:], x_ref, y_ref, np.int32(0), points)
-        square, norm = one, one
-        for t, total in zip(table, [*own, *shared]):
-            for sign, k in zip((1.0,) if len(t) == 1 else (-1.0, 1.0), t):
-                w = weight(k)
-                g = sign * total * (1.0 / points) + 2.0 * shape.lam * w
-                new_ref[k, lanes] = g
-                square, norm = square + w * w, norm + g * g
+        for k, total in enumerate([*own, *shared]):
+            sum_ref[k, lanes] = total
         here.settle()
+
+        def regularise(i: Any, c: Any) -> Any:
+            square, norm = c
+            w, sign = s.trial[i, lanes], sign_ref[i]
+            g = sign * sum_ref[row_ref[i], lanes] + 2.0 * shape.lam * w
+            new_ref[i, lanes] = g
+            return square + w * w, norm + g * g
+
+        square, norm = (here.total(a) for a in here.own_rows(regularise, (zero, zero)))
         return loss * (1.0 / points) + shape.lam * square, norm
 
     def one_pass(carry: Any) -> Any:
-        done, energy, scale, fresh, evaluations, status = carry
-        running = status == Status.RUNNING
         value, norm = evaluate()
+        # Read here, not carried: the loop over points needs every register.
+        energy, scale, fresh = s.energy[lanes], s.scale[lanes], s.fresh[lanes]
+        evaluations, status = s.evaluations[lanes], s.status[lanes]
+        running = status == Status.RUNNING
         start = evaluations == 0
         finite = (jnp.abs(value) < jnp.inf) & (norm < jnp.inf)
         accept = finite & (start | (value <= energy + _allowed_rise(energy)))
 
-        def dots(i: Any, c: Any) -> Any:
-            sy, yy, ss, sg = c
-            for k in tile:
-                step, old = s.step[i + k, lanes], s.gradient[i + k, lanes]
-                change = jnp.where(finite, new_ref[i + k, lanes] - old, 0.0)
-                sy, yy, ss, sg = sy + step * change, yy + change * change, ss + step * step, sg + step * old
-            return sy, yy, ss, sg
+        def pair(i: Any, c: Any) -> Any:
+            sy, yy, ss, sg, gg = c
+            step, old, new = s.step[i, lanes], s.gradient[i, lanes], new_ref[i, lanes]
+            change = jnp.where(finite, new - old, 0.0)
+            kept = jnp.where(running & accept, new, old)
+            change_ref[i, lanes], s.gradient[i, lanes] = change, kept
+            return sy + step * change, yy + change * change, ss + step * step, sg + step * old, gg + kept * kept
 
-        sy, yy, ss, slope = (here.total(a) for a in here.own_tiles(dots, (zero, zero, zero, zero)))
+        sy, yy, ss, slope, gg = (here.total(a) for a in here.own_rows(pair, (zero,) * 5))
+        here.settle()
         curved = finite & ~start & (sy > 1e-12 * jnp.sqrt(ss * yy)) & (sy > 0)
         max_step = s.max_step[lanes]
         bottom = jnp.minimum(jnp.maximum(-slope / (2.0 * (value - energy - slope)), 0.1), 0.5)
@@ -194,24 +200,29 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         was_fresh = fresh > 0
         safe_sy, safe_yy = jnp.where(curved, sy, 1.0), jnp.where(curved, yy, 1.0)
         first_scale = safe_sy / safe_yy
-        renew = was_fresh & curved
+        renew, update = was_fresh & curved, running & curved
 
         def inverse(i: Any, j: Any) -> Any:
             return jnp.where(renew, jnp.where(i == j, first_scale, 0.0), s.inverse[i, j, lanes])
 
-        def change_at(i: Any) -> Any:
-            return jnp.where(finite, new_ref[i, lanes] - s.gradient[i, lanes], 0.0)
+        def across(body: Any, carry: Any) -> Any:
+            """``body(first column, carry)`` for every tile of columns."""
+            count = np.int32(-(-size // COLUMNS))
+            return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(COLUMNS), c), carry)
 
         def product(i: Any, yby: Any) -> Any:
             """Rows i.. of B y."""
 
-            def across(j: Any, total: Any) -> Any:
-                y = [change_at(j + b) for b in tile]
-                return [t + dense._sum([inverse(i + a, j + b) * v for b, v in zip(tile, y)]) for a, t in zip(tile, total)]
+            def block(j: Any, total: Any) -> Any:
+                y = [change_ref[j + b, lanes] for b in columns]
+                return [
+                    t + dense.total([inverse(i + a, j + b) * v for b, v in zip(columns, y)])
+                    for a, t in zip(tile, total)
+                ]
 
-            for a, by in zip(tile, _columns(size, across, [zero] * TILE)):
+            for a, by in zip(tile, across(block, [zero] * TILE)):
                 by_ref[i + a, lanes] = by
-                yby = yby + by * change_at(i + a)
+                yby = yby + by * change_ref[i + a, lanes]
             return yby
 
         yby = here.total(here.own_tiles(product, zero))
@@ -220,36 +231,31 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         grow = (1.0 + yby * inverse_sy) * inverse_sy
         next_fresh = (was_fresh & ~curved) | lost
 
-        def kept(i: Any) -> Any:  # the gradient that stays
-            return jnp.where(accept, new_ref[i, lanes], s.gradient[i, lanes])
-
-        def update(i: Any, c: Any) -> Any:
+        def rank_two(i: Any, c: Any) -> Any:
             """Rows i.. of B + s p^T - (B y) q^T, and of its product with the gradient."""
             step_i = [s.step[i + a, lanes] for a in tile]
             by_i = [by_ref[i + a, lanes] for a in tile]
 
-            def across(j: Any, total: Any) -> Any:
-                step = [s.step[j + b, lanes] for b in tile]
+            def block(j: Any, total: Any) -> Any:
+                step = [s.step[j + b, lanes] for b in columns]
                 q = [v * inverse_sy for v in step]
-                p = [v * grow - by_ref[j + b, lanes] * inverse_sy for b, v in zip(tile, step)]
-                g = [kept(j + b) for b in tile]
-                old = [[inverse(i + a, j + b) for b in tile] for a in tile]
+                p = [v * grow - by_ref[j + b, lanes] * inverse_sy for b, v in zip(columns, step)]
+                g = [s.gradient[j + b, lanes] for b in columns]
+                old = [[inverse(i + a, j + b) for b in columns] for a in tile]
                 out = []
                 for a, row, t, si, bi in zip(tile, old, total, step_i, by_i):
-                    grown = [jnp.where(curved, m + (si * u - bi * v), m) for m, u, v in zip(row, p, q)]
-                    for b, m in zip(tile, grown):
+                    grown = [jnp.where(update, m + (si * u - bi * v), m) for m, u, v in zip(row, p, q)]
+                    for b, m in zip(columns, grown):
                         s.inverse[i + a, j + b, lanes] = m
-                    out.append(t + dense._sum([m * v for m, v in zip(grown, g)]))
+                    out.append(t + dense.total([m * v for m, v in zip(grown, g)]))
                 return out
 
-            gg, dg, dd = c
-            for a, direction in zip(tile, _columns(size, across, [zero] * TILE)):
-                g = kept(i + a)
+            for a, direction in zip(tile, across(block, [zero] * TILE)):
                 bg_ref[i + a, lanes] = direction
-                gg, dg, dd = gg + g * g, dg - direction * g, dd + direction * direction
-            return gg, dg, dd
+                c = c[0] - direction * s.gradient[i + a, lanes], c[1] + direction * direction
+            return c
 
-        gg, dg, dd = (here.total(a) for a in here.own_tiles(update, (zero, zero, zero)))
+        dg, dd = (here.total(a) for a in here.own_tiles(rank_two, (zero, zero)))
         length = jnp.sqrt(gg)
         downhill = jnp.minimum(1.0, 1.0 / jnp.where(length > 0, length, 1.0))  # first direction: -g * downhill
         reach = jnp.where(next_fresh, length * downhill, jnp.sqrt(dd))
@@ -264,33 +270,28 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, tab
         ended = jnp.where(finite | ~start, ended, np.int32(Status.NONFINITE))
 
         def move(i: Any, c: Any) -> Any:
-            for k in tile:
-                step, g, x = s.step[i + k, lanes], kept(i + k), s.x[i + k, lanes]
-                direction = jnp.where(next_fresh, g * downhill, bg_ref[i + k, lanes])
-                s.x[i + k, lanes] = jnp.where(running & accept, x + step, x)
-                s.gradient[i + k, lanes] = jnp.where(running, g, s.gradient[i + k, lanes])
-                s.step[i + k, lanes] = jnp.where(running, direction * factor, step)
+            step, x, g, bg = s.step[i, lanes], s.x[i, lanes], s.gradient[i, lanes], bg_ref[i, lanes]
+            x = jnp.where(running & accept, x + step, x)
+            step = jnp.where(running, jnp.where(next_fresh, g * downhill, bg) * factor, step)
+            s.x[i, lanes], s.step[i, lanes], s.trial[i, lanes] = x, step, x + step
             return c
 
         here.settle()
-        here.own_tiles(move, np.int32(0))
+        here.own_rows(move, np.int32(0))
         here.settle()
-        return (
-            done + 1,
-            jnp.where(running & accept, value, energy),
-            jnp.where(running, next_scale, scale),
-            jnp.where(running, next_fresh.astype(jnp.int32), fresh),
-            jnp.where(running, next_evaluations, evaluations),
-            jnp.where(running, ended, status),
-        )
+
+        status = jnp.where(running, ended, status)
+        s.energy[lanes] = jnp.where(running & accept, value, energy)
+        s.scale[lanes] = jnp.where(running, next_scale, scale)
+        s.fresh[lanes] = jnp.where(running, next_fresh.astype(jnp.int32), fresh)
+        s.evaluations[lanes] = jnp.where(running, next_evaluations, evaluations)
+        s.status[lanes] = status
+        return carry[0] + 1, jnp.min(status)
 
     def goes_on(carry: Any) -> Any:
-        return (carry[0] < passes) & (jnp.min(carry[5]) == Status.RUNNING)
+        return (carry[0] < passes) & (carry[1] == Status.RUNNING)
 
-    began = s.energy[lanes], s.scale[lanes], s.fresh[lanes], s.evaluations[lanes], s.status[lanes]
-    _, energy, scale, fresh, evaluations, status = jax.lax.while_loop(goes_on, one_pass, (np.int32(0), *began))
-    s.energy[lanes], s.scale[lanes], s.fresh[lanes] = energy, scale, fresh
-    s.evaluations[lanes], s.status[lanes] = evaluations, status
+    jax.lax.while_loop(goes_on, one_pass, (np.int32(0), jnp.min(s.status[lanes])))
 
 
 def advance(
@@ -315,13 +316,18 @@ def advance(
         options = {"compiler_params": triton.CompilerParams(num_warps=1, num_stages=1)}
     count = len(State._fields)
     like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
-    scratch = [jax.ShapeDtypeStruct((rows, lanes), state.x.dtype)] * 3
+    weights = _flat_rows(shape)
+    row_of, sign_of = np.zeros(rows, np.int32), np.zeros(rows)
+    for row, made_of in enumerate(weights):
+        for k in made_of:
+            row_of[k], sign_of[k] = row, (-1.0 if len(made_of) == 2 and k == made_of[0] else 1.0) / data[0].shape[1]
+    scratch = [jax.ShapeDtypeStruct((k, lanes), state.x.dtype) for k in (len(weights), rows, rows, rows, rows)]
     found = pl.pallas_call(
-        partial(_program, shape, data[0].shape[1], tol, limit, passes, _flat_rows(shape)),
+        partial(_program, shape, data[0].shape[1], tol, limit, passes, weights),
         out_shape=[*like, *scratch],
         grid=(lanes // shape.networks,),
-        input_output_aliases={k + 2: k for k in range(count)},
+        input_output_aliases={k + 4: k for k in range(count)},
         name="jaxland_whole_quench",
         **options,
-    )(*data, *state)
+    )(*data, jnp.asarray(row_of), jnp.asarray(sign_of, state.x.dtype), *state)
     return State(*found[:count])
