@@ -6,7 +6,7 @@ with one hidden layer, ``core.pallas`` small networks on GPUs and TPUs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ class Kernel(NamedTuple):
         data: arrays of the functions' own layout.
         name: how it is computed, for reports.
         hessian_cost: operations of a Hessian, so that callers can choose between exact Hessians and products.
+        dense: where ``first`` is the dense Pallas kernel its shape, from which whole solvers are made.
     """
 
     first: Callable[[jax.Array, PyTree], Values]
@@ -49,6 +50,7 @@ class Kernel(NamedTuple):
     data: PyTree
     name: str
     hessian_cost: float
+    dense: Hashable | None = None
 
 
 def autodiff(energy: Callable[[jax.Array, PyTree], jax.Array], data: PyTree, n: int, gradient_cost: float) -> Kernel:

@@ -9,6 +9,7 @@ tiles of 4 x 4, twice a pass: a twentieth of the gradient's time.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxland.core.pallas import dense
-from jaxland.core.pallas.dense import Shape
+from jaxland.core.pallas.dense.point import total
+from jaxland.core.pallas.dense.programs import member, sums
+from jaxland.core.pallas.dense.shape import Shape, pack
 from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.quench import Minimum, Start
 
 TILE, COLUMNS = 4, 2  # of the inverse Hessian in registers at once
 
@@ -83,7 +86,7 @@ def _flat_rows(shape: Shape) -> list[tuple[int, ...]]:
     """
     with jax.ensure_compile_time_eval():
         unit = jnp.eye(shape.parameters, dtype=jnp.float32)
-        own, shared = (np.asarray(a) for a in dense.pack(shape, unit))
+        own, shared = (np.asarray(a) for a in pack(shape, unit))
     rows = np.concatenate([own[:, 0], shared])
     return [tuple(int(k) for k in (*np.flatnonzero(r < 0), *np.flatnonzero(r > 0))) for r in rows]
 
@@ -106,7 +109,7 @@ class _Lanes:
             self.first: Any = np.int32(0)
         else:
             self.lanes = at + jax.lax.broadcasted_iota(jnp.int32, (1, shape.networks), 1)
-            self.first = dense.member(shape) * np.int32(TILE)
+            self.first = member(shape) * np.int32(TILE)
 
     def total(self, a: Any) -> Any:
         """Sum over a team."""
@@ -156,9 +159,9 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, wei
         """Energy at the trial; gradient into ``new_ref``; both as they come out, finite or not."""
         w = [s.trial[k, lanes] for k in range(size)]
         reduced = [spread(w[t[0]] if len(t) == 1 else w[t[1]] - w[t[0]]) for t in weights]
-        loss, own, shared = dense.sums(shape, reduced[:split], reduced[split:], x_ref, y_ref, np.int32(0), points)
-        for k, total in enumerate([*own, *shared]):
-            sum_ref[k, lanes] = total
+        loss, own, shared = sums(shape, reduced[:split], reduced[split:], x_ref, y_ref, np.int32(0), points)
+        for k, summed in enumerate([*own, *shared]):
+            sum_ref[k, lanes] = summed
         here.settle()
 
         def regularise(i: Any, c: Any) -> Any:
@@ -213,11 +216,10 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, wei
         def product(i: Any, yby: Any) -> Any:
             """Rows i.. of B y."""
 
-            def block(j: Any, total: Any) -> Any:
+            def block(j: Any, sofar: Any) -> Any:
                 y = [change_ref[j + b, lanes] for b in columns]
                 return [
-                    t + dense.total([inverse(i + a, j + b) * v for b, v in zip(columns, y)])
-                    for a, t in zip(tile, total)
+                    t + total([inverse(i + a, j + b) * v for b, v in zip(columns, y)]) for a, t in zip(tile, sofar)
                 ]
 
             for a, by in zip(tile, across(block, [zero] * TILE)):
@@ -236,18 +238,18 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, wei
             step_i = [s.step[i + a, lanes] for a in tile]
             by_i = [by_ref[i + a, lanes] for a in tile]
 
-            def block(j: Any, total: Any) -> Any:
+            def block(j: Any, sofar: Any) -> Any:
                 step = [s.step[j + b, lanes] for b in columns]
                 q = [v * inverse_sy for v in step]
                 p = [v * grow - by_ref[j + b, lanes] * inverse_sy for b, v in zip(columns, step)]
                 g = [s.gradient[j + b, lanes] for b in columns]
                 old = [[inverse(i + a, j + b) for b in columns] for a in tile]
                 out = []
-                for a, row, t, si, bi in zip(tile, old, total, step_i, by_i):
+                for a, row, t, si, bi in zip(tile, old, sofar, step_i, by_i):
                     grown = [jnp.where(update, m + (si * u - bi * v), m) for m, u, v in zip(row, p, q)]
                     for b, m in zip(columns, grown):
                         s.inverse[i + a, j + b, lanes] = m
-                    out.append(t + dense.total([m * v for m, v in zip(grown, g)]))
+                    out.append(t + total([m * v for m, v in zip(grown, g)]))
                 return out
 
             for a, direction in zip(tile, across(block, [zero] * TILE)):
@@ -331,3 +333,65 @@ def advance(
         **options,
     )(*data, jnp.asarray(row_of), jnp.asarray(sign_of, state.x.dtype), *state)
     return State(*found[:count])
+
+
+# Threads that fill a GPU of 132 multiprocessors with 8 warps on each.
+_THREADS = 33_792
+_POINTS_A_LAUNCH = 64_000
+
+
+@dataclass(frozen=True)
+class WholeQuench:
+    """The program of ``core.solvers.fleet`` that quenches in one kernel; items are ``quench.Start`` [jobs].
+
+    Attributes:
+        shape: of the networks and their data; tol, limit, passes: see ``advance``.
+    """
+
+    shape: Shape
+    tol: float
+    limit: int
+    passes: int
+
+    @classmethod
+    def of(cls, shape: Shape, points: int, jobs: int, *, tol: float, limit: int) -> WholeQuench:
+        """Few jobs share the points of each among several threads; launches take a tenth of a second or so."""
+        team = 1 if jobs >= _THREADS // 2 else 8
+        passes = int(np.clip(_POINTS_A_LAUNCH // points, 1, 64))
+        return cls(replace(shape, team=team, ahead=2 if team == 1 else 1), tol, limit, passes)
+
+    @property
+    def lanes(self) -> int:
+        """Networks that fill the machine."""
+        return _THREADS // self.shape.team
+
+    def begin(self, items: Start) -> State:
+        """See ``fleet.Program``."""
+        return begin(items.x, items.max_step, self.shape.team)
+
+    def advance(self, states: State, data: Any) -> State:
+        """See ``fleet.Program``; ``data`` is that of the dense kernel."""
+        return advance(self.shape, states, data[0], tol=self.tol, limit=self.limit, passes=self.passes)
+
+    def status(self, states: State) -> jax.Array:
+        """See ``fleet.Program``."""
+        return states.status
+
+    def result(self, states: State) -> Minimum:
+        """See ``fleet.Program``."""
+        size = self.shape.parameters
+        rms = jnp.sqrt(jnp.sum(states.gradient * states.gradient, axis=0) / size)
+        return Minimum(states.x[:size].T, states.energy, rms, states.evaluations)
+
+    def choose(self, fresh: jax.Array, new: State, old: State) -> State:
+        """See ``fleet.Program``; an inverse Hessian is not read before it is made."""
+        picked = {
+            name: jnp.where(fresh, getattr(new, name), getattr(old, name))
+            for name in State._fields
+            if name != "inverse"
+        }
+        return State(inverse=old.inverse, **picked)
+
+    def park(self, states: State, idle: jax.Array) -> State:
+        """See ``fleet.Program``."""
+        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))

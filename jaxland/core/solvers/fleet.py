@@ -1,0 +1,231 @@
+"""Many jobs on an accelerator without the host: the queue, the results and the refilling live on the device.
+
+``lanes`` hands out every job by itself, which suits a CPU, where a job takes milliseconds. On a GPU thousands end in
+one launch; here the host only asks now and then how many are left. A *program* is a solver over all lanes at once:
+``lanes.Solver`` under vmap (``Vmapped``), or a whole solver in one kernel (``core.pallas.whole_quench``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxland.core.solvers.lanes import Evaluate, Solver, Status, is_out_of_memory, matmul_precision
+
+_LEAST = 256  # jobs and lanes come in powers of two from here, so that few shapes are compiled
+
+
+class Program(Protocol):
+    """A solver over a fleet of lanes; hashable, since it is static under jit."""
+
+    def begin(self, items: PyTree) -> PyTree:
+        """States at the start of jobs stacked on a leading axis."""
+
+    def advance(self, states: PyTree, data: PyTree) -> PyTree:
+        """States after some evaluations of every lane whose status is RUNNING."""
+
+    def status(self, states: PyTree) -> jax.Array:
+        """``Status`` [lanes]."""
+
+    def result(self, states: PyTree) -> PyTree:
+        """What ended lanes hand out, lanes on the leading axis."""
+
+    def choose(self, fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+        """States with those of ``new`` where ``fresh`` [lanes]."""
+
+    def park(self, states: PyTree, idle: jax.Array) -> PyTree:
+        """States whose ``idle`` [lanes] have ended before they began: they have no job."""
+
+
+@dataclass(frozen=True)
+class Vmapped:
+    """A solver of single lanes, all lanes in step.
+
+    Attributes:
+        solver: see ``lanes.Solver``; evaluate: ``(point, data) -> evaluation``; passes: evaluations of a launch.
+    """
+
+    solver: Solver
+    evaluate: Evaluate
+    passes: int = 32
+
+    def begin(self, items: PyTree) -> PyTree:
+        """See ``Program``."""
+        return jax.vmap(self.solver.init)(items)
+
+    def advance(self, states: PyTree, data: PyTree) -> PyTree:
+        """See ``Program``."""
+        solver = self.solver
+
+        def one(state: PyTree) -> PyTree:
+            return solver.step(state, self.evaluate(solver.point(state), data))
+
+        def goes_on(carry: tuple[jax.Array, PyTree]) -> jax.Array:
+            return (carry[0] < self.passes) & jnp.any(self.status(carry[1]) == Status.RUNNING)
+
+        def body(carry: tuple[jax.Array, PyTree]) -> tuple[jax.Array, PyTree]:
+            running = self.status(carry[1]) == Status.RUNNING
+            return carry[0] + 1, self.choose(running, jax.vmap(one)(carry[1]), carry[1])
+
+        return jax.lax.while_loop(goes_on, body, (jnp.zeros((), jnp.int32), states))[1]
+
+    def status(self, states: PyTree) -> jax.Array:
+        """See ``Program``."""
+        return jax.vmap(self.solver.status)(states)
+
+    def result(self, states: PyTree) -> PyTree:
+        """See ``Program``."""
+        return jax.vmap(self.solver.result)(states)
+
+    def choose(self, fresh: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+        """See ``Program``."""
+
+        def leaf(a: jax.Array, b: jax.Array) -> jax.Array:
+            return jnp.where(fresh.reshape(fresh.shape + (1,) * (a.ndim - 1)), a, b)
+
+        return jax.tree.map(leaf, new, old)
+
+    def park(self, states: PyTree, idle: jax.Array) -> PyTree:
+        """See ``Program``; every solver of this room keeps its status in a field of that name."""
+        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
+
+
+class Ended(NamedTuple):
+    """All jobs, as they stand when the fleet comes home; host arrays.
+
+    Attributes:
+        status: ``Status`` [jobs]; RUNNING where ``should_stop`` cut a job off.
+        result: of the solver, jobs on the leading axis; meaningless where RUNNING.
+    """
+
+    status: np.ndarray
+    result: PyTree
+
+
+class _Fleet(NamedTuple):
+    """What lives on the device.
+
+    Attributes:
+        states: of the program; held: job of each lane, or the number of jobs where it has none.
+        next: first job nobody has begun; left: jobs not ended.
+        status, result: of the ended jobs; one place more than there are jobs takes what nobody wants.
+    """
+
+    states: PyTree
+    held: jax.Array
+    next: jax.Array
+    left: jax.Array
+    status: jax.Array
+    result: PyTree
+
+
+def _harvest(program: Program, fleet: _Fleet, items: PyTree, count: jax.Array) -> _Fleet:
+    """Write what has ended to its place, give the freed lanes the next jobs."""
+    codes = program.status(fleet.states)
+    ended = (codes != Status.RUNNING) & (fleet.held < count)
+    room = fleet.status.shape[0] - 1
+    place = jnp.where(ended, fleet.held, room)
+    status = fleet.status.at[place].set(codes)
+    result = jax.tree.map(lambda all_, some: all_.at[place].set(some), fleet.result, program.result(fleet.states))
+    job = fleet.next + jnp.cumsum(ended.astype(jnp.int32)) - 1
+    fresh = ended & (job < count)
+    begun = program.begin(jax.tree.map(lambda a: a[jnp.clip(job, 0, count - 1)], items))
+    more = jnp.sum(ended.astype(jnp.int32))
+    return _Fleet(
+        states=program.choose(fresh, begun, fleet.states),
+        held=jnp.where(fresh, job, jnp.where(ended, count, fleet.held)),
+        next=jnp.minimum(fleet.next + more, count),
+        left=fleet.left - more,
+        status=status,
+        result=result,
+    )
+
+
+@lru_cache(maxsize=64)
+def _programs(program: Program) -> tuple[Callable[..., _Fleet], Callable[..., _Fleet]]:
+    """``launch(items, count, lanes)`` and ``tour(fleet, items, count, data)``, jitted."""
+
+    @partial(jax.jit, static_argnums=2)
+    def launch(items: PyTree, count: jax.Array, lanes: int) -> _Fleet:
+        room = jax.tree.leaves(items)[0].shape[0]
+        held = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
+        states = program.begin(jax.tree.map(lambda a: a[jnp.minimum(held, count - 1)], items))
+        shapes = jax.eval_shape(program.result, states)
+        return _Fleet(
+            states=program.park(states, held >= count),
+            held=held,
+            next=jnp.minimum(jnp.int32(lanes), count),
+            left=count,
+            status=jnp.zeros(room + 1, jnp.int32),
+            result=jax.tree.map(lambda a: jnp.zeros((room + 1, *a.shape[1:]), a.dtype), shapes),
+        )
+
+    @partial(jax.jit, donate_argnums=0)
+    def tour(fleet: _Fleet, items: PyTree, count: jax.Array, data: PyTree) -> _Fleet:
+        return _harvest(program, fleet._replace(states=program.advance(fleet.states, data)), items, count)
+
+    return launch, tour
+
+
+def run(
+    program: Program,
+    items: PyTree,
+    data: PyTree,
+    *,
+    lanes: int = 4096,
+    should_stop: Callable[[], bool] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Ended:
+    """All jobs through at most ``lanes`` lanes.
+
+    Args:
+        program: see ``Program``; reused between calls (compiled programs are cached by it).
+        items: what ``program.begin`` takes, jobs on the leading axis of every leaf.
+        data: argument of ``program.advance``, shared by all lanes.
+        lanes: most lanes; halved, and all jobs begun anew, where memory runs out.
+        should_stop: asked between launches; jobs in flight are dropped when it says True.
+        progress: called between launches with (jobs ended, jobs).
+    """
+    count = jax.tree.leaves(items)[0].shape[0]
+    room = max(_LEAST, 1 << (count - 1).bit_length())
+    padded = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], room - count, axis=0)]), items)
+    lanes = min(lanes, room)
+    while True:
+        try:
+            with jax.default_matmul_precision(matmul_precision()):
+                return _run(program, padded, count, data, lanes, should_stop, progress)
+        except Exception as error:
+            if not is_out_of_memory(error) or lanes <= 1:
+                raise
+            lanes //= 2
+
+
+def _run(
+    program: Program,
+    items: PyTree,
+    count: int,
+    data: PyTree,
+    lanes: int,
+    should_stop: Callable[[], bool] | None,
+    progress: Callable[[int, int], Any] | None,
+) -> Ended:
+    launch, tour = _programs(program)
+    items, number = jax.device_put(items), jnp.int32(count)
+    fleet = launch(items, number, lanes)
+    left = count
+    while left and not (should_stop is not None and should_stop()):
+        fleet = tour(fleet, items, number, data)
+        left = int(fleet.left)
+        if progress is not None:
+            progress(count - left, count)
+    return Ended(
+        status=np.asarray(fleet.status)[:count],
+        result=jax.tree.map(lambda a: np.asarray(a)[:count], fleet.result),
+    )
