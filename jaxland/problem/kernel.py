@@ -32,32 +32,52 @@ def chosen_kernel(problem: Problem) -> kernels.Kernel:
     # Interpreted on a CPU, it can only be slower there.
     if choice == "xla" or (choice == "auto" and jax.default_backend() == "cpu"):
         return base
-    from jaxland.core.pallas import fused
+    from jaxland.core.pallas.trial import is_faster
 
-    why, model, reg = _not_fusible(problem), problem.model, problem.regulariser
-    if model is None or model.sizes is None or model.activation is None or problem.loss_name is None or why:
+    why = _no_dense_network(problem)
+    made = why or _fused_kernel(problem, base)
+    if isinstance(made, str):
         if choice == "fused":
-            raise ArgumentError(f"no fused kernel for this problem: {why}; use kernel_choice='xla'")
+            raise ArgumentError(f"no fused kernel for this problem: {made}; use kernel_choice='xla'")
         return base
-    lam = reg.lam if isinstance(reg, L2) else 0.0
-    shape = fused.shape_for(model.sizes, model.activation, problem.loss_name, lam, problem.n)
-    made = fused.kernel(shape, base, jnp.asarray(problem.x, problem.dtype), problem.y)
-    if choice == "auto" and not fused.is_faster(made, base, problem.size, problem.dtype, (shape, problem.n)):
+    key = (made.name, problem.model and problem.model.sizes, problem.loss_name, problem.n)
+    if choice == "auto" and not is_faster(made, base, problem.size, problem.dtype, key):
         return base
     return made
 
 
-def _not_fusible(problem: Problem) -> str | None:
-    """Why no fused kernel serves the problem; None where one does."""
-    from jaxland.core.pallas import fused
-
+def _no_dense_network(problem: Problem) -> str | None:
+    """Why no fused kernel serves the problem, whatever its widths; None where one may."""
     if problem.model is None or problem.model.sizes is None or problem.loss_name is None:
         return "it serves dense networks (jaxland.mlp) with a built-in loss"
     if problem.chunk is not None or jnp.ndim(problem.x) != 2:
         return "it serves data [n, d] without chunks"
     if not (problem.regulariser is None or isinstance(problem.regulariser, L2)):
         return "it serves no regulariser but L2"
-    return fused.supports(problem.model.sizes, problem.model.activation, problem.loss_name)
+    return None
+
+
+def _fused_kernel(problem: Problem, base: kernels.Kernel) -> kernels.Kernel | str:
+    """A thread a network where its weights fit registers, tiles of points beyond and on a TPU; or why there is none."""
+    from jaxland.core.pallas import fused
+    from jaxland.core.pallas.dense import choose, dense_kernel
+
+    model, reg = problem.model, problem.regulariser
+    assert model is not None and model.sizes is not None and problem.loss_name is not None
+    lam = reg.lam if isinstance(reg, L2) else 0.0
+    x, activation = jnp.asarray(problem.x, problem.dtype), model.activation or "identity"
+    backend = jax.default_backend()
+    if backend != "tpu":
+        target = "triton" if backend == "gpu" else "interpret"
+        shape = choose(model.sizes, activation, problem.loss_name, lam, problem.dtype.itemsize, target)
+        if not isinstance(shape, str):
+            return dense_kernel(shape, base, x, problem.y)
+    why = fused.supports(model.sizes, activation, problem.loss_name)
+    if why:
+        return why
+    return fused.kernel(
+        fused.shape_for(model.sizes, activation, problem.loss_name, lam, problem.n), base, x, problem.y
+    )
 
 
 def xla_kernel(problem: Problem) -> kernels.Kernel:

@@ -1,8 +1,8 @@
 """A quench as one program: BFGS of small dense networks, a thread a network, state in device memory between launches.
 
-The arithmetic of ``core.solvers`` BFGS, pass by pass: judge the trial, update the inverse Hessian, propose the next. A
-launch advances every network by a bounded number of passes, so that the host can retire, refill, show progress and
-stop; a warp whose 32 networks have all ended leaves at once, and the GPU's scheduler gives its place to the next.
+The arithmetic of ``core.solvers`` BFGS, pass by pass: judge the trial, update the inverse Hessian, propose the next.
+A launch advances every network by a bounded number of passes, so that what has ended can be retired and refilled and
+the host can stop it; a warp whose networks have all ended leaves at once, and the scheduler gives its place away.
 Vectors of a network are rows [N, networks], so that a warp reads whole cache lines; the inverse Hessian is swept in
 tiles of 4 x 4, twice a pass: a twentieth of the gradient's time.
 """

@@ -17,7 +17,9 @@ from jax.sharding import Mesh
 
 from jaxland.core.energy.kernels import LIFTED
 from jaxland.core.krylov import lane
-from jaxland.core.solvers import band, lanes, quench, saddle
+from jaxland.core.pallas.dense import Shape
+from jaxland.core.pallas.whole_quench import WholeQuench
+from jaxland.core.solvers import band, fleet, lanes, quench, saddle
 from jaxland.core.solvers.batches import map_rows
 from jaxland.core.solvers.lanes import Layout, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
@@ -193,6 +195,8 @@ class Engine:
         self.tolerances = tolerances or Tolerances()
         self.layout, self.should_stop = layout or Layout.default(), should_stop
         self.mesh = mesh or _local_mesh()
+        # One accelerator: everything stays on it. Several, or a CPU: lanes.
+        self._fleet = jax.default_backend() != "cpu" and self.mesh is None
         self.images, self.max_step = images, max_step
         self.work = 0
         # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
@@ -205,6 +209,8 @@ class Engine:
 
     def _run(self, solver: Any, evaluate: Callable, items: Sequence[Any], weight: int = 1) -> list[Any]:
         """Results in the order of the items; None where the lane did not end usably."""
+        if self._fleet:
+            return self._run_fleet(fleet.Vmapped(solver, evaluate), items, weight)
         out: list[Any] = [None] * len(items)
         for outcome in lanes.stream(
             solver,
@@ -219,6 +225,21 @@ class Engine:
             if outcome.status in (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED):
                 out[outcome.job] = (outcome.status, outcome.result)
         return out
+
+    def _run_fleet(self, program: fleet.Program, items: Sequence[Any], weight: int = 1) -> list[Any]:
+        """The same on an accelerator, where jobs, queue and results live on the device."""
+        if not items:
+            return []
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *items)
+        lanes = program.lanes if isinstance(program, WholeQuench) else self.layout.lanes
+        ended = fleet.run(program, stacked, self.kernel.data, lanes=lanes, should_stop=self.should_stop)
+        self.work += weight * int(np.sum(ended.result.evaluations[ended.status != Status.RUNNING]))
+        kind, leaves = type(ended.result), list(ended.result)
+        usable = (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED)
+        return [
+            (Status(int(code)), kind(*(leaf[i] for leaf in leaves))) if code in usable else None
+            for i, code in enumerate(ended.status)
+        ]
 
     def audit(self, xs: Sequence[np.ndarray]) -> list[Point]:
         """Energy, gradient, Hessian spectrum at each of the points [N]."""
@@ -258,7 +279,13 @@ class Engine:
             # Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate:
             # 13 Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
             first_stage = quench.LBFGS(1e-5 if cheap else tol.rms, 50_000)
-        found: list[Any] = self._run(first_stage, first, items)
+        shape = self.kernel.dense
+        if self._fleet and isinstance(first_stage, quench.BFGS) and isinstance(shape, Shape) and shape.groups == 1:
+            tol_first, limit = first_stage.tol, first_stage.max_evaluations
+            program = WholeQuench.of(shape, self.problem.n, len(items), tol=tol_first, limit=limit)
+            found: list[Any] = self._run_fleet(program, items)
+        else:
+            found = self._run(first_stage, first, items)
         unfinished = [i for i, got in enumerate(found) if got is not None and (cheap or got[0] != Status.CONVERGED)]
         if unfinished and size <= EXACT_FINISH:
             newton = quench.Newton(tol.rms, 500, zero=tol.zero)

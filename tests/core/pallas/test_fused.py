@@ -12,7 +12,7 @@ from lowering import abstract_gpu
 
 from jaxland import Problem, mlp
 from jaxland.core.energy import kernels
-from jaxland.core.pallas import fused
+from jaxland.core.pallas import fused, trial
 from jaxland.core.solvers import lanes, quench
 from jaxland.errors import ArgumentError
 
@@ -152,7 +152,7 @@ def test_choice(x64):
     problem = make((2, 5, 2), "tanh", "cross_entropy")
     assert problem.kernel.name.startswith("closed form")  # on a CPU XLA
     assert replace(problem, kernel_choice="fused").kernel.name.startswith("fused (interpret)")
-    assert not fused.is_faster(problem.kernel, problem.kernel, problem.size, problem.dtype, ())
+    assert not trial.is_faster(problem.kernel, problem.kernel, problem.size, problem.dtype, ())
     with pytest.raises(ArgumentError, match="kernel_choice 'fast'"):
         replace(problem, kernel_choice="fast").kernel  # noqa: B018
     for other, reason in (

@@ -83,7 +83,7 @@ def _kernel_functions(shape: Shape, second: Callable[..., Curved]) -> tuple[Call
     return first, curved, product
 
 
-def kernel(shape: Shape, base: Kernel, x: Float[Array, "n d"], y: Array) -> Kernel:
+def dense_kernel(shape: Shape, base: Kernel, x: Float[Array, "n d"], y: Array) -> Kernel:
     """``base`` with gradient and Hessian-vector product by this kernel; the exact Hessian stays the base kernel's.
 
     Args:

@@ -121,6 +121,7 @@ class _Head:
 
 
 def total(terms: Rows) -> Block:
+    """Sum of a list."""
     while len(terms) > 1:  # a tree: short chains of dependent additions
         terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) // 2 * 2 :]
     return terms[0]

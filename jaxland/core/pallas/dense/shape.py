@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ class Shape:
     @property
     def parameters(self) -> int:
         """Length of the flat weight vector."""
-        return sum((a + 1) * b for a, b in zip(self.sizes, self.sizes[1:]))
+        return sum((a + 1) * b for a, b in pairwise(self.sizes))
 
 
 def choose(
@@ -101,11 +102,11 @@ def choose(
 def pack(shape: Shape, w: Float[Array, "N B"]) -> tuple[jax.Array, jax.Array]:
     """Flat weights (``ravel_pytree`` of ``jaxland.mlp``: b, W by rows, layer by layer) of B networks as rows.
 
-    Own rows [rows, groups, B] (b1, W1 and, with one hidden layer, W2, unit by unit), shared rows [rows, B]. Linear in w.
+    Own rows [rows, groups, B] (b1, W1 and, with one hidden layer, W2, by unit), shared rows [rows, B]; linear in w.
     """
     sizes, at, layers = shape.sizes, 0, []
     lanes = w.shape[1]
-    for fan_in, fan_out in zip(sizes, sizes[1:]):
+    for fan_in, fan_out in pairwise(sizes):
         bias = w[at : at + fan_out]
         layers.append((bias, w[at + fan_out : at + fan_out * (1 + fan_in)].reshape(fan_in, fan_out, lanes)))
         at += fan_out * (1 + fan_in)
