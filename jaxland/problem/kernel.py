@@ -58,7 +58,7 @@ def _no_dense_network(problem: Problem) -> str | None:
 
 
 def _fused_kernel(problem: Problem, base: kernels.Kernel) -> kernels.Kernel | str:
-    """A thread a network where its weights fit registers, tiles of points beyond and on a TPU; or why there is none."""
+    """A thread a network where its weights fit registers, tiles of points beyond and on a TPU; or why none is."""
     from jaxland.core.pallas import fused
     from jaxland.core.pallas.dense import choose, dense_kernel
 

@@ -151,7 +151,7 @@ def test_lowers_for_accelerators(target, platform, dtypes, sizes):
 def test_choice(x64):
     problem = make((2, 5, 2), "tanh", "cross_entropy")
     assert problem.kernel.name.startswith("closed form")  # on a CPU XLA
-    assert replace(problem, kernel_choice="fused").kernel.name.startswith("fused (interpret)")
+    assert replace(problem, kernel_choice="fused").kernel.name.startswith("fused, a thread a network (interpret)")
     assert not trial.is_faster(problem.kernel, problem.kernel, problem.size, problem.dtype, ())
     with pytest.raises(ArgumentError, match="kernel_choice 'fast'"):
         replace(problem, kernel_choice="fast").kernel  # noqa: B018
