@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jaxland.core.solvers.lanes import Evaluate, Solver, Status, is_out_of_memor
 _LEAST = 256  # jobs and lanes come in powers of two from here, so that few shapes are compiled
 
 
+@runtime_checkable
 class Program(Protocol):
     """A solver over a fleet of lanes; hashable, since it is static under jit."""
 
