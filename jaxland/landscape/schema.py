@@ -120,6 +120,25 @@ def version_of(db: sqlite3.Connection, name: str) -> int:
     return int(version)
 
 
+def rounds_of(db: sqlite3.Connection) -> list[RoundRecord]:
+    """What each round of a store did, in order."""
+    query = "SELECT id, kind, next_job, total, found, new_minima, new_saddles, work, seconds FROM rounds ORDER BY id"
+    return [
+        RoundRecord(
+            id=row[0],
+            kind=row[1],
+            done=row[2],
+            total=row[3],
+            found=row[4],
+            new_minima=row[5],
+            new_saddles=row[6],
+            work=row[7],
+            seconds=row[8],
+        )
+        for row in db.execute(query)
+    ]
+
+
 def acquire(path: Path) -> IO[str]:
     """Hold the file's lock; the system releases it when the process ends, however it ends."""
     handle = path.with_name(path.name + ".lock").open("a+")

@@ -93,7 +93,7 @@ class Store:
         target = ":memory:" if self.path is None else str(self.path)
         self._db = sqlite3.connect(target, isolation_level=None, check_same_thread=False)
         fresh = fresh or schema.never_begun(self._db)
-        version = schema.FORMAT if fresh else self._check_header()
+        version = schema.FORMAT if fresh else schema.version_of(self._db, self._name)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if fresh:
@@ -105,10 +105,6 @@ class Store:
         self._check_seal()
         self._check_problem(version)
         self._load()
-
-    def _check_header(self) -> int:
-        """Format of the file, 2 (jaxland 0.2.0) or 3; ``StoreError`` unless it is an undamaged store."""
-        return schema.version_of(self._db, self._name)
 
     def _check_seal(self) -> None:
         self._seal = schema.total_hash(self._db)
@@ -346,23 +342,7 @@ class Store:
 
     def rounds(self) -> list[RoundRecord]:
         """What each round did, in order."""
-        query = (
-            "SELECT id, kind, next_job, total, found, new_minima, new_saddles, work, seconds FROM rounds ORDER BY id"
-        )
-        return [
-            RoundRecord(
-                id=row[0],
-                kind=row[1],
-                done=row[2],
-                total=row[3],
-                found=row[4],
-                new_minima=row[5],
-                new_saddles=row[6],
-                work=row[7],
-                seconds=row[8],
-            )
-            for row in self._db.execute(query)
-        ]
+        return schema.rounds_of(self._db)
 
     def components(self) -> np.ndarray:
         """Connected component [M] of each minimum, in the order they were stored."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxland.core.decomposition import decompose_parts, rescaled
+from jaxland.core.decomposition import Mode, decompose_parts, rescaled
 from jaxland.errors import ArgumentError
 from jaxland.trim.game import Game, Point, padded
 from jaxland.trim.gradients import by_coefficients, line, times_input
@@ -38,7 +38,7 @@ def _parts(game: Game) -> Point:
 
 @partial(jax.jit, static_argnames="mode")
 def _contextual_step(
-    game: Game, point: Point, parts: Point, const: Point, *, mode: str
+    game: Game, point: Point, parts: Point, const: Point, *, mode: Mode
 ) -> tuple[jax.Array, jax.Array]:
     index = game.rows.index
     d = decompose_parts(lambda p: game.value(game.at(p), index).real, point, parts, const=const, mode=mode)

@@ -1,7 +1,4 @@
-"""Damaged files, full disks, directories without rights, and kill -9: rejected or unchanged, never half believed.
-
-Run as a program this file is the child that reads damaged files under a limit of memory and time.
-"""
+"""Damaged files, full disks, directories without rights, and kill -9: rejected or unchanged, never half believed."""
 
 import ast
 import hashlib
@@ -168,7 +165,7 @@ def _hang(*_):
 
 
 def child(folder, counts, seed):
-    """Read damaged files; prints how it went as JSON."""
+    """Read damaged files under a limit of memory and time; prints how it went as JSON."""
     jax.config.update("jax_enable_x64", True)
     folder, problem = Path(folder), xor()
     allowed = prepare(folder, problem)
@@ -222,9 +219,18 @@ def child(folder, counts, seed):
     print(json.dumps({"tally": tally, "failures": failures[:20]}))
 
 
+CHILD = """
+import json, sys
+sys.path[:0] = sys.argv[4:]
+from test_robustness import child
+child(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
 def damage(tmp_path, counts, seed):
     """Run the child; returns its tally."""
-    command = [sys.executable, __file__, str(tmp_path), json.dumps(counts), str(seed)]
+    places = str(TESTS), str(Path(__file__).parent)
+    command = [sys.executable, "-c", CHILD, str(tmp_path), json.dumps(counts), str(seed), *places]
     got = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert got.returncode == 0, got.stderr[-2000:]
     out = json.loads(got.stdout.splitlines()[-1])
@@ -508,7 +514,3 @@ def test_fifty_kills_at_random_times_leave_no_trace(x64, tmp_path, problem):
         runs, broken = runs + 1, 0
     print(f"{done} kills over {runs} runs")
     assert runs >= 1
-
-
-if __name__ == "__main__":
-    child(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]))

@@ -7,9 +7,17 @@ rescale.py      the rules of DeepLIFT
     prefix.py       the affine beginning of a function
 """
 
-from jaxland.core.decomposition.contextual import Decomposition, decompose, decompose_parts
+from jaxland.core.decomposition.contextual import Decomposition, Mode, decompose, decompose_parts
 from jaxland.core.decomposition.graph import UnsupportedPrimitive
 from jaxland.core.decomposition.prefix import split_affine
 from jaxland.core.decomposition.rescale import rescaled
 
-__all__ = ["Decomposition", "UnsupportedPrimitive", "decompose", "decompose_parts", "rescaled", "split_affine"]
+__all__ = [
+    "Decomposition",
+    "Mode",
+    "UnsupportedPrimitive",
+    "decompose",
+    "decompose_parts",
+    "rescaled",
+    "split_affine",
+]

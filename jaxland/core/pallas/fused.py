@@ -114,7 +114,15 @@ def shape_for(
     """Shape of the kernel for n points; block and target default to what suits the default backend."""
     if target is None:
         target = {"cpu": "interpret", "tpu": "tpu"}.get(jax.default_backend(), "triton")
-    shape = Shape(tuple(sizes), activation, loss, float(lam), 128, splits, target)
+    shape = Shape(
+        sizes=tuple(sizes),
+        activation=activation,
+        loss=loss,
+        lam=float(lam),
+        block=128,
+        splits=splits,
+        target=target,
+    )
     if block is None:
         # About 4,096 numbers per hidden layer in registers: 32 a thread with four warps.
         block = 128 if target == "tpu" else int(np.clip(4096 // max(shape.hidden), 32, 256))

@@ -140,6 +140,7 @@ def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, wei
     """Body of a grid program: one warp, ``shape.networks`` networks, at most ``passes`` evaluations each.
 
     Loads and stores are few in the text, in loops over rows: Triton's compiler takes time with the square of them.
+    One long function: its steps share the kernel's references and what of a pass is in registers.
     """
     count = len(State._fields)
     x_ref, y_ref, row_ref, sign_ref = refs[:4]
@@ -367,7 +368,7 @@ class WholeQuench:
 
     def begin(self, items: Start) -> State:
         """See ``fleet.Program``."""
-        return begin(items.x, items.max_step, self.shape.team)
+        return begin(jnp.asarray(items.x), jnp.asarray(items.max_step), self.shape.team)
 
     def advance(self, states: State, data: Any) -> State:
         """See ``fleet.Program``; ``data`` is that of the dense kernel."""

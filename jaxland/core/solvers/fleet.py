@@ -26,6 +26,8 @@ _LEAST = 256  # jobs and lanes come in powers of two from here, so that few shap
 class Program(Protocol):
     """A solver over a fleet of lanes; hashable, since it is static under jit."""
 
+    def __hash__(self) -> int: ...
+
     def begin(self, items: PyTree) -> PyTree:
         """States at the start of jobs stacked on a leading axis."""
 

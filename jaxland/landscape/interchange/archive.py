@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, StoreError
+from jaxland.landscape import schema
 from jaxland.landscape.interchange.legacy import symmetry_of_0_2
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.store import Store
@@ -179,7 +180,7 @@ class _Reader(Store):
     def _open(self) -> None:
         assert self.path is not None
         self._connect(self.path)
-        self._check_header()
+        schema.version_of(self._db, self._name)
         self._check_seal()
         stored = self.get("fingerprint")
         if not isinstance(stored, dict) or not isinstance(stored.get("size"), int):

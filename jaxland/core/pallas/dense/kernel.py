@@ -12,7 +12,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 from jaxland.core.energy.kernels import Curved, Kernel, Values
-from jaxland.core.pallas.dense.programs import call
+from jaxland.core.pallas.dense.programs import gradients, hessian_products
 from jaxland.core.pallas.dense.shape import Shape, lay_out
 
 Data = tuple[jax.Array, jax.Array]
@@ -33,18 +33,19 @@ def functions(shape: Shape) -> tuple[Callable[..., Values], Callable[..., jax.Ar
 
     @custom_vmap
     def firsts(w: jax.Array, data: Data) -> Values:
-        loss, gradient = call(shape, [w], data)
+        loss, gradient = gradients(shape, w, data)
         return Values(loss + shape.lam * jnp.sum(w * w, axis=1), gradient + 2.0 * shape.lam * w)
 
     @custom_vmap
     def products_of(w: jax.Array, v: jax.Array, data: Data) -> jax.Array:
-        return call(shape, [w, v], data)[1] + 2.0 * shape.lam * v
+        return hessian_products(shape, w, v, data) + 2.0 * shape.lam * v
 
     @firsts.def_vmap
     def _(size: int, batched: Any, w: jax.Array, data: Data) -> tuple[Values, Values]:
         _one_set_of_points(batched[1])
         found = firsts(_merged(batched[0], size, w), data)
-        return jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), found), Values(True, True)
+        found = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), found)
+        return found, jax.tree.map(lambda _: True, found)
 
     @products_of.def_vmap
     def _(size: int, batched: Any, w: jax.Array, v: jax.Array, data: Data) -> tuple[jax.Array, bool]:

@@ -129,9 +129,9 @@ def _program(shape: Shape, points: int, splits: int, with_product: bool, *refs: 
     share = np.int32(-(-points // splits))
     first = pl.program_id(1) * share
     last = jnp.minimum(first + share, np.int32(points))
-    weights = read_rows(shape, *refs[:2], at)
+    weights = read_rows(shape, refs[0], refs[1], at)
     if with_product:
-        tangents = read_rows(shape, *refs[2:4], at)
+        tangents = read_rows(shape, refs[2], refs[3], at)
         own, shared = products(shape, weights, tangents, refs[4], refs[5], first, last)
         outputs = refs[6:]
     else:
@@ -155,10 +155,25 @@ def splits_for(shape: Shape, networks: int, points: int) -> int:
     return int(np.clip(1056 // programs, 1, max(1, points // 32)))
 
 
-def call(
+def gradients(
+    shape: Shape, w: Float[Array, "B N"], data: tuple[jax.Array, jax.Array]
+) -> tuple[Float[Array, " B"], Float[Array, "B N"]]:
+    """Mean loss over all points and its gradient, of B networks."""
+    *loss, gradient = _call(shape, [w], data)
+    return loss[0], gradient
+
+
+def hessian_products(
+    shape: Shape, w: Float[Array, "B N"], v: Float[Array, "B N"], data: tuple[jax.Array, jax.Array]
+) -> Float[Array, "B N"]:
+    """Products of the mean loss's Hessians with v, of B networks."""
+    return _call(shape, [w, v], data)[-1]
+
+
+def _call(
     shape: Shape, weights: list[Float[Array, "B N"]], data: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array | None, Float[Array, "B N"]]:
-    """Sums over all points for B networks: (loss [B], gradient [B, N]) or, given tangents too, (None, products)."""
+) -> tuple[jax.Array, ...]:
+    """Means over all points: (loss [B], gradient [B, N]) of B networks, or (products [B, N],) given tangents too."""
     from jax.experimental import pallas as pl
 
     lanes, points = weights[0].shape[0], data[0].shape[1]
@@ -185,4 +200,4 @@ def call(
         **options,
     )(*(a for pair in packed for a in pair), *data)
     flat = unpack(shape, jnp.sum(found[-2], axis=1), jnp.sum(found[-1], axis=1))[:, :lanes].T / points
-    return (None if len(weights) == 2 else jnp.sum(found[0], axis=0)[:lanes] / points), flat
+    return (flat,) if len(weights) == 2 else (jnp.sum(found[0], axis=0)[:lanes] / points, flat)
