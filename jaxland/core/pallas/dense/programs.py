@@ -159,7 +159,7 @@ def gradients(
     shape: Shape, w: Float[Array, "B N"], data: tuple[jax.Array, jax.Array]
 ) -> tuple[Float[Array, " B"], Float[Array, "B N"]]:
     """Mean loss over all points and its gradient, of B networks."""
-    *loss, gradient = _call(shape, [w], data)
+    *loss, gradient = call(shape, [w], data)
     return loss[0], gradient
 
 
@@ -167,10 +167,10 @@ def hessian_products(
     shape: Shape, w: Float[Array, "B N"], v: Float[Array, "B N"], data: tuple[jax.Array, jax.Array]
 ) -> Float[Array, "B N"]:
     """Products of the mean loss's Hessians with v, of B networks."""
-    return _call(shape, [w, v], data)[-1]
+    return call(shape, [w, v], data)[-1]
 
 
-def _call(
+def call(
     shape: Shape, weights: list[Float[Array, "B N"]], data: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, ...]:
     """Means over all points: (loss [B], gradient [B, N]) of B networks, or (products [B, N],) given tangents too."""
