@@ -396,3 +396,7 @@ class WholeQuench:
     def park(self, states: State, idle: jax.Array) -> State:
         """See ``fleet.Program``."""
         return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
+
+    def take(self, states: State, lanes: jax.Array) -> State:
+        """See ``fleet.Program``."""
+        return jax.tree.map(lambda a: a[..., lanes], states)

@@ -49,25 +49,32 @@ class _Mapped:
         self.alone = jax.jit(lambda rows, data: jax.lax.map(lambda row: f(row, data), rows))
         self.beside = jax.jit(lambda rows, data: jax.vmap(lambda row: f(row, data))(rows))
 
-    def __call__(self, rows: list[PyTree], data: PyTree) -> PyTree:
+    def __call__(self, rows: PyTree, data: PyTree) -> PyTree:
         """Host results of a first part of the rows, on a leading axis."""
+        count = _length(rows)
         if _on_cpu():
-            return self._evaluate(self.alone, rows[:_SERIAL], _SERIAL, data)
-        self.most = min(self.most, 1 << _affordable(rows[0]).bit_length() - 1)
+            return self._evaluate(self.alone, rows, _SERIAL, data)
+        self.most = min(self.most, 1 << _affordable(jax.tree.map(lambda a: a[0], rows)).bit_length() - 1)
         while True:
-            size = min(self.most, max(_LEAST, 1 << (len(rows) - 1).bit_length()))
+            size = min(self.most, max(_LEAST, 1 << (count - 1).bit_length()))
             try:
-                return self._evaluate(self.beside, rows[:size], size, data)
+                return self._evaluate(self.beside, rows, size, data)
             except Exception as error:
                 if not is_out_of_memory(error) or size == 1:
                     raise
                 self.most = size // 2
 
-    def _evaluate(self, program: Callable[..., PyTree], part: list[PyTree], size: int, data: PyTree) -> PyTree:
-        padded = part + [part[-1]] * (size - len(part))
-        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *padded)
+    def _evaluate(self, program: Callable[..., PyTree], rows: PyTree, size: int, data: PyTree) -> PyTree:
+        count = min(size, _length(rows))
+        part = jax.tree.map(
+            lambda a: np.concatenate([a[:count], np.repeat(a[count - 1 : count], size - count, 0)]), rows
+        )
         with jax.default_matmul_precision(matmul_precision()):
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(part)], program(stacked, data))
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], program(part, data))
+
+
+def _length(rows: PyTree) -> int:
+    return int(jax.tree.leaves(rows)[0].shape[0])
 
 
 @lru_cache(maxsize=64)
@@ -75,8 +82,8 @@ def _mapped(f: Evaluate) -> _Mapped:
     return _Mapped(f)
 
 
-def map_rows(f: Evaluate, rows: Iterable[PyTree], data: PyTree) -> list[PyTree]:
-    """``f(row, data)`` for every row; host results in order.
+def map_stacked(f: Evaluate, rows: PyTree, data: PyTree) -> PyTree:
+    """``f(row, data)`` for every row of a stack; host results on a leading axis.
 
     Batches follow the device: eight rows one by one on a CPU; side by side on an accelerator, a power of two up to
     4,096, as many as its memory holds a Hessian of each, halved (and remembered) where it does run out. Float32
@@ -84,13 +91,22 @@ def map_rows(f: Evaluate, rows: Iterable[PyTree], data: PyTree) -> list[PyTree]:
 
     Args:
         f: pure, hashable and reused between calls (programs are cached by it).
-        rows: all of one shape.
+        rows: at least one, on the leading axis of every leaf.
         data: argument of ``f``, shared by all rows.
     """
+    rows = jax.tree.map(np.asarray, rows)
+    parts, done, count = [], 0, _length(rows)
+    while done < count:
+        parts.append(_mapped(f)(jax.tree.map(lambda a, done=done: a[done:], rows), data))
+        done += _length(parts[-1])
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def map_rows(f: Evaluate, rows: Iterable[PyTree], data: PyTree) -> list[PyTree]:
+    """``map_stacked`` of single rows, all of one shape; host results in order."""
     rows = list(rows)
-    out: list[PyTree] = []
-    while len(out) < len(rows):
-        host = _mapped(f)(rows[len(out) :], data)
-        count = jax.tree.leaves(host)[0].shape[0]
-        out.extend(jax.tree.map(lambda leaf, i=i: leaf[i], host) for i in range(count))
-    return out
+    if not rows:
+        return []
+    stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(v) for v in leaves]), *rows)
+    host = map_stacked(f, stacked, data)
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], host) for i in range(len(rows))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,10 @@ from jaxtyping import PyTree
 
 from jaxland.core.solvers.lanes import Evaluate, Solver, Status, is_out_of_memory, matmul_precision
 
-_LEAST = 256  # jobs and lanes come in powers of two from here, so that few shapes are compiled
+# Few shapes are compiled: jobs come in powers of four from here, lanes in two sizes, the smaller for few jobs and for
+# the last ones of many, which would keep the larger size waiting.
+_LEAST = 256
+_FEW = 512
 
 
 @runtime_checkable
@@ -45,6 +48,9 @@ class Program(Protocol):
 
     def park(self, states: PyTree, idle: jax.Array) -> PyTree:
         """States whose ``idle`` [lanes] have ended before they began: they have no job."""
+
+    def take(self, states: PyTree, lanes: jax.Array) -> PyTree:
+        """States of these lanes alone."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,10 @@ class Vmapped:
         """See ``Program``; every solver of this room keeps its status in a field of that name."""
         return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
 
+    def take(self, states: PyTree, lanes: jax.Array) -> PyTree:
+        """See ``Program``."""
+        return jax.tree.map(lambda a: a[lanes], states)
+
 
 class Ended(NamedTuple):
     """All jobs, as they stand when the fleet comes home; host arrays.
@@ -151,10 +161,22 @@ def _harvest(program: Program, fleet: _Fleet, items: PyTree, count: jax.Array) -
     )
 
 
-@lru_cache(maxsize=64)
-def _programs(program: Program) -> tuple[Callable[..., _Fleet], Callable[..., _Fleet]]:
-    """``launch(items, count, lanes)`` and ``tour(fleet, items, count, data)``, jitted."""
+class _Compiled(NamedTuple):
+    """Jitted parts of one program; what moves states knows nothing of the jobs, whose number compiles nothing then.
 
+    Attributes:
+        launch: (items, count, lanes) -> fleet; advance: (states, data) -> states.
+        harvest: (fleet, items, count) -> fleet; shrink: (fleet, count, lanes) -> fleet of fewer lanes.
+    """
+
+    launch: Callable[..., _Fleet]
+    advance: Callable[..., PyTree]
+    harvest: Callable[..., _Fleet]
+    shrink: Callable[..., _Fleet]
+
+
+@lru_cache(maxsize=64)
+def _compiled(program: Program) -> _Compiled:
     @partial(jax.jit, static_argnums=2)
     def launch(items: PyTree, count: jax.Array, lanes: int) -> _Fleet:
         room = jax.tree.leaves(items)[0].shape[0]
@@ -170,11 +192,17 @@ def _programs(program: Program) -> tuple[Callable[..., _Fleet], Callable[..., _F
             result=jax.tree.map(lambda a: jnp.zeros((room + 1, *a.shape[1:]), a.dtype), shapes),
         )
 
-    @partial(jax.jit, donate_argnums=0)
-    def tour(fleet: _Fleet, items: PyTree, count: jax.Array, data: PyTree) -> _Fleet:
-        return _harvest(program, fleet._replace(states=program.advance(fleet.states, data)), items, count)
+    @partial(jax.jit, static_argnums=2)
+    def shrink(fleet: _Fleet, count: jax.Array, lanes: int) -> _Fleet:
+        order = jnp.argsort(fleet.held >= count, stable=True)[:lanes]
+        return fleet._replace(states=program.take(fleet.states, order), held=fleet.held[order])
 
-    return launch, tour
+    return _Compiled(
+        launch=launch,
+        advance=jax.jit(program.advance, donate_argnums=0),
+        harvest=jax.jit(partial(_harvest, program), donate_argnums=0),
+        shrink=shrink,
+    )
 
 
 def run(
@@ -184,7 +212,7 @@ def run(
     *,
     lanes: int = 4096,
     should_stop: Callable[[], bool] | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Ended:
     """All jobs through at most ``lanes`` lanes.
 
@@ -197,9 +225,10 @@ def run(
         progress: called between launches with (jobs ended, jobs).
     """
     count = jax.tree.leaves(items)[0].shape[0]
-    room = max(_LEAST, 1 << (count - 1).bit_length())
+    room = _LEAST
+    while room < count:
+        room *= 4
     padded = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], room - count, axis=0)]), items)
-    lanes = min(lanes, room)
     while True:
         try:
             with jax.default_matmul_precision(matmul_precision()):
@@ -217,17 +246,24 @@ def _run(
     data: PyTree,
     lanes: int,
     should_stop: Callable[[], bool] | None,
-    progress: Callable[[int, int], Any] | None,
+    progress: Callable[[int, int], object] | None,
 ) -> Ended:
-    launch, tour = _programs(program)
+    compiled = _compiled(program)
     items, number = jax.device_put(items), jnp.int32(count)
-    fleet = launch(items, number, lanes)
+    few = isinstance(program, Vmapped) and lanes > _FEW
+    if few and count <= _FEW:
+        lanes = _FEW
+    fleet = compiled.launch(items, number, lanes)
     left = count
     while left and not (should_stop is not None and should_stop()):
-        fleet = tour(fleet, items, number, data)
+        states = compiled.advance(fleet.states, data)
+        fleet = compiled.harvest(fleet._replace(states=states), items, number)
         left = int(fleet.left)
         if progress is not None:
             progress(count - left, count)
+        if few and lanes > _FEW and 0 < left <= _FEW:
+            lanes = _FEW
+            fleet = compiled.shrink(fleet, number, lanes)
     return Ended(
         status=np.asarray(fleet.status)[:count],
         result=jax.tree.map(lambda a: np.asarray(a)[:count], fleet.result),

@@ -14,14 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from jaxland.core.energy.kernels import LIFTED
 from jaxland.core.krylov import lane
 from jaxland.core.pallas.dense import Shape
 from jaxland.core.pallas.whole_quench import WholeQuench
 from jaxland.core.solvers import band, fleet, lanes, quench, saddle
-from jaxland.core.solvers.batches import map_rows
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.batches import map_stacked
+from jaxland.core.solvers.fleet import Ended
+from jaxland.core.solvers.lanes import Layout, Solver, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.errors import ArgumentError, PrecisionError
 from jaxland.landscape.search.settings import PRECISIONS
@@ -36,6 +38,8 @@ EXACT_AUDIT = 2500
 DENSE_BFGS = 1500
 _FEW = 12
 _LANCZOS = 12
+# Ends from which a search may go on.
+_USABLE = (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED)
 
 
 class Point(NamedTuple):
@@ -207,93 +211,99 @@ class Engine:
         else:
             self._audit = _lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
 
-    def _run(self, solver: Any, evaluate: Callable, items: Sequence[Any], weight: int = 1) -> list[Any]:
-        """Results in the order of the items; None where the lane did not end usably."""
+    def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, weight: int = 1) -> Ended:
+        """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
         if self._fleet:
-            return self._run_fleet(fleet.Vmapped(solver, evaluate), items, weight)
-        out: list[Any] = [None] * len(items)
-        for outcome in lanes.stream(
+            return self._counted(fleet.Vmapped(solver, evaluate), items, self.layout.lanes, weight)
+        count = jax.tree.leaves(items)[0].shape[0]
+        status, result = np.zeros(count, np.int32), None
+        stream = lanes.stream(
             solver,
             evaluate,
-            items,
+            [jax.tree.map(lambda a, i=i: a[i], items) for i in range(count)],
             self.kernel.data,
             layout=self.layout,
             mesh=self.mesh,
             should_stop=self.should_stop,
-        ):
+        )
+        for outcome in stream:
             self.work += weight * int(outcome.result.evaluations)
-            if outcome.status in (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED):
-                out[outcome.job] = (outcome.status, outcome.result)
-        return out
+            if result is None:
+                result = jax.tree.map(lambda a: np.zeros((count, *a.shape), a.dtype), outcome.result)
+            status[outcome.job] = outcome.status
+            for leaf, one in zip(jax.tree.leaves(result), jax.tree.leaves(outcome.result)):
+                leaf[outcome.job] = one
+        return Ended(status, result)
 
-    def _run_fleet(self, program: fleet.Program, items: Sequence[Any], weight: int = 1) -> list[Any]:
-        """The same on an accelerator, where jobs, queue and results live on the device."""
-        if not items:
-            return []
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *items)
-        lanes = program.lanes if isinstance(program, WholeQuench) else self.layout.lanes
-        ended = fleet.run(program, stacked, self.kernel.data, lanes=lanes, should_stop=self.should_stop)
+    def _counted(self, program: fleet.Program, items: PyTree, most: int, weight: int) -> Ended:
+        ended = fleet.run(program, items, self.kernel.data, lanes=most, should_stop=self.should_stop)
         self.work += weight * int(np.sum(ended.result.evaluations[ended.status != Status.RUNNING]))
-        kind, leaves = type(ended.result), list(ended.result)
-        usable = (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED)
-        return [
-            (Status(int(code)), kind(*(leaf[i] for leaf in leaves))) if code in usable else None
-            for i, code in enumerate(ended.status)
-        ]
+        return ended
 
-    def audit(self, xs: Sequence[np.ndarray]) -> list[Point]:
+    def audit(self, xs: np.ndarray | Sequence[np.ndarray]) -> list[Point]:
         """Energy, gradient, Hessian spectrum at each of the points [N]."""
-        rows = map_rows(self._audit, xs, self.kernel.data)
-        self.work += self._curved * len(rows)
+        if not len(xs):
+            return []
+        xs = np.asarray(xs)
+        rows = map_stacked(self._audit, xs, self.kernel.data)
+        self.work += self._curved * len(xs)
         return [
-            Point(
-                x=np.asarray(x),
-                energy=float(row.energy),
-                rms=float(row.rms),
-                negative=int(row.negative),
-                flat=int(row.flat),
-                lowest=float(row.lowest),
-                log_product=float(row.log_product),
-                mode=np.asarray(row.mode),
+            Point(x=x, energy=e, rms=r, negative=i, flat=f, lowest=low, log_product=p, mode=mode)
+            for x, e, r, i, f, low, p, mode in zip(
+                xs,
+                rows.energy.tolist(),
+                rows.rms.tolist(),
+                rows.negative.tolist(),
+                rows.flat.tolist(),
+                rows.lowest.tolist(),
+                rows.log_product.tolist(),
+                rows.mode,
             )
-            for x, row in zip(xs, rows)
         ]
 
-    def quench(self, starts: Sequence[np.ndarray], *, max_step: float | None = None) -> list[Point | None]:
+    def quench(
+        self, starts: np.ndarray | Sequence[np.ndarray], *, max_step: float | None = None
+    ) -> list[Point | None]:
         """The minimum below each start [N]; None where none was reached and verified.
 
         Quasi-Newton, then Newton with exact Hessians: from a loose tolerance where they are cheap, only for starts
         that did not converge where they are not. Then the audit.
         """
+        if not len(starts):
+            return []
         step, tol = self.max_step if max_step is None else max_step, self.tolerances
         if self.plan is not None:
             return self._quench_mixed(starts, step)
-        first, second = self.kernel.first, self.kernel.second
-        items = [quench.Start(np.asarray(x, np.float64), np.float64(step)) for x in starts]
-        size = self.problem.size
-        cheap = size <= EXACT_QUENCH
-        first_stage: Any
-        if size <= DENSE_BFGS and (self.problem.n or size <= _FEW):
-            first_stage = quench.BFGS(1e-5 if cheap else tol.rms, 4000)
-        else:
+        items = quench.Start(np.asarray(starts, np.float64), np.full(len(starts), step))
+        cheap = self.problem.size <= EXACT_QUENCH
+        status, found = self._descend(items, 1e-5 if cheap else tol.rms)
+        if found is None:
+            return [None] * len(starts)
+        x = found.x
+        unfinished = np.flatnonzero(np.isin(status, _USABLE) & (cheap | (status != Status.CONVERGED)))
+        if len(unfinished) and self.problem.size <= EXACT_FINISH:
+            newton = quench.Newton(tol.rms, 500, zero=tol.zero)
+            rest = quench.Start(x[unfinished], items.max_step[unfinished])
+            finish = self._solve(newton, self.kernel.second, rest, self._curved)
+            status[unfinished] = finish.status
+            if finish.result is not None:
+                x[unfinished] = finish.result.x
+        ended = np.flatnonzero(status == Status.CONVERGED)
+        return self._audited(ended, x[ended], len(starts), 0)
+
+    def _descend(self, items: quench.Start, tol: float) -> tuple[np.ndarray, Any]:
+        """Quasi-Newton to a rms gradient ``tol``: status [jobs] and, where any job has ended, what was found."""
+        size, shape = self.problem.size, self.kernel.dense
+        if not (size <= DENSE_BFGS and (self.problem.n or size <= _FEW)):
             # Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate:
             # 13 Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
-            first_stage = quench.LBFGS(1e-5 if cheap else tol.rms, 50_000)
-        shape = self.kernel.dense
-        if self._fleet and isinstance(first_stage, quench.BFGS) and isinstance(shape, Shape) and shape.groups == 1:
-            tol_first, limit = first_stage.tol, first_stage.max_evaluations
-            program = WholeQuench.of(shape, self.problem.n, len(items), tol=tol_first, limit=limit)
-            found: list[Any] = self._run_fleet(program, items)
+            ended = self._solve(quench.LBFGS(tol, 50_000), self.kernel.first, items)
+        elif self._fleet and isinstance(shape, Shape) and shape.groups == 1:
+            program = WholeQuench.of(shape, self.problem.n, len(items.x), tol=tol, limit=4000)
+            ended = self._counted(program, items, program.lanes, 1)
         else:
-            found = self._run(first_stage, first, items)
-        unfinished = [i for i, got in enumerate(found) if got is not None and (cheap or got[0] != Status.CONVERGED)]
-        if unfinished and size <= EXACT_FINISH:
-            newton = quench.Newton(tol.rms, 500, zero=tol.zero)
-            rest = [quench.Start(found[i][1].x, np.float64(step)) for i in unfinished]
-            for i, got in zip(unfinished, self._run(newton, second, rest, self._curved)):
-                found[i] = got
-        ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
-        return self._audited(ended, len(starts), 0)
+            ended = self._solve(quench.BFGS(tol, 4000), self.kernel.first, items)
+        return np.array(ended.status), jax.tree.map(np.array, ended.result)
 
     def _quench_mixed(self, starts: Sequence[np.ndarray], max_step: float) -> list[Point | None]:
         assert self._single is not None
@@ -306,14 +316,15 @@ class Engine:
             layout=self.layout,
             should_stop=self.should_stop,
         )
-        ended = [(i, got.x) for i, got in enumerate(found) if got is not None]
+        ended = [i for i, got in enumerate(found) if got is not None]
         self.work += sum(got.single + self._curved * got.double for got in found if got is not None)
-        return self._audited(ended, len(starts), 0)
+        xs = np.array([got.x for got in found if got is not None])
+        return self._audited(np.array(ended, int), xs, len(starts), 0)
 
-    def _audited(self, ended: list[tuple[int, np.ndarray]], count: int, index: int) -> list[Point | None]:
+    def _audited(self, places: np.ndarray, xs: np.ndarray, count: int, index: int) -> list[Point | None]:
         """Points that pass the audit with this index, at their places among ``count``."""
         out: list[Point | None] = [None] * count
-        for (i, _), point in zip(ended, self.audit([x for _, x in ended])):
+        for i, point in zip(places.tolist(), self.audit(xs)):
             if self._is(point, index):
                 out[i] = point
         return out
@@ -325,15 +336,20 @@ class Engine:
 
     def saddles(self, guesses: Sequence[saddle.Guess]) -> list[Point | None]:
         """The saddle of index 1 reached from each guess; None where none was reached and verified."""
+        if not guesses:
+            return []
         tol = self.tolerances
+        items = saddle.Guess(*(np.stack(leaves) for leaves in zip(*guesses)))
         if self.problem.size <= EXACT_SADDLE:
             following = saddle.EigenvectorFollowing(tol.rms, 300, zero=tol.zero)
-            found = self._run(following, self.kernel.second, guesses, self._curved)
+            found = self._solve(following, self.kernel.second, items, self._curved)
         else:
             hybrid = saddle.HybridFollowing(tol.rms, 3000)
-            found = self._run(hybrid, saddle.softest_of(self.kernel, _LANCZOS), guesses, 1 + 2 * _LANCZOS)
-        ended = [(i, got[1].x) for i, got in enumerate(found) if got is not None and got[0] == Status.CONVERGED]
-        return self._audited(ended, len(guesses), 1)
+            softest = saddle.softest_of(self.kernel, _LANCZOS)
+            found = self._solve(hybrid, softest, items, 1 + 2 * _LANCZOS)
+        ended = np.flatnonzero(found.status == Status.CONVERGED)
+        xs = found.result.x[ended] if len(ended) else np.zeros((0, self.problem.size))
+        return self._audited(ended, xs, len(guesses), 1)
 
     def downhill(self, saddles: Sequence[Point]) -> list[TransitionState | None]:
         """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
@@ -361,14 +377,16 @@ class Engine:
 
     def bands(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[list[saddle.Guess]]:
         """Candidates for transition states between each pair of (aligned) minima: local maxima, highest first."""
+        if not pairs:
+            return []
         solver = band.ElasticBand(self.images, max_step=0.2 * self.max_step)
-        items = [np.stack([a, b]) for a, b in pairs]
+        found = self._solve(solver, band.along_band(self.kernel.first), np.array(pairs), self.images)
         out: list[list[saddle.Guess]] = []
-        for got in self._run(solver, band.along_band(self.kernel.first), items, self.images):
-            if got is None:
+        for k, code in enumerate(found.status.tolist()):
+            if code not in _USABLE:
                 out.append([])
                 continue
-            images, energies, tangents, _ = got[1]
+            images, energies, tangents, _ = (leaf[k] for leaf in found.result)
             peaks = [k for k in range(1, len(energies) - 1) if energies[k] >= max(energies[k - 1], energies[k + 1])]
             peaks.sort(key=lambda k: -energies[k])
             out.append([saddle.Guess(images[k], tangents[k]) for k in peaks[:3]])
