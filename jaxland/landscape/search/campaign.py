@@ -42,7 +42,7 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     Raises:
         ConvergenceError: the random quenches found no minimum.
     """
-    s, done = settings, store.rounds()
+    s, done = settings.widened(), store.rounds()
     if not done:
         return NextRound("random", list(range(s.starts)))
     if not len(store.minima):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
+import jax
 from jax.sharding import Mesh
 
 from jaxland.core.solvers.lanes import Layout
@@ -45,7 +47,7 @@ class Search:
         store: kept up to date, a batch of jobs per transaction.
         settings: what to do.
         box, layout, mesh: see ``explore``.
-        batch: jobs per batch; does not change what is found.
+        batch: jobs per batch; does not change what is found; default by device.
         progress: see ``explore``.
         stop: asked between blocks of passes; None: never stops early.
         compute: who runs the batches of a round, in order; None: this process.
@@ -59,12 +61,17 @@ class Search:
         box: Box | None = None,
         layout: Layout | None = None,
         mesh: Mesh | None = None,
-        batch: int = 64,
+        batch: int | None = None,
         progress: Callable[[Progress], None] | None = None,
         stop: Stop | None = None,
         compute: Compute | None = None,
     ) -> None:
-        self.store, self.settings, self.batch = store, settings, batch
+        on_cpu = jax.default_backend() == "cpu"
+        # Kept with the results: whoever continues the store plans the same rounds on any device.
+        kept = (store.get("settings") or {}).get("breadth")
+        settings = replace(settings, breadth=settings.breadth or kept or (1 if on_cpu else 32))
+        self.store, self.settings = store, settings
+        self.batch = batch or (64 if on_cpu else 8192)
         self.stop, self.progress = stop or Stop(), progress
         if compute is None:
             runner = Runner(

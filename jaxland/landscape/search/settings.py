@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
 from jaxland.errors import ArgumentError
@@ -42,6 +42,11 @@ class SearchSettings:
     )
     expand: int = option(16, "Minima expanded per round.")
     pairs: int = option(32, "Elastic bands per round, of each strategy that chooses pairs; 0: none.")
+    breadth: int | None = option(
+        None,
+        "How many times wider rounds are than starts, walkers, climbs, expand and pairs say; default: 1 on a CPU, "
+        "32 on an accelerator, which thousands of jobs keep busy.",
+    )
     minima: int | None = option(
         None, "Stop when so many minima are joined to the lowest; default: when nothing new turns up."
     )
@@ -68,8 +73,16 @@ class SearchSettings:
             raise ArgumentError(f"images must be at least 3, got {self.images}")
         if self.starts < 1:
             raise ArgumentError("starts must be at least 1: something must be quenched first")
+        if self.breadth is not None and self.breadth < 1:
+            raise ArgumentError(f"breadth must be at least 1, got {self.breadth}")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+
+    def widened(self) -> SearchSettings:
+        """The same search with ``breadth`` multiplied in."""
+        times = self.breadth or 1
+        wide = {name: times * getattr(self, name) for name in ("starts", "walkers", "climbs", "expand", "pairs")}
+        return replace(self, breadth=1, **wide)
 
     def to_json(self) -> dict[str, int | float | str | None]:
         """JSON-able."""
@@ -90,6 +103,7 @@ class SearchOptions(TypedDict, total=False):
     searches: int
     expand: int
     pairs: int
+    breadth: int | None
     minima: int | None
     rounds: int
     patience: int

@@ -1,0 +1,169 @@
+"""Networks a thread each, interpreted on the CPU, against XLA and finite differences; lowered for CUDA."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lowering import abstract_gpu
+
+from jaxland import Problem, mlp
+from jaxland.core.pallas.dense import Shape, choose, dense_kernel
+from jaxland.core.pallas.dense.programs import call
+from jaxland.core.pallas.dense.shape import lay_out, pack, unpack
+
+RNG = np.random.default_rng(4)
+CASES = [
+    ((2, 5, 2), "tanh", "cross_entropy", 1, 2),
+    ((2, 5, 2), "tanh", "cross_entropy", 4, 1),
+    ((4, 7, 1), "relu", "squared_error", 4, 1),
+    ((3, 3, 2, 2), "tanh", "squared_error", 1, 1),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in [
+            ((2, 5, 2), "tanh", "cross_entropy", 1, 1),
+            ((3, 4, 3), "gelu", "cross_entropy", 2, 1),
+            ((2, 6, 5, 2), "gelu", "cross_entropy", 1, 1),
+            ((3, 5, 4, 2), "tanh", "cross_entropy", 1, 1),
+        ]
+    ),
+]
+
+
+def make(sizes, activation, loss, n=45):
+    x = RNG.normal(size=(n, sizes[0]))
+    y = RNG.integers(0, sizes[-1], n) if loss == "cross_entropy" else RNG.normal(size=(n, sizes[-1]))
+    return Problem.from_model(mlp(sizes, activation), x, y, loss=loss, l2=1e-2)
+
+
+def fused(problem, groups=1, ahead=1):
+    model = problem.model
+    shape = Shape(model.sizes, model.activation, problem.loss_name, 1e-2, groups, "interpret", ahead)
+    return dense_kernel(shape, problem.kernel, jnp.asarray(problem.x, problem.dtype), problem.y)
+
+
+def away(got, truth):
+    return float(jnp.max(jnp.abs(got - truth)) / jnp.max(jnp.abs(truth)))
+
+
+@pytest.mark.parametrize("sizes, activation, loss, groups, ahead", CASES)
+def test_equals_xla_in_float64(x64, sizes, activation, loss, groups, ahead):
+    """45 points are shared unevenly; three networks leave most of a warp's threads idle."""
+    problem = make(sizes, activation, loss)
+    kernel = fused(problem, groups, ahead)
+    w, v = RNG.normal(size=(2, 3, problem.size))
+    found = jax.jit(jax.vmap(kernel.first, (0, None)))(w, kernel.data)
+    product = jax.jit(jax.vmap(kernel.product, (0, 0, None)))(w, v, kernel.data)
+    for k in range(3):
+        assert abs(found.energy[k] - problem.energy(w[k])) < 1e-13 * abs(problem.energy(w[k]))
+        assert away(found.gradient[k], problem.gradient(w[k])) < 1e-13
+        # A product adds terms that cancel: as near as 1e-13 of their magnitudes |H| |v|.
+        terms = jnp.max(jnp.abs(problem.hessian(w[k])) @ jnp.abs(v[k]))
+        assert jnp.max(jnp.abs(product[k] - problem.hvp(w[k], v[k]))) < 1e-13 * terms
+
+
+def test_equals_xla_in_float32():
+    problem = make((2, 5, 2), "tanh", "cross_entropy")
+    assert problem.dtype == np.float32
+    kernel = fused(problem)
+    w = RNG.normal(size=problem.size).astype(np.float32)
+    found = jax.jit(kernel.first)(w, kernel.data)
+    assert found.gradient.dtype == np.float32
+    assert abs(found.energy - problem.energy(w)) < 1e-6 * abs(found.energy)
+    assert away(found.gradient, problem.gradient(w)) < 1e-6
+
+
+def test_gradients_by_finite_differences(x64):
+    problem = make((2, 5, 2), "tanh", "cross_entropy")
+    kernel = fused(problem)
+    first = jax.jit(lambda w: kernel.first(w, kernel.data))
+    w, v = np.random.default_rng(0).normal(size=(2, problem.size))
+    h = 3e-4
+    values = [first(w + k * h * v) for k in (-2, -1, 1, 2)]
+    slope, product = (sum(c * term for c, term in zip((1, -8, 8, -1), terms)) / (12 * h) for terms in zip(*values))
+    assert abs(slope - first(w).gradient @ v) < 1e-8
+    assert away(kernel.product(w, v, kernel.data), product) < 1e-8
+
+
+def test_saturated_units_and_certain_points_stay_finite(x64):
+    """Weights far beyond any that matter: tanh is 1, the loss is a hinge, nothing overflows."""
+    problem = make((2, 5, 2), "tanh", "cross_entropy")
+    kernel = fused(problem)
+    w = 1e3 * RNG.normal(size=problem.size)
+    found = jax.jit(kernel.first)(w, kernel.data)
+    assert np.isfinite(found.energy) and np.isfinite(found.gradient).all()
+    assert away(found.gradient, problem.gradient(w)) < 1e-12
+
+
+def test_all_networks_of_nested_maps_are_one_call(x64):
+    problem = make((2, 3, 2), "tanh", "cross_entropy")
+    kernel = fused(problem)
+    w = RNG.normal(size=(3, 4, problem.size))
+    many = jax.vmap(jax.vmap(kernel.first, (0, None)), (0, None))
+    assert str(jax.make_jaxpr(many)(w, kernel.data)).count("pallas_call") == 1
+    found = jax.jit(many)(w, kernel.data)
+    assert away(found.gradient[2, 1], problem.gradient(w[2, 1])) < 1e-13
+    with pytest.raises(NotImplementedError, match="one set of points"):
+        jax.vmap(kernel.first)(w[:, 0], jax.tree.map(lambda a: jnp.stack([jnp.asarray(a)] * 3), kernel.data))
+
+
+@pytest.mark.parametrize("sizes, loss, groups", [((2, 5, 2), "cross_entropy", 4), ((3, 4, 2, 3), "squared_error", 1)])
+def test_rows_of_weights(x64, sizes, loss, groups):
+    """``unpack`` is the transpose of ``pack``: <pack(w), r> = <w, unpack(r)>."""
+    shape = Shape(sizes, "tanh", loss, 0.0, groups)
+    w = RNG.normal(size=(shape.parameters, 2))
+    own, shared = pack(shape, w)
+    assert (own.shape[0], shared.shape[0]) == shape.rows
+    r = RNG.normal(size=own.shape), RNG.normal(size=shared.shape)
+    back = unpack(shape, *map(jnp.asarray, r))
+    np.testing.assert_allclose(jnp.sum(own * r[0]) + jnp.sum(shared * r[1]), jnp.sum(w * back), rtol=1e-12)
+
+
+def test_which_networks_are_served():
+    def shape(sizes, loss="cross_entropy", itemsize=8, activation="tanh"):
+        return choose(sizes, activation, loss, 0.0, itemsize)
+
+    assert [shape((2, h, 2)).groups for h in (5, 10, 32, 64)] == [1, 1, 4, 8]
+    assert shape((30, 3, 2)).groups == 4 and shape((2, 5, 5, 2), itemsize=4).groups == 1
+    assert "registers" in shape((2, 300, 2)) and "registers" in shape((200, 5, 2))
+    assert "activation 'sin'" in shape((2, 5, 2), activation="sin")
+    assert "one or two hidden" in shape((2, 5, 5, 5, 2))
+    assert "two outputs" in shape((2, 5, 1)) and not isinstance(shape((2, 5, 1), "squared_error"), str)
+
+
+@pytest.mark.parametrize("sizes", [(2, 5, 2), (2, 32, 2), (30, 3, 2)])
+def test_lowers_for_cuda(sizes):
+    """No GPU here: Triton's compiler is on the device."""
+    for itemsize in (4, 8):
+        dtype = f"float{8 * itemsize}"
+        with jax.enable_x64(itemsize == 8), abstract_gpu():
+            shape = choose(sizes, "tanh", "cross_entropy", 1e-5, itemsize)
+            w = jax.ShapeDtypeStruct((64, shape.parameters), dtype)
+            x, y = jax.ShapeDtypeStruct((1000, sizes[0]), dtype), jax.ShapeDtypeStruct((1000,), np.int32)
+
+            def both(w, v, x, y, shape=shape):
+                data = lay_out(shape, x, y)
+                return call(shape, [w], data), call(shape, [w, v], data)
+
+            text = jax.jit(both).trace(w, w, x, y).lower(lowering_platforms=("cuda",)).as_text()
+            assert text.count("__gpu$xla.gpu.triton") >= 2
+
+
+def test_sharded_over_devices(x64):
+    """Under shard_map, as lanes are laid over devices; lowered only."""
+    from jax.sharding import PartitionSpec
+
+    problem = make((2, 3, 2), "tanh", "cross_entropy", n=24)
+    kernel = fused(problem)
+    kernel = dense_kernel(replace(kernel.dense, target="triton"), problem.kernel, jnp.asarray(problem.x), problem.y)
+    with abstract_gpu("lanes") as mesh:
+        many = jax.shard_map(
+            jax.vmap(kernel.first, (0, None)),
+            mesh=mesh,
+            in_specs=(PartitionSpec("lanes"), PartitionSpec()),
+            out_specs=PartitionSpec("lanes"),
+            check_vma=False,
+        )
+        text = jax.jit(many).trace(jnp.zeros((8, problem.size)), kernel.data).lower(lowering_platforms=("cuda",))
+    assert "xla.gpu.triton" in text.as_text()
