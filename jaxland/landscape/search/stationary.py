@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from jaxland.core.energy.kernels import LIFTED
-from jaxland.core.krylov import lane
+from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense import Shape
 from jaxland.core.pallas.whole_quench import WholeQuench
 from jaxland.core.solvers import band, fleet, lanes, quench, saddle
@@ -26,6 +23,7 @@ from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.lanes import Layout, Solver, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.errors import ArgumentError, PrecisionError
+from jaxland.landscape.search.auditing import exact_audit, lanczos_audit
 from jaxland.landscape.search.settings import PRECISIONS
 from jaxland.problem.problem import Problem
 
@@ -85,65 +83,6 @@ class Tolerances:
     zero: float = 1e-8
     energy: float = 1e-6
     distance: float = 1e-2
-
-
-class _Audit(NamedTuple):
-    """What an audit evaluates: the fields of ``Point`` but its coordinates, scalars and the mode [N]."""
-
-    energy: jax.Array
-    rms: jax.Array
-    negative: jax.Array
-    flat: jax.Array
-    lowest: jax.Array
-    log_product: jax.Array
-    mode: jax.Array
-
-
-@lru_cache(maxsize=32)
-def _exact_audit(second: Callable, zero: float) -> Callable:
-    def audit(x: jax.Array, data: Any) -> _Audit:
-        values = second(x, data)
-        modes, basis = jnp.linalg.eigh(values.hessian)
-        solid = (modes > zero) & (jnp.abs(modes - LIFTED) > 1e-6 * LIFTED)
-        log_product = jnp.sum(jnp.log(jnp.where(solid, modes, 1.0)))
-        lowest = jnp.min(jnp.where(jnp.abs(modes) > zero, modes, jnp.inf))
-        return _Audit(
-            energy=values.energy,
-            rms=quench.rms(values.gradient),
-            negative=jnp.sum(modes < -zero),
-            flat=jnp.sum(jnp.abs(modes) <= zero),
-            lowest=lowest,
-            log_product=log_product,
-            mode=basis[:, 0],
-        )
-
-    return audit
-
-
-@lru_cache(maxsize=32)
-def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) -> Callable:
-    def audit(x: jax.Array, data: Any) -> _Audit:
-        values = first(x, data)
-        n = x.shape[0]
-        start = jax.random.normal(jax.random.key(0), (n,), x.dtype)
-
-        def apply(v: jax.Array) -> jax.Array:
-            return product(x, v, data)
-
-        low, v, _, _ = lane.sweep(apply, start, steps)
-        # The second lowest, with the first lifted out of the way.
-        second = lane.sweep(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps).value
-        return _Audit(
-            energy=values.energy,
-            rms=quench.rms(values.gradient),
-            negative=(low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32),
-            flat=(jnp.abs(low) <= zero).astype(jnp.int32),
-            lowest=low,
-            log_product=jnp.asarray(jnp.nan, x.dtype),
-            mode=v,
-        )
-
-    return audit
 
 
 def require_float64(problem: Problem) -> None:
@@ -207,21 +146,21 @@ class Engine:
         self._curved = max(1, problem.size // 3)
         kernel, tol = self.kernel, self.tolerances
         if problem.size <= EXACT_AUDIT:
-            self._audit = _exact_audit(kernel.second, tol.zero)
+            self._audit = exact_audit(kernel.second, tol.zero)
         else:
-            self._audit = _lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
+            self._audit = lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
 
-    def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, weight: int = 1) -> Ended:
+    def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, data: PyTree, weight: int = 1) -> Ended:
         """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
         if self._fleet:
-            return self._counted(fleet.Vmapped(solver, evaluate), items, self.layout.lanes, weight)
+            return self._counted(fleet.Vmapped(solver, evaluate), items, data, self.layout.lanes, weight)
         count = jax.tree.leaves(items)[0].shape[0]
         status, result = np.zeros(count, np.int32), None
         stream = lanes.stream(
             solver,
             evaluate,
             [jax.tree.map(lambda a, i=i: a[i], items) for i in range(count)],
-            self.kernel.data,
+            data,
             layout=self.layout,
             mesh=self.mesh,
             should_stop=self.should_stop,
@@ -235,8 +174,8 @@ class Engine:
                 leaf[outcome.job] = one
         return Ended(status, result)
 
-    def _counted(self, program: fleet.Program, items: PyTree, most: int, weight: int) -> Ended:
-        ended = fleet.run(program, items, self.kernel.data, lanes=most, should_stop=self.should_stop)
+    def _counted(self, program: fleet.Program, items: PyTree, data: PyTree, most: int, weight: int) -> Ended:
+        ended = fleet.run(program, items, data, lanes=most, should_stop=self.should_stop)
         self.work += weight * int(np.sum(ended.result.evaluations[ended.status != Status.RUNNING]))
         return ended
 
@@ -272,11 +211,17 @@ class Engine:
         if not len(starts):
             return []
         step, tol = self.max_step if max_step is None else max_step, self.tolerances
-        if self.plan is not None:
+        if self.plan is not None and not self._fleet:
             return self._quench_mixed(starts, step)
         items = quench.Start(np.asarray(starts, np.float64), np.full(len(starts), step))
         cheap = self.problem.size <= EXACT_QUENCH
-        status, found = self._descend(items, 1e-5 if cheap else tol.rms)
+        if self.plan is not None and self._single is not None and self.problem.size <= EXACT_FINISH:
+            # Float32 search, float64 finish: what the search could not bring to its tolerance Newton may still.
+            cheap, rough = True, jax.tree.map(np.float32, items)
+            status, found = self._descend(self._single, rough, self.plan.rough)
+            found = None if found is None else found._replace(x=found.x.astype(np.float64))
+        else:
+            status, found = self._descend(self.kernel, items, 1e-5 if cheap else tol.rms)
         if found is None:
             return [None] * len(starts)
         x = found.x
@@ -284,25 +229,25 @@ class Engine:
         if len(unfinished) and self.problem.size <= EXACT_FINISH:
             newton = quench.Newton(tol.rms, 500, zero=tol.zero)
             rest = quench.Start(x[unfinished], items.max_step[unfinished])
-            finish = self._solve(newton, self.kernel.second, rest, self._curved)
+            finish = self._solve(newton, self.kernel.second, rest, self.kernel.data, self._curved)
             status[unfinished] = finish.status
             if finish.result is not None:
                 x[unfinished] = finish.result.x
         ended = np.flatnonzero(status == Status.CONVERGED)
         return self._audited(ended, x[ended], len(starts), 0)
 
-    def _descend(self, items: quench.Start, tol: float) -> tuple[np.ndarray, Any]:
+    def _descend(self, kernel: Kernel, items: quench.Start, tol: float) -> tuple[np.ndarray, Any]:
         """Quasi-Newton to a rms gradient ``tol``: status [jobs] and, where any job has ended, what was found."""
-        size, shape = self.problem.size, self.kernel.dense
+        size, shape = self.problem.size, kernel.dense
         if not (size <= DENSE_BFGS and (self.problem.n or size <= _FEW)):
             # Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate:
             # 13 Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
-            ended = self._solve(quench.LBFGS(tol, 50_000), self.kernel.first, items)
+            ended = self._solve(quench.LBFGS(tol, 50_000), kernel.first, items, kernel.data)
         elif self._fleet and isinstance(shape, Shape) and shape.groups == 1:
             program = WholeQuench.of(shape, self.problem.n, len(items.x), tol=tol, limit=4000)
-            ended = self._counted(program, items, program.lanes, 1)
+            ended = self._counted(program, items, kernel.data, program.lanes, 1)
         else:
-            ended = self._solve(quench.BFGS(tol, 4000), self.kernel.first, items)
+            ended = self._solve(quench.BFGS(tol, 4000), kernel.first, items, kernel.data)
         return np.array(ended.status), jax.tree.map(np.array, ended.result)
 
     def _quench_mixed(self, starts: Sequence[np.ndarray], max_step: float) -> list[Point | None]:
@@ -342,11 +287,11 @@ class Engine:
         items = saddle.Guess(*(np.stack(leaves) for leaves in zip(*guesses)))
         if self.problem.size <= EXACT_SADDLE:
             following = saddle.EigenvectorFollowing(tol.rms, 300, zero=tol.zero)
-            found = self._solve(following, self.kernel.second, items, self._curved)
+            found = self._solve(following, self.kernel.second, items, self.kernel.data, self._curved)
         else:
             hybrid = saddle.HybridFollowing(tol.rms, 3000)
             softest = saddle.softest_of(self.kernel, _LANCZOS)
-            found = self._solve(hybrid, softest, items, 1 + 2 * _LANCZOS)
+            found = self._solve(hybrid, softest, items, self.kernel.data, 1 + 2 * _LANCZOS)
         ended = np.flatnonzero(found.status == Status.CONVERGED)
         xs = found.result.x[ended] if len(ended) else np.zeros((0, self.problem.size))
         return self._audited(ended, xs, len(guesses), 1)
@@ -380,7 +325,9 @@ class Engine:
         if not pairs:
             return []
         solver = band.ElasticBand(self.images, max_step=0.2 * self.max_step)
-        found = self._solve(solver, band.along_band(self.kernel.first), np.array(pairs), self.images)
+        found = self._solve(
+            solver, band.along_band(self.kernel.first), np.array(pairs), self.kernel.data, self.images
+        )
         out: list[list[saddle.Guess]] = []
         for k, code in enumerate(found.status.tolist()):
             if code not in _USABLE:
