@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,48 @@ def test_the_stored_reference_names_no_machine():
     assert set(run["machine_info"]) <= {"python_version", "python_implementation", "machine"}
     assert not run["commit_info"] and len(run["benchmarks"]) > 20
     assert "/work" not in stored.read_text() and "/home" not in stored.read_text()
+
+
+def test_the_device_benchmark_runs_everywhere(tmp_path):
+    """Every row of benchmarks/bench_device.py at tiny sizes; on a GPU it has to be right the first time."""
+    rng = np.random.default_rng(0)
+    table = np.column_stack([np.arange(200), rng.normal(size=(200, 2)), rng.integers(0, 2, 200)])
+    card = tmp_path / "default_credit_card.csv"
+    np.savetxt(card, table, "%.6g", ",", header="ID,LIMIT,AGE,default", comments="")
+    script, found = ROOT / "benchmarks" / "bench_device.py", tmp_path / "found.json"
+    environment = os.environ | {"JAXLAND_DATA": str(card), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script, "--small", "--seconds", "500", "--json", found],
+        capture_output=True, text=True, timeout=550, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    kept = json.loads(found.read_text())
+    assert not [row for row in kept["rows"] if row["unit"] == "FAILED"]
+    names = " ".join(row["name"] for row in kept["rows"])
+    for what in ("gradient dense", "quench", "verified", "transition", "audit", "product", "explore", "credit"):
+        assert what in names
+    for what in ("grown", "thick", "influence", "IG-50", "SHAP", "CD", "mixture", "AutoNEB"):
+        assert what in names
+    dense = [row["note"] for row in kept["rows"] if "dense" in row["name"]]
+    assert all(float(note.split()[-1]) < 1e-5 for note in dense)
+
+
+def test_a_failing_row_is_said_and_the_others_go_on(capsys):
+    module = importlib.util.spec_from_file_location("bench_device", ROOT / "benchmarks" / "bench_device.py")
+    bench_device = importlib.util.module_from_spec(module)
+    sys.modules["bench_device"] = bench_device
+    module.loader.exec_module(bench_device)
+
+    def breaks(bench):
+        yield bench_device.Row("before", 1.0, "s", 2.0, 0.5, less_is_better=True)
+        raise ValueError("of no use")
+
+    def works(bench):
+        yield bench_device.Row("after", 2.0, "1/s", 4.0, 8.0)
+
+    bench_device.parts = lambda sizes: [("breaks", breaks), ("works", works)]
+    before, bad, after = bench_device.run(bench_device.Bench(bench_device.SMALL, True, 100.0), [], None)
+    assert (before.ratio, before.met, after.ratio, after.met) == (0.5, True, 0.25, False)
+    assert bad.unit == "FAILED" and "ValueError: of no use" in capsys.readouterr().out
+    assert bench_device.run(bench_device.Bench(bench_device.SMALL, True, 0.0), [], None) == []
+    assert "SKIPPED works" in capsys.readouterr().out

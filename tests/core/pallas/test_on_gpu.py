@@ -1,0 +1,122 @@
+"""What only a GPU can show: compiled kernels against XLA, whole quenches, the fleet, precision, a known landscape."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from shared_cases import xor
+
+from jaxland import Problem, doctor, mlp
+from jaxland.core.pallas.whole_quench import WholeQuench
+from jaxland.core.solvers import fleet, lanes, quench
+from jaxland.core.solvers.batches import map_rows
+from jaxland.core.solvers.lanes import Status, matmul_precision
+from jaxland.landscape import explore
+from jaxland.landscape.search.stationary import Engine
+
+pytestmark = pytest.mark.gpu
+
+
+def board(hidden, choice, dtype=np.float64, n=203, lam=1e-2):
+    """Checkerboard 2 x 2, a number of points that no block divides."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1.7, 1.7, size=(n, 2)).astype(dtype)
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)
+    return Problem.from_model(mlp((2, hidden, 2), dtype=jnp.dtype(dtype)), x, y, l2=lam, kernel_choice=choice)
+
+
+def normal(problem, count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, problem.size)).astype(problem.dtype)
+
+
+def away(got, truth):
+    return float(np.max(np.abs(np.asarray(got) - np.asarray(truth))) / np.max(np.abs(truth)))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 2e-6)])
+@pytest.mark.parametrize("hidden", [5, 10, 32])
+def test_dense_kernel_equals_xla(x64, hidden, dtype, tolerance):
+    dense, xla = board(hidden, "fused", dtype), board(hidden, "xla", dtype)
+    w, v = normal(dense, 300), normal(dense, 300, 1)
+    found = []
+    for problem in (dense, xla):
+        kernel = problem.kernel
+        with jax.default_matmul_precision("highest"):
+            first = jax.jit(jax.vmap(kernel.first, (0, None)))(w, kernel.data)
+            product = jax.jit(jax.vmap(kernel.product, (0, 0, None)))(w, v, kernel.data)
+        assert first.gradient.dtype == dtype
+        found.append((first.energy, first.gradient, product))
+    for got, truth in zip(*found):
+        assert away(got, truth) < tolerance
+
+
+@pytest.fixture
+def ends(x64):
+    """Whole quenches, and the lanes' BFGS, from the same starts."""
+    problem, tol = board(5, "fused"), 1e-8
+    starts = quench.Start(normal(problem, 256), np.ones(256))
+    program = WholeQuench.of(problem.kernel.dense, problem.n, 256, tol=tol, limit=4000)
+    whole = fleet.run(program, starts, problem.kernel.data, lanes=program.lanes)
+    base = board(5, "xla").kernel
+    items = [quench.Start(*pair) for pair in zip(*starts)]
+    return whole, lanes.run(quench.BFGS(tol, 4000), base.first, items, base.data), base
+
+
+def test_whole_quenches_end_in_the_minima_of_bfgs(ends):
+    whole, done, base = ends
+    assert (whole.status == Status.CONVERGED).all()
+    assert all(o.status == Status.CONVERGED for o in done)
+    gradients = jax.jit(jax.vmap(base.first, (0, None)))(whole.result.x, base.data).gradient
+    assert float(jnp.max(jnp.sqrt(jnp.mean(gradients**2, axis=1)))) < 1.01e-8
+    energies = np.array([float(o.result.energy) for o in done])
+    # Rounding sends a path that passes a ridge to either side.
+    assert np.mean(np.abs(whole.result.energy - energies) < 1e-9) > 0.95
+    nearest = np.min(np.abs(whole.result.energy[:, None] - energies), axis=1)
+    assert np.mean(nearest < 1e-9) > 0.98
+
+
+def test_a_fleet_of_newton_equals_lanes(ends):
+    _, done, base = ends
+    rng = np.random.default_rng(2)
+    xs = [o.result.x + 1e-3 * rng.normal(size=o.result.x.size) for o in done]
+    solver, kernel = quench.Newton(1e-9, 100), base
+    items = [quench.Start(x, np.float64(1.0)) for x in xs]
+    stacked = quench.Start(np.stack(xs), np.ones(len(xs)))
+    alone = lanes.run(solver, kernel.second, items, kernel.data)
+    together = fleet.run(fleet.Vmapped(solver, kernel.second), stacked, kernel.data, lanes=64)
+    assert [Status(int(code)) for code in together.status] == [o.status for o in alone]
+    for x, outcome in zip(together.result.x, alone):
+        np.testing.assert_allclose(x, outcome.result.x, atol=1e-7)
+
+
+def test_an_audit_is_one_batch_and_right(x64):
+    problem = board(5, "auto")
+    engine, xs = Engine(problem), list(normal(problem, 300))
+    for x, point in list(zip(xs, engine.audit(xs)))[::60]:
+        modes = np.linalg.eigvalsh(problem.hessian(x))
+        assert abs(point.energy - float(problem.energy(x))) < 1e-12
+        assert abs(point.lowest - modes[0]) < 1e-10 and point.negative == np.sum(modes < -1e-8)
+
+
+def test_float32_products_are_not_tf32():
+    a = np.random.default_rng(0).normal(size=(8, 128, 128)).astype(np.float32)
+    truth = a.astype(np.float64) @ a[0].astype(np.float64)
+    got = map_rows(_times, list(a), a[0])
+    assert away(np.stack(got), truth) < 1e-6
+    with jax.default_matmul_precision(matmul_precision()):
+        assert away(jnp.matmul(a, a[0]), truth) < 1e-6
+
+
+def _times(row, matrix):
+    return row @ matrix
+
+
+def test_the_doctor_finds_nothing_wrong():
+    assert all(check.ok for check in doctor.checks())
+
+
+def test_xor_is_complete(x64):
+    found = explore(xor(), start_scale=1.5, seed=2)
+    assert (found.n_minima, found.n_ts) == (5, 16)
+    np.testing.assert_allclose(found.energies, [0.4265389, 0.4692146, 0.5929038, 0.5929038, 0.6931472], atol=1e-6)
+    assert (found.components() == 0).all()
