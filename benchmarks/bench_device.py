@@ -369,7 +369,7 @@ def loose(hidden: int, count: int) -> Callable[[Bench], Iterator[Row]]:
         def call() -> fleet.Ended:
             launches.clear()
             return fleet.run(
-                program, items, kernel.data, lanes=program.lanes,
+                program, items, kernel.data, lanes=64 if bench.small else program.lanes,
                 progress=lambda *_: launches.append(time.perf_counter()),
             )  # fmt: skip
 
@@ -487,9 +487,9 @@ def explored(bench: Bench) -> Iterator[Row]:
     problem = checkerboard(5, bench.sizes.points)
     big = {
         "starts": 4096, "walkers": 512, "hops": 1, "climbs": 4096, "searches": 6, "expand": 512, "pairs": 512,
-        "minima": 2000, "rounds": 20,
+        "minima": 2000, "rounds": 20, "breadth": 1,
     }  # fmt: skip
-    little = {"starts": 6, "walkers": 2, "hops": 1, "climbs": 2, "searches": 1, "expand": 2, "pairs": 2, "rounds": 1}
+    little = {"breadth": 1, "starts": 6, "walkers": 2, "hops": 1, "climbs": 2, "searches": 1, "expand": 2, "pairs": 2, "rounds": 1}
     for state in ("cold", "warm"):
         limit = 60.0 if bench.small else min(60.0, max(15.0, bench.left / 2))
 
@@ -539,7 +539,7 @@ def credit_card(bench: Bench) -> Iterator[Row]:
     def call() -> Any:
         return explore(
             problem, seed=0, starts=256, walkers=0, hops=0, climbs=0, searches=6, expand=64, pairs=64, minima=200,
-            time_limit=30, progress=tell,
+            breadth=1, time_limit=30, progress=tell,
         )  # fmt: skip
 
     seconds, found, note = share(call)

@@ -18,9 +18,8 @@ TESTS = Path(__file__).parent
 jaxtyping.Array = jax.Array | np.ndarray
 # Rooms whose annotations are checked. Not cli: Typer brings its own copy of click, whose classes have no public name.
 CHECKED = ["core", "models", "problem", "runs", "trim"]
-if (
-    os.environ.get("JAXLAND_TEST_GPU") != "1"
-):  # a bare GPU machine has no beartype, and the CPU suite has checked them
+# A bare GPU machine has no beartype, and the CPU suite has checked them.
+if os.environ.get("JAXLAND_TEST_GPU") != "1":
     jaxtyping.install_import_hook([f"jaxland.{room}" for room in CHECKED], "checked.check")
 # Folders and files of tests in which nothing is promoted silently.
 STRICT = ["core/decomposition", "core/energy", "core/krylov", "problem/test_problem.py", "trim"]

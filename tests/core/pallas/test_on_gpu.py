@@ -116,7 +116,7 @@ def test_the_doctor_finds_nothing_wrong():
 
 
 def test_xor_is_complete(x64):
-    found = explore(xor(), start_scale=1.5, seed=2)
+    found = explore(xor(), start_scale=1.5, seed=2, breadth=1)
     assert (found.n_minima, found.n_ts) == (5, 16)
     np.testing.assert_allclose(found.energies, [0.4265389, 0.4692146, 0.5929038, 0.5929038, 0.6931472], atol=1e-6)
     assert (found.components() == 0).all()
