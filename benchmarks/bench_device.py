@@ -489,7 +489,17 @@ def explored(bench: Bench) -> Iterator[Row]:
         "starts": 4096, "walkers": 512, "hops": 1, "climbs": 4096, "searches": 6, "expand": 512, "pairs": 512,
         "minima": 2000, "rounds": 20, "breadth": 1,
     }  # fmt: skip
-    little = {"breadth": 1, "starts": 6, "walkers": 2, "hops": 1, "climbs": 2, "searches": 1, "expand": 2, "pairs": 2, "rounds": 1}
+    little = {
+        "breadth": 1,
+        "starts": 6,
+        "walkers": 2,
+        "hops": 1,
+        "climbs": 2,
+        "searches": 1,
+        "expand": 2,
+        "pairs": 2,
+        "rounds": 1,
+    }
     for state in ("cold", "warm"):
         limit = 60.0 if bench.small else min(60.0, max(15.0, bench.left / 2))
 
