@@ -1,7 +1,7 @@
-"""Many jobs on an accelerator without the host: the queue, the results and the refilling live on the device.
+"""Many jobs on an accelerator: states stay on the device, the host visits between launches, all lanes at once.
 
 ``lanes`` hands out every job by itself, which suits a CPU, where a job takes milliseconds. On a GPU thousands end in
-one launch; here the host only asks now and then how many are left. A *program* is a solver over all lanes at once:
+one launch: here they are retired and replaced as arrays. A *program* is a solver over all lanes at once:
 ``lanes.Solver`` under vmap (``Vmapped``), or a whole solver in one kernel (``core.pallas.whole_quench``).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -19,9 +19,7 @@ from jaxtyping import PyTree
 
 from jaxland.core.solvers.lanes import Evaluate, Solver, Status, is_out_of_memory, matmul_precision
 
-# Few shapes are compiled: jobs come in powers of four from here, lanes in two sizes, the smaller for few jobs and for
-# the last ones of many, which would keep the larger size waiting.
-_LEAST = 256
+# Lanes come in two sizes: few jobs, and the last of many, would keep the larger one waiting. Jobs compile nothing.
 _FEW = 512
 
 
@@ -122,86 +120,33 @@ class Ended(NamedTuple):
     result: PyTree
 
 
-class _Fleet(NamedTuple):
-    """What lives on the device.
-
-    Attributes:
-        states: of the program; held: job of each lane, or the number of jobs where it has none.
-        next: first job nobody has begun; left: jobs not ended.
-        status, result: of the ended jobs; one place more than there are jobs takes what nobody wants.
-    """
-
-    states: PyTree
-    held: jax.Array
-    next: jax.Array
-    left: jax.Array
-    status: jax.Array
-    result: PyTree
-
-
-def _harvest(program: Program, fleet: _Fleet, items: PyTree, count: jax.Array) -> _Fleet:
-    """Write what has ended to its place, give the freed lanes the next jobs."""
-    codes = program.status(fleet.states)
-    ended = (codes != Status.RUNNING) & (fleet.held < count)
-    room = fleet.status.shape[0] - 1
-    place = jnp.where(ended, fleet.held, room)
-    status = fleet.status.at[place].set(codes)
-    result = jax.tree.map(lambda all_, some: all_.at[place].set(some), fleet.result, program.result(fleet.states))
-    job = fleet.next + jnp.cumsum(ended.astype(jnp.int32)) - 1
-    fresh = ended & (job < count)
-    begun = program.begin(jax.tree.map(lambda a: a[jnp.clip(job, 0, count - 1)], items))
-    more = jnp.sum(ended.astype(jnp.int32))
-    return _Fleet(
-        states=program.choose(fresh, begun, fleet.states),
-        held=jnp.where(fresh, job, jnp.where(ended, count, fleet.held)),
-        next=jnp.minimum(fleet.next + more, count),
-        left=fleet.left - more,
-        status=status,
-        result=result,
-    )
-
-
 class _Compiled(NamedTuple):
-    """Jitted parts of one program; what moves states knows nothing of the jobs, whose number compiles nothing then.
+    """Jitted parts of one program.
 
     Attributes:
-        launch: (items, count, lanes) -> fleet; advance: (states, data) -> states.
-        harvest: (fleet, items, count) -> fleet; shrink: (fleet, count, lanes) -> fleet of fewer lanes.
+        begin: (items, idle [lanes]) -> states. advance: (states, data) -> states.
+        read: states -> (status [lanes], result). refill: (states, items, fresh [lanes]) -> states.
+        shrink: (states, lanes) -> states of these lanes.
     """
 
-    launch: Callable[..., _Fleet]
+    begin: Callable[..., PyTree]
     advance: Callable[..., PyTree]
-    harvest: Callable[..., _Fleet]
-    shrink: Callable[..., _Fleet]
+    read: Callable[..., tuple[jax.Array, PyTree]]
+    refill: Callable[..., PyTree]
+    shrink: Callable[..., PyTree]
 
 
 @lru_cache(maxsize=64)
 def _compiled(program: Program) -> _Compiled:
-    @partial(jax.jit, static_argnums=2)
-    def launch(items: PyTree, count: jax.Array, lanes: int) -> _Fleet:
-        room = jax.tree.leaves(items)[0].shape[0]
-        held = jnp.minimum(jnp.arange(lanes, dtype=jnp.int32), count)
-        states = program.begin(jax.tree.map(lambda a: a[jnp.minimum(held, count - 1)], items))
-        shapes = jax.eval_shape(program.result, states)
-        return _Fleet(
-            states=program.park(states, held >= count),
-            held=held,
-            next=jnp.minimum(jnp.int32(lanes), count),
-            left=count,
-            status=jnp.zeros(room + 1, jnp.int32),
-            result=jax.tree.map(lambda a: jnp.zeros((room + 1, *a.shape[1:]), a.dtype), shapes),
-        )
-
-    @partial(jax.jit, static_argnums=2)
-    def shrink(fleet: _Fleet, count: jax.Array, lanes: int) -> _Fleet:
-        order = jnp.argsort(fleet.held >= count, stable=True)[:lanes]
-        return fleet._replace(states=program.take(fleet.states, order), held=fleet.held[order])
+    def refill(states: PyTree, items: PyTree, fresh: jax.Array) -> PyTree:
+        return program.choose(fresh, program.begin(items), states)
 
     return _Compiled(
-        launch=launch,
+        begin=jax.jit(lambda items, idle: program.park(program.begin(items), idle)),
         advance=jax.jit(program.advance, donate_argnums=0),
-        harvest=jax.jit(partial(_harvest, program), donate_argnums=0),
-        shrink=shrink,
+        read=jax.jit(lambda states: (program.status(states), program.result(states))),
+        refill=jax.jit(refill, donate_argnums=0),
+        shrink=jax.jit(program.take),
     )
 
 
@@ -224,15 +169,11 @@ def run(
         should_stop: asked between launches; jobs in flight are dropped when it says True.
         progress: called between launches with (jobs ended, jobs).
     """
-    count = jax.tree.leaves(items)[0].shape[0]
-    room = _LEAST
-    while room < count:
-        room *= 4
-    padded = jax.tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], room - count, axis=0)]), items)
+    items = jax.tree.map(np.asarray, items)
     while True:
         try:
             with jax.default_matmul_precision(matmul_precision()):
-                return _run(program, padded, count, data, lanes, should_stop, progress)
+                return _run(program, items, data, lanes, should_stop, progress)
         except Exception as error:
             if not is_out_of_memory(error) or lanes <= 1:
                 raise
@@ -242,29 +183,51 @@ def run(
 def _run(
     program: Program,
     items: PyTree,
-    count: int,
     data: PyTree,
     lanes: int,
     should_stop: Callable[[], bool] | None,
     progress: Callable[[int, int], object] | None,
 ) -> Ended:
-    compiled = _compiled(program)
-    items, number = jax.device_put(items), jnp.int32(count)
-    few = isinstance(program, Vmapped) and lanes > _FEW
+    count = jax.tree.leaves(items)[0].shape[0]
+    compiled, few = _compiled(program), isinstance(program, Vmapped) and lanes > _FEW
     if few and count <= _FEW:
         lanes = _FEW
-    fleet = compiled.launch(items, number, lanes)
-    left = count
-    while left and not (should_stop is not None and should_stop()):
-        states = compiled.advance(fleet.states, data)
-        fleet = compiled.harvest(fleet._replace(states=states), items, number)
-        left = int(fleet.left)
+    held = np.where(np.arange(lanes) < count, np.arange(lanes), -1)  # each lane's job; -1: none
+    states = compiled.begin(_chosen(items, held), jnp.asarray(held < 0))
+    status, result = np.zeros(count, np.int32), _room(compiled.read, states, count)
+    begun, done = min(lanes, count), 0
+    while done < count and not (should_stop is not None and should_stop()):
+        states = compiled.advance(states, data)
+        codes, found = compiled.read(states)
+        codes = np.asarray(codes)
+        ended = np.flatnonzero((codes != Status.RUNNING) & (held >= 0))
+        if len(ended):
+            status[held[ended]] = codes[ended]
+            for all_, some in zip(jax.tree.leaves(result), jax.tree.leaves(found)):
+                all_[held[ended]] = np.asarray(some)[ended]
+            done += len(ended)
+            held[ended] = -1
+            fresh = ended[: count - begun]
+            held[fresh] = np.arange(begun, begun + len(fresh))
+            begun += len(fresh)
+            if len(fresh):
+                mask = np.zeros(lanes, bool)
+                mask[fresh] = True
+                states = compiled.refill(states, _chosen(items, held), jnp.asarray(mask))
         if progress is not None:
-            progress(count - left, count)
-        if few and lanes > _FEW and 0 < left <= _FEW:
+            progress(done, count)
+        if few and lanes > _FEW and 0 < count - done <= _FEW:
             lanes = _FEW
-            fleet = compiled.shrink(fleet, number, lanes)
-    return Ended(
-        status=np.asarray(fleet.status)[:count],
-        result=jax.tree.map(lambda a: np.asarray(a)[:count], fleet.result),
-    )
+            order = np.argsort(held < 0, kind="stable")[:lanes]
+            states, held = compiled.shrink(states, jnp.asarray(order)), held[order]
+    return Ended(status, result)
+
+
+def _chosen(items: PyTree, held: np.ndarray) -> PyTree:
+    """The items of the lanes' jobs; any item where there is no job."""
+    return jax.tree.map(lambda a: a[np.maximum(held, 0)], items)
+
+
+def _room(read: Callable[..., tuple[jax.Array, PyTree]], states: PyTree, count: int) -> PyTree:
+    shapes = jax.eval_shape(read, states)[1]
+    return jax.tree.map(lambda a: np.zeros((count, *a.shape[1:]), a.dtype), shapes)

@@ -19,7 +19,7 @@ def problem():
     return Problem.from_model(mlp((2, 2, 2)), x, np.array([0, 1, 1, 0]), l2=1e-2)
 
 
-@pytest.mark.parametrize("width", [1, 8, 64])
+@pytest.mark.parametrize("width", [1, 64])
 def test_every_job_ends_where_lanes_end_it(x64, width):
     one, starts = problem(), RNG.normal(size=(50, 12))
     solver = quench.BFGS(1e-8)
@@ -70,11 +70,11 @@ def test_memory_that_runs_out_halves_the_lanes(x64, monkeypatch):
     tried = []
     true_run = fleet._run
 
-    def tight(program, items, count, data, lanes, *rest):
+    def tight(program, items, data, lanes, *rest):
         tried.append(lanes)
         if lanes > 16:
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return true_run(program, items, count, data, lanes, *rest)
+        return true_run(program, items, data, lanes, *rest)
 
     monkeypatch.setattr(fleet, "_run", tight)
     one = problem()
