@@ -79,8 +79,8 @@ class Sizes:
     points: int = 1000
     widths: tuple[int, ...] = (5, 10, 32, 64)
     networks: tuple[int, ...] = (4096, 33_792)
-    quenches: tuple[tuple[int, int], ...] = ((5, 40_000), (10, 20_000))
-    verified: tuple[tuple[int, int], ...] = ((5, 20_000), (10, 8000))
+    quenches: tuple[tuple[int, int], ...] = ((5, 200_000), (10, 60_000))
+    verified: tuple[tuple[int, int], ...] = ((5, 40_000), (10, 16_000))
     searches: int = 4096
     audits: int = 4096
     evaluations: int = 4000
