@@ -45,7 +45,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path | None, problem: Problem, tolerances: Tolerances | None = None) -> None:
-        require_float64(problem)
+        require_float64(problem.dtype)
         self.path = None if path is None else Path(path)
         self.problem = problem
         self.tolerances = tolerances or Tolerances()

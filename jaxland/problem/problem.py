@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxland.core.energy import derivatives, kernels
 from jaxland.errors import ArgumentError, ProblemError
@@ -189,7 +189,7 @@ class Problem:
             return ravel_pytree(self.params)
 
     @property
-    def w(self) -> Float[jax.Array, " N"]:
+    def w(self) -> Float[Array, " N"]:
         """Flat copy of ``params``."""
         return self._flat[0]
 
@@ -203,11 +203,11 @@ class Problem:
         """dtype of the flat parameters."""
         return np.dtype(self._flat[0].dtype)
 
-    def ravel(self, params: PyTree) -> Float[jax.Array, " N"]:
+    def ravel(self, params: PyTree) -> Float[Array, " N"]:
         """Pytree to flat vector."""
         return ravel_pytree(params)[0]
 
-    def unravel(self, w: Float[jax.Array, " N"]) -> PyTree:
+    def unravel(self, w: Float[Array, " N"]) -> PyTree:
         """Flat vector to pytree."""
         return self._flat[1](w)
 
@@ -319,22 +319,22 @@ class Problem:
         """L(w), a scalar."""
         return self._run("energy", self.w if w is None else w, self.data)
 
-    def gradient(self, w: Any = None) -> Float[jax.Array, " N"]:
+    def gradient(self, w: Any = None) -> Float[Array, " N"]:
         """Gradient of L at w."""
         return self._run("gradient", self.w if w is None else w, self.data)
 
-    def hvp(self, w: Any, v: Any) -> Float[jax.Array, " N"]:
+    def hvp(self, w: Any, v: Any) -> Float[Array, " N"]:
         """Hessian of L at w times v, forward over reverse."""
         return self._run("hvp", w, v, self.data)
 
-    def hessian(self, w: Any = None) -> Float[jax.Array, "N N"]:
+    def hessian(self, w: Any = None) -> Float[Array, "N N"]:
         """Hessian of L at w (symmetric, N x N): for small N."""
         return self._run("hessian", self.w if w is None else w, self.data)
 
-    def losses(self, w: Any = None, x: Any = None, y: Any = None) -> Float[jax.Array, " n"]:
+    def losses(self, w: Any = None, x: Any = None, y: Any = None) -> Float[Array, " n"]:
         """Per-example losses on the training data, or on (x, y)."""
         return self._run("losses", self.w if w is None else w, *(self.data if x is None else (x, y)))
 
-    def predict(self, w: Any = None, x: Any = None) -> Float[jax.Array, "n ..."]:
+    def predict(self, w: Any = None, x: Any = None) -> Float[Array, "n ..."]:
         """Model outputs on the training data, or on x."""
         return self._run("outputs", self.w if w is None else w, self.x if x is None else x)

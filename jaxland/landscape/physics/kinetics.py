@@ -170,12 +170,12 @@ class RateNetwork:
     energies: np.ndarray
 
     @classmethod
-    def of(cls, landscape: Landscape, temperature: float, *, vibrations: bool = True) -> RateNetwork:
+    def of(cls, landscape: Landscape, temperature: ArrayLike, *, vibrations: bool = True) -> RateNetwork:
         """Rates of a landscape.
 
         Args:
             landscape: with log products of minima and transition states, unless ``vibrations`` is False.
-            temperature: positive, in units of the energy.
+            temperature: one positive number, in units of the energy.
             vibrations: False takes f = 0 for all points: rates from barriers alone.
 
         Raises:

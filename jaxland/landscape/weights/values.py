@@ -161,7 +161,7 @@ def _of_data(
     return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in found.items()}
 
 
-def _number(value: ArrayLike, name: str) -> float:
+def _number(value: object, name: str) -> float:
     try:
         return float(np.asarray(value).reshape(()))
     except (TypeError, ValueError) as error:

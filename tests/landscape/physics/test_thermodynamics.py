@@ -14,6 +14,7 @@ from jaxland.landscape.physics.thermodynamics import (
     with_log_products,
 )
 from jaxland.landscape.result import Landscape
+from jaxland.problem.symmetry import Symmetry
 
 
 def wells(energies, curvatures, orbits=None, **columns):
@@ -104,7 +105,7 @@ def test_occupation_goes_with_the_number_of_images():
 
 
 def test_zero_modes_are_no_vibrations():
-    class Ring:
+    class Ring(Symmetry):
         zero_modes = 6
 
         def order(self):
