@@ -90,7 +90,7 @@ def _verify(second: Callable) -> Callable:
 def quench_mixed(
     search: Kernel,
     polish: Kernel,
-    starts: Sequence[np.ndarray],
+    starts: Sequence[np.ndarray] | Float[np.ndarray, "B N"],
     *,
     plan: Plan | None = None,
     max_step: float = 1.0,

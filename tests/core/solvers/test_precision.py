@@ -60,6 +60,7 @@ def test_a_saddle_is_not_handed_out(x64):
     assert point is None or (point.lowest > 0 and abs(point.energy) < 1e-12)
 
 
-def test_float64_is_asked_for():
+def test_float64_is_asked_for(problem):
+    single, double = problem.astype("float32").kernel, problem.kernel
     with jax.enable_x64(False), pytest.raises(ValueError, match="enable_x64"):
-        precision.quench_mixed(None, None, [np.zeros(2)])
+        precision.quench_mixed(single, double, [np.zeros(problem.size)])

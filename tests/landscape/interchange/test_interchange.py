@@ -194,7 +194,7 @@ def test_what_is_no_store(tmp_path):
 READ = """
 import os, sys
 from pathlib import Path
-import pandas
+import pandas, scipy.sparse  # now: a user without rights may not read them
 import jaxland.landscape.interchange.pathsample, jaxland.landscape.interchange.export
 from jaxland.errors import StoreError
 from jaxland.landscape.interchange import archive
