@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent
 # `Float[Array, "n"]` admits NumPy's arrays, as JAX's functions do; the shape is checked all the same.
 jaxtyping.Array = jax.Array | np.ndarray
 # Annotations are checked everywhere but here. cli: Typer brings its own copy of click, whose classes have no public
-# name; the store: one that is only read has a stand-in for its problem; options of information take what they tidy up.
+# name; the store: one only read has a stand-in for its problem; options of information take what they tidy up.
 UNCHECKED = ["cli", "landscape/store.py", "information/options.py"]
 PACKAGE = TESTS.parent / "jaxland"
 CHECKED = [

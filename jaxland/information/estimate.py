@@ -57,7 +57,7 @@ class Estimate:
     components: int
     history: dict[int, float]
     mixture: gm.Mixture | None
-    coordinates: tuple[Float[np.ndarray, "d n"], ...]
+    coordinates: tuple[Float[np.ndarray, "_ n"], ...]
     dropped: int
     unconverged: int
     steps: int

@@ -164,7 +164,7 @@ def _is_label(column: np.ndarray) -> bool:
     whole = column.dtype.kind in "iu" or bool(np.all(np.isfinite(column)) and np.all(column == np.round(column)))
     counts = np.unique(column, return_counts=True)[1]
     few = len(counts) <= min(MOST_LEVELS, len(column) // 20)
-    return whole and few and counts.min() >= fewest_of_class(1)  # rare counts are numbers, not classes
+    return whole and few and bool(counts.min() >= fewest_of_class(1))  # rare counts are numbers, not classes
 
 
 @spelled_out(MatrixOptions)

@@ -126,7 +126,7 @@ def _check(x: Variable, y: Variable) -> float:
     take = np.unique(group, return_index=True)[1]
     if len(take) > KSG_SAMPLES:
         take = np.random.default_rng([len(take), 0x1C56]).permutation(take)[:KSG_SAMPLES]
-    left, right = (replace(v, columns=normal_scores(v.columns[:, take])) for v in (x, y))
+    left, right = (replace(v, columns=normal_scores(v.columns[:, take]), codes=v.codes[:, take]) for v in (x, y))
     return ksg_of(left, right)
 
 
@@ -217,8 +217,10 @@ def kl_marginals(
     if xs.shape[1] != ys.shape[1]:
         raise DataError(f"{names[0]} has {xs.shape[1]} columns and {names[1]} has {ys.shape[1]}: they must agree")
     both = variable(np.concatenate([xs, ys]), " and ".join(names), o.seed)
-    left, right = (replace(both, name=s, columns=c) for s, c in zip(names, np.split(both.columns, [n], axis=1)))
-    left, right = replace(left, codes=both.codes[:, :n]), replace(right, codes=both.codes[:, n:])
+    left, right = (
+        replace(both, name=s, columns=both.columns[:, own], codes=both.codes[:, own])
+        for s, own in zip(names, (slice(n), slice(n, None)))
+    )
     if determined(left, right):
         raise DataError(f"{names[0]} and {names[1]} are linearly dependent: their joint density cannot be fitted")
     with jax.enable_x64(o.dtype == "float64"):

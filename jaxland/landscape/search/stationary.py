@@ -12,11 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
-<<<<<<< HEAD
 from jaxtyping import PyTree
-=======
 from numpy.typing import DTypeLike
->>>>>>> 5e2f2b9 (Checked at run time: every room but cli and the store; what is given as numbers says so)
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense import Shape
@@ -89,74 +86,9 @@ class Tolerances:
     distance: float = 1e-2
 
 
-<<<<<<< HEAD
-def require_float64(problem: Problem) -> None:
-    """Raise ``PrecisionError`` unless the problem's parameters are float64."""
-    if problem.dtype != np.float64:
-=======
-class _Audit(NamedTuple):
-    """What an audit evaluates: the fields of ``Point`` but its coordinates, scalars and the mode [N]."""
-
-    energy: jax.Array
-    rms: jax.Array
-    negative: jax.Array
-    flat: jax.Array
-    lowest: jax.Array
-    log_product: jax.Array
-    mode: jax.Array
-
-
-@lru_cache(maxsize=32)
-def _exact_audit(second: Callable, zero: float) -> Callable:
-    def audit(x: jax.Array, data: Any) -> _Audit:
-        values = second(x, data)
-        modes, basis = jnp.linalg.eigh(values.hessian)
-        solid = (modes > zero) & (jnp.abs(modes - LIFTED) > 1e-6 * LIFTED)
-        log_product = jnp.sum(jnp.log(jnp.where(solid, modes, 1.0)))
-        lowest = jnp.min(jnp.where(jnp.abs(modes) > zero, modes, jnp.inf))
-        return _Audit(
-            energy=values.energy,
-            rms=quench.rms(values.gradient),
-            negative=jnp.sum(modes < -zero),
-            flat=jnp.sum(jnp.abs(modes) <= zero),
-            lowest=lowest,
-            log_product=log_product,
-            mode=basis[:, 0],
-        )
-
-    return audit
-
-
-@lru_cache(maxsize=32)
-def _lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) -> Callable:
-    def audit(x: jax.Array, data: Any) -> _Audit:
-        values = first(x, data)
-        n = x.shape[0]
-        start = jax.random.normal(jax.random.key(0), (n,), x.dtype)
-
-        def apply(v: jax.Array) -> jax.Array:
-            return product(x, v, data)
-
-        low, v, _, _ = lane.sweep(apply, start, steps)
-        # The second lowest, with the first lifted out of the way.
-        second = lane.sweep(lambda u: apply(u) + (jnp.abs(low) * 2 + 1.0) * v * (v @ u), start, steps).value
-        return _Audit(
-            energy=values.energy,
-            rms=quench.rms(values.gradient),
-            negative=(low < -zero).astype(jnp.int32) + (second < -zero).astype(jnp.int32),
-            flat=(jnp.abs(low) <= zero).astype(jnp.int32),
-            lowest=low,
-            log_product=jnp.asarray(jnp.nan, x.dtype),
-            mode=v,
-        )
-
-    return audit
-
-
 def require_float64(dtype: DTypeLike) -> None:
     """Raise ``PrecisionError`` unless a problem's parameters, of this dtype, are float64."""
     if dtype != np.float64:
->>>>>>> 5e2f2b9 (Checked at run time: every room but cli and the store; what is given as numbers says so)
         raise PrecisionError(
             f"landscapes need float64, the problem is {np.dtype(dtype)}: build it inside "
             "`with jax.enable_x64(True):` (the jaxland command does so by itself)"

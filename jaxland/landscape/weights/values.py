@@ -165,4 +165,4 @@ def _number(value: object, name: str) -> float:
     try:
         return float(np.asarray(value).reshape(()))
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must give one number per minimum, got {np.shape(value)}") from error
+        raise ArgumentError(f"{name} must give one number per minimum, got {np.asarray(value).shape}") from error
