@@ -198,8 +198,8 @@ def _run(
     begun, done = min(lanes, count), 0
     while done < count and not (should_stop is not None and should_stop()):
         states = compiled.advance(states, data)
-        codes, found = compiled.read(states)
-        codes = np.asarray(codes)
+        reported, found = compiled.read(states)
+        codes = np.asarray(reported)
         ended = np.flatnonzero((codes != Status.RUNNING) & (held >= 0))
         if len(ended):
             status[held[ended]] = codes[ended]

@@ -23,6 +23,7 @@ from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.lanes import Layout, Solver, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
+from jaxland.core.solvers.quench import Start
 from jaxland.errors import ArgumentError, PrecisionError
 from jaxland.landscape.search.auditing import exact_audit, lanczos_audit
 from jaxland.landscape.search.settings import PRECISIONS
@@ -214,7 +215,8 @@ class Engine:
         step, tol = self.max_step if max_step is None else max_step, self.tolerances
         if self.plan is not None and not self._fleet:
             return self._quench_mixed(starts, step)
-        items = quench.Start(np.asarray(starts, np.float64), np.full(len(starts), step))
+        steps = np.full(len(starts), step)
+        items = Start(np.asarray(starts, np.float64), steps)
         cheap = self.problem.size <= EXACT_QUENCH
         if self.plan is not None and self._single is not None and self.problem.size <= EXACT_FINISH:
             # Float32 search, float64 finish: what the search could not bring to its tolerance Newton may still.
@@ -229,7 +231,7 @@ class Engine:
         unfinished = np.flatnonzero(np.isin(status, _USABLE) & (cheap | (status != Status.CONVERGED)))
         if len(unfinished) and self.problem.size <= EXACT_FINISH:
             newton = quench.Newton(tol.rms, 500, zero=tol.zero)
-            rest = quench.Start(x[unfinished], items.max_step[unfinished])
+            rest = Start(x[unfinished], steps[unfinished])
             finish = self._solve(newton, self.kernel.second, rest, self.kernel.data, self._curved)
             status[unfinished] = finish.status
             if finish.result is not None:
@@ -237,7 +239,7 @@ class Engine:
         ended = np.flatnonzero(status == Status.CONVERGED)
         return self._audited(ended, x[ended], len(starts), 0)
 
-    def _descend(self, kernel: Kernel, items: quench.Start, tol: float) -> tuple[np.ndarray, Any]:
+    def _descend(self, kernel: Kernel, items: Start, tol: float) -> tuple[np.ndarray, Any]:
         """Quasi-Newton to a rms gradient ``tol``: status [jobs] and, where any job has ended, what was found."""
         size, shape = self.problem.size, kernel.dense
         if not (size <= DENSE_BFGS and (self.problem.n or size <= _FEW)):
@@ -251,7 +253,7 @@ class Engine:
             ended = self._solve(quench.BFGS(tol, 4000), kernel.first, items, kernel.data)
         return np.array(ended.status), jax.tree.map(np.array, ended.result)
 
-    def _quench_mixed(self, starts: Sequence[np.ndarray], max_step: float) -> list[Point | None]:
+    def _quench_mixed(self, starts: np.ndarray | Sequence[np.ndarray], max_step: float) -> list[Point | None]:
         assert self._single is not None
         found = quench_mixed(
             self._single,

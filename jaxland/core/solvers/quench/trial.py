@@ -22,7 +22,7 @@ class Start(NamedTuple):
     """
 
     x: Float[Array | np.ndarray, " N"]
-    max_step: float | np.floating | Float[Array, ""] = 1.0
+    max_step: float | np.floating | Float[Array | np.ndarray, ""] = 1.0
 
 
 class Minimum(NamedTuple):
