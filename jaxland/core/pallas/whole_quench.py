@@ -361,7 +361,8 @@ class WholeQuench:
         # and evaluation at full load (H100, 5 hidden units), but eight times as long for a network by itself.
         team = 1 if jobs >= 3 * _THREADS else 8
         passes = int(np.clip(_POINTS_A_LAUNCH // points, 1, 64))
-        return cls(replace(shape, team=team, ahead=2 if team == 1 and shape.units <= 6 else 1), tol, limit, passes)
+        ahead = 2 if team == 1 and shape.units <= 6 else 1
+        return cls(replace(shape, team=team, ahead=ahead, own=True), tol, limit, passes)
 
     @property
     def lanes(self) -> int:

@@ -1,6 +1,7 @@
 """Networks a thread each, interpreted on the CPU, against XLA and finite differences; lowered for CUDA."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from lowering import abstract_gpu
 
 from jaxland import Problem, mlp
 from jaxland.core.pallas.dense import Shape, choose, dense_kernel
+from jaxland.core.pallas.dense.elementary import exp, exp2, tanhs
 from jaxland.core.pallas.dense.programs import call
 from jaxland.core.pallas.dense.shape import lay_out, pack, unpack
 
@@ -61,6 +63,20 @@ def test_equals_xla_in_float64(x64, sizes, activation, loss, groups, ahead):
         # A product adds terms that cancel: as near as 1e-13 of their magnitudes |H| |v|.
         terms = jnp.max(jnp.abs(problem.hessian(w[k])) @ jnp.abs(v[k]))
         assert jnp.max(jnp.abs(product[k] - problem.hvp(w[k], v[k]))) < 1e-13 * terms
+
+
+def test_branchless_functions(x64):
+    """exp and tanh of our own, eagerly and as in a program; tanh to its absolute error."""
+    shape = Shape((2, 5, 2), "tanh", "cross_entropy", 0.0, own=True, target="interpret")
+    y = np.linspace(-690.0, 0.0, 100_001)
+    assert np.max(np.abs(np.asarray(exp(shape, y)) / np.exp(y) - 1)) < 1e-13  # y / ln 2 is rounded
+    assert exp(shape, np.full(1, -1e9)) < 1e-300
+    a = RNG.normal(size=1000) * 10.0 ** RNG.uniform(-9, 3, 1000)
+    np.testing.assert_allclose(jax.jit(lambda a: tanhs(shape, [a])[0])(a), np.tanh(a), atol=5e-16)
+    y = np.linspace(-60.0, 57.0, 999)
+    np.testing.assert_allclose(jax.jit(partial(exp2, shape))(y) / 2**y, 1, atol=1e-15)
+    # Rounding by a magic number: eagerly, since XLA would simplify it.
+    np.testing.assert_allclose(exp2(replace(shape, target="triton"), y) / 2**y, 1, atol=1e-15)
 
 
 def test_equals_xla_in_float32():

@@ -34,7 +34,7 @@ def case():
 @pytest.mark.parametrize("team, width", [(1, 32), (8, 8)])
 def test_ends_where_lanes_do(x64, case, team, width):
     kernel, starts, truth = case
-    program = WholeQuench(replace(kernel.dense, team=team), 1e-8, 3000, 40)
+    program = WholeQuench(replace(kernel.dense, team=team, own=team == 8), 1e-8, 3000, 40)
     ended = fleet.run(program, starts, kernel.data, lanes=width)
     np.testing.assert_array_equal(ended.status, [o.status for o in truth])
     np.testing.assert_allclose(ended.result.energy, [o.result.energy for o in truth], rtol=1e-12)
@@ -59,7 +59,7 @@ def test_bad_starts_end_alone(x64, case):
 def test_lowers_for_cuda(hidden, team, dtype):
     with jax.enable_x64(dtype == "float64"), abstract_gpu():
         shape = choose((2, hidden, 2), "tanh", "cross_entropy", 1e-5, np.dtype(dtype).itemsize)
-        shape = replace(shape, team=team)
+        shape = replace(shape, team=team, own=True)
         start = jax.ShapeDtypeStruct((64, shape.parameters), dtype), jax.ShapeDtypeStruct((64,), dtype)
         state = jax.eval_shape(lambda *a: whole_quench.begin(*a, team), *start)
         x, y = jax.ShapeDtypeStruct((2, 1000), dtype), jax.ShapeDtypeStruct((1, 1000), dtype)

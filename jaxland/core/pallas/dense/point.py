@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from jaxland.core.pallas.dense.elementary import Block, Rows, exp, reciprocal, tanhs
 from jaxland.core.pallas.dense.shape import Shape
-
-# [networks] where one thread has a network, else [groups or team, networks] or, shared by these, [1, networks].
-Block = jax.Array
-Rows = list[Any]
 
 
 def parts(shape: Shape, own: Rows, shared: Rows) -> dict[str, Any]:
@@ -39,40 +35,18 @@ def flat(shape: Shape, p: dict[str, Any]) -> tuple[Rows, Rows]:
     return own, [*p["b2"], *(a for row in p["w2"] for a in row), *p["bo"], *outer]
 
 
-def _tanhs(a: Rows) -> Rows:
-    """1 - 2 / (1 + e^2a) of several numbers with one division among as many as do not overflow.
-
-    Absolute error a few units of rounding of 1, which is what a loss sees.
-    """
-    double = a[0].dtype == jnp.float64
-    bound, together = (20.0, 12) if double else (9.5, 4)
-    out: Rows = []
-    for k in range(0, len(a), together):
-        ends = [1.0 + jnp.exp(2.0 * jnp.minimum(v, bound)) for v in a[k : k + together]]
-        products = ends[:1]
-        for end in ends[1:]:
-            products.append(products[-1] * end)
-        inverse = 1.0 / products[-1]
-        found: Rows = []
-        for j in range(len(ends) - 1, 0, -1):
-            found.append(1.0 - 2.0 * (inverse * products[j - 1]))
-            inverse = inverse * ends[j]
-        out += [1.0 - 2.0 * inverse, *reversed(found)]
-    return out
-
-
-def _activate(name: str, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
+def _activate(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
     """Activation, its slope and, where asked, its second derivative."""
-    if name == "relu":
+    if shape.activation == "relu":
         slope = [jnp.where(v > 0, 1.0, 0.0).astype(v.dtype) for v in a]
         return [jnp.maximum(v, 0.0) for v in a], slope, [jnp.zeros_like(v) for v in a]
-    if name == "tanh":
-        t = _tanhs(a)
+    if shape.activation == "tanh":
+        t = tanhs(shape, a)
         slope = [1.0 - v * v for v in t]
         return t, slope, [-2.0 * v * s for v, s in zip(t, slope)] if bent else []
     # gelu's tanh form, as jax.nn.gelu has it by default: a (1 + t) / 2 with t = tanh(k (a + m a^3)).
     k, m = math.sqrt(2.0 / math.pi), 0.044715
-    t = _tanhs([k * (v + m * v * v * v) for v in a])
+    t = tanhs(shape, [k * (v + m * v * v * v) for v in a])
     inner = [k * (1.0 + 3.0 * m * v * v) for v in a]
     flat = [(1.0 - u * u) * g for u, g in zip(t, inner)]  # dt/da
     value = [0.5 * v * (1.0 + u) for v, u in zip(a, t)]
@@ -90,17 +64,17 @@ class _Head:
         self.shape = shape
         if shape.binary:
             positive = z[0] >= 0
-            e = jnp.exp(-jnp.where(positive, z[0], -z[0]))
-            p = jnp.where(positive, 1.0, e) / (1.0 + e)
+            e = exp(shape, -jnp.where(positive, z[0], -z[0]))
+            p = jnp.where(positive, 1.0, e) * reciprocal(shape, 1.0 + e)
             self.p, self.residual = [p], [p - y[0]]
             self.loss, self.factor = jnp.where(positive, z[0], 0.0) - y[0] * z[0], 1.0 + e
         elif shape.loss == "cross_entropy":
             top = z[0]
             for other in z[1:]:
                 top = jnp.maximum(top, other)
-            powers = [jnp.exp(a - top) for a in z]
+            powers = [exp(shape, a - top) for a in z]
             summed = total(powers)
-            inverse = 1.0 / summed
+            inverse = reciprocal(shape, summed)
             hot = [jnp.where(y[0] == j, 1.0, 0.0).astype(z[0].dtype) for j in range(len(z))]
             self.p = [a * inverse for a in powers]
             self.residual = [p - h for p, h in zip(self.p, hot)]
@@ -161,14 +135,14 @@ def point_gradient(
 
     A thread whose ``live`` is false adds nothing.
     """
-    t, slope, _ = _activate(shape.activation, _affine(p["b1"], p["w1"], x), bent=False)
+    t, slope, _ = _activate(shape, _affine(p["b1"], p["w1"], x), bent=False)
     if len(shape.sizes) == 3:
         head = _Head(shape, [a + b for a, b in zip(_across(shape, _dots(p["wo"], t)), p["bo"])], y)
         r = _kept(head.residual, live)
         back = [s * a for s, a in zip(slope, _columns(p["wo"], r))]
         g: dict[str, Any] = {"wo": _outer(r, t)}
     else:
-        t2, slope2, _ = _activate(shape.activation, _affine(p["b2"], p["w2"], t), bent=False)
+        t2, slope2, _ = _activate(shape, _affine(p["b2"], p["w2"], t), bent=False)
         head = _Head(shape, [a + b for a, b in zip(_dots(p["wo"], t2), p["bo"])], y)
         r = _kept(head.residual, live)
         back2 = [s * a for s, a in zip(slope2, _columns(p["wo"], r))]
@@ -186,7 +160,7 @@ def _kept(rows: Rows, live: Block | None) -> Rows:
 
 def point_product(shape: Shape, p: dict[str, Any], v: dict[str, Any], x: Rows, y: Rows) -> dict[str, Any]:
     """One point: Hessian of its loss times v, by every row (forward over reverse, by hand)."""
-    t, slope, bend = _activate(shape.activation, _affine(p["b1"], p["w1"], x), bent=True)
+    t, slope, bend = _activate(shape, _affine(p["b1"], p["w1"], x), bent=True)
     da = _affine(v["b1"], v["w1"], x)
     dt = [s * a for s, a in zip(slope, da)]
     if len(shape.sizes) == 3:
@@ -202,7 +176,7 @@ def point_product(shape: Shape, p: dict[str, Any], v: dict[str, Any], x: Rows, y
         dpull = [a + b for a, b in zip(_columns(p["wo"], dr), _columns(v["wo"], r))]
         g: dict[str, Any] = {"wo": [[a * k + b * m for k, m in zip(t, dt)] for a, b in zip(dr, r)]}
     else:
-        t2, slope2, bend2 = _activate(shape.activation, _affine(p["b2"], p["w2"], t), bent=True)
+        t2, slope2, bend2 = _activate(shape, _affine(p["b2"], p["w2"], t), bent=True)
         da2 = [a + b for a, b in zip(_affine(v["b2"], v["w2"], t), _columns(p["w2"], dt))]
         dt2 = [s * a for s, a in zip(slope2, da2)]
         head = _Head(shape, [a + b for a, b in zip(_dots(p["wo"], t2), p["bo"])], y)

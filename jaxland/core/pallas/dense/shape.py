@@ -30,6 +30,7 @@ class Shape:
         groups: threads a network's (first) hidden layer is spread over: 1, 2, 4, 8 or 16.
         target: "triton", or "interpret" where there is no GPU.
         ahead: points in flight in one thread.
+        own: exp and reciprocal in float64 by branchless code of ours instead of the device's library.
         team: threads that share a network's points (each holds all of its weights): 1, or with ``groups`` 1 up to 32.
     """
 
@@ -41,6 +42,7 @@ class Shape:
     target: str = "triton"
     ahead: int = 1
     team: int = 1
+    own: bool = False
 
     @property
     def binary(self) -> bool:
