@@ -359,7 +359,7 @@ class WholeQuench:
         """Few jobs share the points of each among several threads; launches take a tenth of a second or so."""
         # One thread a network pays where the last, slowest networks are few among many: 54 against 30 ns a network
         # and evaluation at full load (H100, 5 hidden units), but eight times as long for a network by itself.
-        team = 1 if jobs >= 3 * _THREADS else 8
+        team = 1 if 2 * jobs >= 3 * _THREADS else 8
         passes = int(np.clip(_POINTS_A_LAUNCH // points, 1, 64))
         ahead = 2 if team == 1 and shape.units <= 6 else 1
         return cls(replace(shape, team=team, ahead=ahead, own=True), tol, limit, passes)
