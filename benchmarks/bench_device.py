@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland import Problem, mlp
-from jaxland.core.pallas.whole_quench import WholeQuench
+from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import batches, fleet, lanes, quench, saddle
 from jaxland.core.solvers.lanes import Status
 from jaxland.data import load

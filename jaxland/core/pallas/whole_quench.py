@@ -9,7 +9,6 @@ tiles of 4 x 4, twice a pass: a twentieth of the gradient's time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +21,6 @@ from jaxland.core.pallas.dense.point import total
 from jaxland.core.pallas.dense.programs import member, sums
 from jaxland.core.pallas.dense.shape import Shape, pack
 from jaxland.core.solvers.lanes import Status
-from jaxland.core.solvers.quench import Minimum, Start
 
 TILE, COLUMNS = 4, 2  # of the inverse Hessian in registers at once
 
@@ -138,6 +136,8 @@ class _Lanes:
 
 def _program(shape: Shape, points: int, tol: float, limit: int, passes: int, weights: Any, *refs: Any) -> None:
     """Body of a grid program: one warp, ``shape.networks`` networks, at most ``passes`` evaluations each.
+
+    One function, long as it is: Pallas traces it whole, and everything it names lives in registers between its parts.
 
     Loads and stores are few in the text, in loops over rows: Triton's compiler takes time with the square of them.
     One long function: its steps share the kernel's references and what of a pass is in registers.
@@ -334,72 +334,3 @@ def advance(
         **options,
     )(*data, jnp.asarray(row_of), jnp.asarray(sign_of, state.x.dtype), *state)
     return State(*found[:count])
-
-
-# Threads that fill a GPU of 132 multiprocessors with 8 warps on each.
-_THREADS = 33_792
-_POINTS_A_LAUNCH = 64_000
-
-
-@dataclass(frozen=True)
-class WholeQuench:
-    """The program of ``core.solvers.fleet`` that quenches in one kernel; items are ``quench.Start`` [jobs].
-
-    Attributes:
-        shape: of the networks and their data; tol, limit, passes: see ``advance``.
-    """
-
-    shape: Shape
-    tol: float
-    limit: int
-    passes: int
-
-    @classmethod
-    def of(cls, shape: Shape, points: int, jobs: int, *, tol: float, limit: int) -> WholeQuench:
-        """Few jobs share the points of each among several threads; launches take a tenth of a second or so."""
-        # One thread a network pays where the last, slowest networks are few among many: 54 against 30 ns a network
-        # and evaluation at full load (H100, 5 hidden units), but eight times as long for a network by itself.
-        team = 1 if 2 * jobs >= 3 * _THREADS else 8
-        passes = int(np.clip(_POINTS_A_LAUNCH // points, 1, 64))
-        ahead = 2 if team == 1 and shape.units <= 6 else 1
-        return cls(replace(shape, team=team, ahead=ahead, own=True), tol, limit, passes)
-
-    @property
-    def lanes(self) -> int:
-        """Networks that fill the machine."""
-        return _THREADS // self.shape.team
-
-    def begin(self, items: Start) -> State:
-        """See ``fleet.Program``."""
-        return begin(jnp.asarray(items.x), jnp.asarray(items.max_step), self.shape.team)
-
-    def advance(self, states: State, data: Any) -> State:
-        """See ``fleet.Program``; ``data`` is that of the dense kernel."""
-        return advance(self.shape, states, data[0], tol=self.tol, limit=self.limit, passes=self.passes)
-
-    def status(self, states: State) -> jax.Array:
-        """See ``fleet.Program``."""
-        return states.status
-
-    def result(self, states: State) -> Minimum:
-        """See ``fleet.Program``."""
-        size = self.shape.parameters
-        rms = jnp.sqrt(jnp.sum(states.gradient * states.gradient, axis=0) / size)
-        return Minimum(states.x[:size].T, states.energy, rms, states.evaluations)
-
-    def choose(self, fresh: jax.Array, new: State, old: State) -> State:
-        """See ``fleet.Program``; an inverse Hessian is not read before it is made."""
-        picked = {
-            name: jnp.where(fresh, getattr(new, name), getattr(old, name))
-            for name in State._fields
-            if name != "inverse"
-        }
-        return State(inverse=old.inverse, **picked)
-
-    def park(self, states: State, idle: jax.Array) -> State:
-        """See ``fleet.Program``."""
-        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
-
-    def take(self, states: State, lanes: jax.Array) -> State:
-        """See ``fleet.Program``."""
-        return jax.tree.map(lambda a: a[..., lanes], states)

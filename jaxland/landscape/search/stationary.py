@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense import Shape
-from jaxland.core.pallas.whole_quench import WholeQuench
+from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import band, fleet, lanes, quench, saddle
 from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended

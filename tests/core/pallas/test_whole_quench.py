@@ -11,7 +11,7 @@ from lowering import abstract_gpu
 from jaxland import Problem, mlp
 from jaxland.core.pallas import whole_quench
 from jaxland.core.pallas.dense import choose, dense_kernel
-from jaxland.core.pallas.whole_quench import WholeQuench
+from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import fleet, lanes, quench
 from jaxland.core.solvers.lanes import Status
 
