@@ -143,6 +143,7 @@ def test_which_networks_are_served():
     assert [shape((2, h, 2)).groups for h in (5, 10, 32, 64)] == [1, 1, 4, 8]
     assert shape((30, 3, 2)).groups == 4 and shape((2, 5, 5, 2), itemsize=4).groups == 1
     assert "registers" in shape((2, 300, 2)) and "registers" in shape((200, 5, 2))
+    assert [shape((2, h, 2)).for_products(8).groups for h in (5, 10, 32, 64)] == [1, 2, 8, 16]
     assert "activation 'sin'" in shape((2, 5, 2), activation="sin")
     assert "one or two hidden" in shape((2, 5, 5, 5, 2))
     assert "two outputs" in shape((2, 5, 1)) and not isinstance(shape((2, 5, 1), "squared_error"), str)

@@ -167,7 +167,7 @@ def hessian_products(
     shape: Shape, w: Float[Array, "B N"], v: Float[Array, "B N"], data: tuple[jax.Array, jax.Array]
 ) -> Float[Array, "B N"]:
     """Products of the mean loss's Hessians with v, of B networks."""
-    return call(shape, [w, v], data)[-1]
+    return call(shape.for_products(w.dtype.itemsize), [w, v], data)[-1]
 
 
 def call(

@@ -14,8 +14,8 @@ ACTIVATIONS = ("tanh", "relu", "gelu")
 LOSSES = ("cross_entropy", "squared_error")
 WARP = 32
 # Numbers a thread can keep (weights and sums) before the compiler spills: 255 registers of 4 bytes, less temporaries.
-_ROOM = {8: 92, 4: 190}
-_MOST_GROUPS = 16
+ROOM = {8: 92, 4: 190}
+MOST_GROUPS = 16
 _MOST_OUTPUTS = 8
 
 
@@ -72,6 +72,13 @@ class Shape:
             return self.units * (1 + d + self.logits), self.logits
         return self.units * (1 + d), last * (1 + self.sizes[1]) + self.logits * (1 + last)
 
+    def for_products(self, itemsize: int) -> Shape:
+        """The shape whose threads hold weights, tangents and sums: more threads a network where one would spill."""
+        made = self
+        while len(self.sizes) == 3 and 3 * sum(made.rows) > ROOM[itemsize] and made.groups < MOST_GROUPS:
+            made = replace(made, groups=2 * made.groups)
+        return made
+
     @property
     def parameters(self) -> int:
         """Length of the flat weight vector."""
@@ -93,9 +100,9 @@ def choose(
     shape = Shape(tuple(sizes), activation, loss, float(lam), target=target)
     if sizes[-1] <= _MOST_OUTPUTS:
         groups = 1
-        while groups <= (_MOST_GROUPS if len(sizes) == 3 else 1):
+        while groups <= (MOST_GROUPS if len(sizes) == 3 else 1):
             made = replace(shape, groups=groups)
-            if 2 * sum(made.rows) <= _ROOM[itemsize]:
+            if 2 * sum(made.rows) <= ROOM[itemsize]:
                 return made
             groups *= 2
     return f"widths {sizes} are beyond a thread's registers: XLA's matrix products are better there"
