@@ -30,7 +30,7 @@ if os.environ.get("JAXLAND_TEST_GPU") != "1":
     jaxtyping.install_import_hook(CHECKED, "checked.check")
 # Folders and files of tests in which nothing is promoted silently.
 STRICT = ["core/decomposition", "core/energy", "core/krylov", "data", "landscape/test_network.py", "models"]
-STRICT += ["problem/test_problem.py", "problem/test_symmetry.py", "trim"]
+STRICT += ["problem/test_problem.py", "problem/test_symmetry.py", "report", "runs", "trim"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -54,9 +54,13 @@ def landscape(seed=0, m=40, t=90, n=7, group=48):
     )  # fmt: skip
 
 
+# Forced devices on a busy machine of two cores may wait long for one another.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=300"
+
+
 def on_devices(code, count=4, timeout=170):
     """Run Python code in a process of its own with so many CPU devices; its standard output."""
-    env = dict(os.environ, XLA_FLAGS=f"--xla_force_host_platform_device_count={count}", JAX_PLATFORMS="cpu")
+    env = dict(os.environ, XLA_FLAGS=f"--xla_force_host_platform_device_count={count} {PATIENT}", JAX_PLATFORMS="cpu")
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=timeout
     )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
+from shared_cases import PATIENT
 
 from jaxland import Problem, from_function, hessian, mlp
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
@@ -262,7 +263,7 @@ print(json.dumps(out))
 def test_eight_devices_equal_one(tmp_path):
     results = []
     for devices, chunk in ((1, 0), (8, 4)):
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = f"--xla_force_host_platform_device_count={devices} {PATIENT}"
         env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             [sys.executable, "-c", MANY, str(devices), str(chunk)], env=env, capture_output=True, text=True

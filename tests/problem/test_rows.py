@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared_cases import xor
+from shared_cases import PATIENT, xor
 
 from jaxland import Problem, mlp
 from jaxland.errors import ArgumentError, ProblemError
@@ -99,7 +99,11 @@ print(json.dumps(far))
 def test_four_devices_sum_as_one():
     here = str(Path(__file__).parent)
     paths = os.pathsep.join([here, str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": paths}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=4 {PATIENT}",
+        "PYTHONPATH": paths,
+    }
     code = textwrap.dedent(DEVICES)
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr[-2000:]
