@@ -102,6 +102,38 @@ def _closed_functions(second: Callable) -> tuple[Callable, Callable, Callable]:
     return values, lambda w, data: Curved(*second(w)), product
 
 
+def beside(
+    base: Kernel,
+    first: Callable[[jax.Array, PyTree], Values],
+    product: Callable[[jax.Array, jax.Array, PyTree], jax.Array],
+    data: PyTree,
+    name: str,
+    dense: Hashable | None = None,
+) -> Kernel:
+    """``base`` with gradient and product by other functions of data of their own; the exact Hessian stays its own."""
+    own_first, own_product, second = _beside_functions(first, product, base.second)
+    return Kernel(
+        first=own_first,
+        second=second,
+        product=own_product,
+        data=(data, base.data),
+        name=f"{name}; {base.name}",
+        hessian_cost=base.hessian_cost,
+        dense=dense,
+    )
+
+
+@lru_cache(maxsize=64)
+def _beside_functions(
+    first: Callable[..., Values], product: Callable[..., jax.Array], second: Callable[..., Curved]
+) -> tuple[Callable[..., Values], Callable[..., jax.Array], Callable[..., Curved]]:
+    return (
+        lambda w, data: first(w, data[0]),
+        lambda w, v, data: product(w, v, data[0]),
+        lambda w, data: second(w, data[1]),
+    )
+
+
 LIFTED = 1e4
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxland.core.energy.kernels import Curved, Kernel, Values
+from jaxland.core.energy.kernels import Kernel, Values, beside
 
 ACTIVATIONS = ("tanh", "relu", "gelu")
 LOSSES = ("cross_entropy", "squared_error")
@@ -360,22 +360,6 @@ def functions(shape: Shape) -> tuple[Callable, Callable]:
     return first, product
 
 
-@lru_cache(maxsize=64)
-def _kernel_functions(shape: Shape, second: Callable) -> tuple[Callable, Callable, Callable]:
-    fused_first, fused_product = functions(shape)
-
-    def first(w: Float[Array, " N"], data: Any) -> Values:
-        return fused_first(w, data[0])
-
-    def curved(w: Float[Array, " N"], data: Any) -> Curved:
-        return second(w, data[1])
-
-    def product(w: Float[Array, " N"], v: Float[Array, " N"], data: Any) -> Float[Array, " N"]:
-        return fused_product(w, v, data[0])
-
-    return first, curved, product
-
-
 def kernel(shape: Shape, base: Kernel, x: Float[Array, "n d"], y: Array) -> Kernel:
     """``base`` with gradient and Hessian-vector product fused; the exact Hessian stays the base kernel's.
 
@@ -384,7 +368,4 @@ def kernel(shape: Shape, base: Kernel, x: Float[Array, "n d"], y: Array) -> Kern
         base: XLA's kernel of the same energy.
         x: inputs [n, d]; y: labels [n] or targets [n, c].
     """
-    data = (_lay_out(shape, x, y), base.data)
-    return Kernel(
-        *_kernel_functions(shape, base.second), data, f"fused ({shape.target}); {base.name}", base.hessian_cost
-    )
+    return beside(base, *functions(shape), _lay_out(shape, x, y), f"fused ({shape.target})")

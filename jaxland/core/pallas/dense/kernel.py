@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
-from jaxland.core.energy.kernels import Curved, Kernel, Values
+from jaxland.core.energy.kernels import Kernel, Values, beside
 from jaxland.core.pallas.dense.programs import gradients, hessian_products
 from jaxland.core.pallas.dense.shape import Shape, lay_out
 
@@ -68,22 +68,6 @@ def _one_set_of_points(batched: Any) -> None:
         raise NotImplementedError("the dense kernel evaluates many networks on one set of points, not on many")
 
 
-@lru_cache(maxsize=64)
-def _kernel_functions(shape: Shape, second: Callable[..., Curved]) -> tuple[Callable[..., Any], ...]:
-    dense_first, dense_product = functions(shape)
-
-    def first(w: Float[Array, " N"], data: Any) -> Values:
-        return dense_first(w, data[0])
-
-    def curved(w: Float[Array, " N"], data: Any) -> Curved:
-        return second(w, data[1])
-
-    def product(w: Float[Array, " N"], v: Float[Array, " N"], data: Any) -> Float[Array, " N"]:
-        return dense_product(w, v, data[0])
-
-    return first, curved, product
-
-
 def dense_kernel(shape: Shape, base: Kernel, x: Float[Array, "n d"], y: Array) -> Kernel:
     """``base`` with gradient and Hessian-vector product by this kernel; the exact Hessian stays the base kernel's.
 
@@ -92,13 +76,5 @@ def dense_kernel(shape: Shape, base: Kernel, x: Float[Array, "n d"], y: Array) -
         base: XLA's kernel of the same energy.
         x: inputs [n, d]; y: labels [n] or targets [n, c].
     """
-    first, curved, product = _kernel_functions(shape, base.second)
-    return Kernel(
-        first=first,
-        second=curved,
-        product=product,
-        data=(lay_out(shape, x, y), base.data),
-        name=f"fused, a thread a network ({shape.target}); {base.name}",
-        hessian_cost=base.hessian_cost,
-        dense=shape,
-    )
+    name = f"fused, a thread a network ({shape.target})"
+    return beside(base, *functions(shape), lay_out(shape, x, y), name, dense=shape)
