@@ -51,7 +51,9 @@ work(xor(), {path!r}, SETTINGS, batch=7, lease=3.0, layout=Layout(4, 64, 1, 1))
 def start(path, cache):
     code = WORKER.format(tests=TESTS, path=str(path))
     environment = {**os.environ, **CACHE, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)
+    # To a file: nobody reads a pipe while they run, and XLA's warnings about a shared cache fill one.
+    with open(cache / "workers.log", "ab") as log:
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=log, stderr=log)
 
 
 def test_four_workers_one_of_them_killed_equal_one(x64, tmp_path, alone):
@@ -65,7 +67,8 @@ def test_four_workers_one_of_them_killed_equal_one(x64, tmp_path, alone):
     victim.kill()
     for worker in workers:
         worker.wait(timeout=300)
-    assert [w.returncode for w in workers if w is not victim] == [0, 0, 0]
+    log = (tmp_path / "workers.log").read_text()
+    assert [w.returncode for w in workers if w is not victim] == [0, 0, 0], log[-3000:]
     with Store(run / "landscape.db", xor()) as store:
         same(alone, store.landscape())
     assert Spool(run).finished and not list(run.glob("spool/round-*"))
