@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start clean
+.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -17,6 +17,12 @@ $(VENV)/.test: $(VENV)/.base
 
 demo: $(VENV)/.base
 	$(BIN)/jaxland explore checkerboard --out $(OUT)
+
+# What the four source papers show, ours beside theirs: PAPERS="trim --small" for one chapter, --docs into docs/papers.
+PAPERS ?=
+
+papers: $(VENV)/.test
+	$(BIN)/python -m examples.papers $(PAPERS)
 
 # Two workers, whole files each: module-wide landscapes are built once.
 test: $(VENV)/.test
