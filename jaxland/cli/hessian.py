@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jaxland.cli.opening import Build, ModelFile, Opened, in_float64, in_one_table, is_table, opened
 from jaxland.cli.options import Kept, spread
+from jaxland.cli.progress import say
 from jaxland.data.options import TableOptions
 from jaxland.hessian.options import ExplainOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from jaxland.data import Prepared
     from jaxland.hessian import Explanation
-    from jaxland.models import Model
-
-    Rows = tuple[np.ndarray, np.ndarray]
+    from jaxland.problem.problem import Problem
+    from jaxland.report.hessian import Answers, RowNames
 
 Reading = Annotated[
     TableOptions,
@@ -29,56 +30,71 @@ Reading = Annotated[
 
 @spread
 def hessian(
-    model: Annotated[Path, typer.Argument(help="Model file written by jaxland (explore writes model.npz).")],
-    train: Annotated[str, typer.Argument(help="The training data: CSV or npz file, or built-in data.")],
+    model: ModelFile,
     out: Annotated[Path, typer.Option(help="Directory for tables, figures and report.html.")],
     table: Reading,
     options: ExplainOptions,
-    test: Annotated[str | None, typer.Option(help="Points to explain; default the training rows.")] = None,
+    train: Annotated[
+        str | None,
+        typer.Argument(
+            help="The data it was trained on: a table, npz file or built-in data; default what its file says."
+        ),
+    ] = None,
+    build: Build = None,
+    test: Annotated[
+        str | None, typer.Option(help="Points to explain; default the test rows the model's file knows of, or all.")
+    ] = None,
     points: Annotated[int, typer.Option(help="Most test points.")] = 200,
     loss: Annotated[str | None, typer.Option(help="cross_entropy or squared_error; default the model's.")] = None,
     l2: Annotated[float | None, typer.Option(help="Weight of the sum of squares; default the model's.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Which training rows a prediction rests on, how sure it is, and whether it extrapolates."""
     import numpy as np
 
     from jaxland.errors import ArgumentError
     from jaxland.hessian import CurvatureWarning, explain
-    from jaxland.models import load
     from jaxland.problem.problem import Problem
-    from jaxland.report.hessian import Answers, hessian_report
+    from jaxland.report.hessian import RowNames, hessian_report
 
     if points < 1:
         raise ArgumentError("--points must be at least 1")
-    network, facts = load(model)
-    table = replace(table, target=table.target or facts.get("target"))
-    rows, queries, classes = tables(network, facts, train, test, table, options.seed)
-    loss = loss or facts.get("loss") or ("cross_entropy" if classes else "squared_error")
+    source = opened(model, build)
+    source.say(quiet or json_)
+    rows, queries = parts(source, train, test, table, options.seed)
+    if queries.n > points:
+        say(quiet or json_, f"explaining the first {points} of {queries.n:,} points (--points)")
+    queries = queries.take(np.arange(min(points, queries.n)))
+    facts, network = source.facts, source.model
+    loss = loss or facts.get("loss") or ("cross_entropy" if rows.classes else "squared_error")
     weight = float(facts.get("l2") or 0.0) if l2 is None else l2
-    problem = Problem.from_model(network, *rows, loss=loss, l2=weight)
-    queries = queries[0][:points], queries[1][:points]
+    problem = Problem.from_model(in_float64(network), rows.x, rows.y, loss=loss, l2=weight)
+    points_asked = queries.x if queries.y is None else (queries.x, queries.y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CurvatureWarning)
-        explained = explain(problem, queries, **asdict(options))
+        explained = explain(problem, points_asked, **asdict(options))
     for note in explained.curvature.warnings:
         typer.echo(f"warning: {note}", err=True)
-    _write(explained, out)
-    predicted = np.asarray(problem.predict(None, queries[0])).argmax(axis=1) if classes else None
+    names = RowNames(queries.called, rows.rows, queries.rows)
+    answers = _answers(problem, rows.classes, queries)
+    _write(explained, out, names, answers)
+    same = "" if queries.roles is rows.roles else f", {queries.n} points of {queries.name}"
     path = hessian_report(
         explained,
         out / "report.html",
-        answers=None if predicted is None else Answers(classes, predicted, np.asarray(queries[1])),
+        answers=answers,
+        rows=names,
         title=f"Hessian report: {network.name}",
-        subtitle=f"{problem.n} training rows from {train}",
+        subtitle=f"{problem.n} training rows of {rows.name}{same}",
     )
+    found = _summary(source, explained, problem, queries, answers)
+    if json_:
+        typer.echo(json.dumps({**found, "report": str(path)}, indent=2))
+        return
     if not quiet:
-        curvature, lowest = explained.curvature, explained.spectrum.lowest[0]
-        typer.echo(f"{network.name}: {problem.size} parameters, {problem.n} training rows, {len(queries[0])} points")
-        typer.echo(
-            f"{curvature.kind}, {curvature.method}, damping {curvature.damping:.3g}, |grad L| "
-            f"{curvature.gradient_norm:.2g}, lowest eigenvalue {lowest:.3g}"
-        )
+        for line in _told(found):
+            typer.echo(line)
     typer.echo(f"report: {path}")
 
 
@@ -87,58 +103,130 @@ def register(app: typer.Typer) -> None:
     app.command()(hessian)
 
 
-def _write(explained: Explanation, out: Path) -> None:
+def _answers(problem: Problem, classes: tuple[str, ...], queries: Prepared) -> Answers | None:
+    """What a classifier says of the points, where the right answers are known."""
+    import numpy as np
+
+    from jaxland.report.hessian import Answers
+
+    if not classes or queries.y is None:
+        return None
+    outputs = np.asarray(problem.predict(None, queries.x))
+    predicted = outputs.argmax(axis=1) if outputs.ndim == 2 and outputs.shape[1] > 1 else (outputs.reshape(-1) > 0)
+    return Answers(classes, predicted.astype(int), np.asarray(queries.y, int))
+
+
+def _summary(
+    source: Opened, explained: Explanation, problem: Problem, queries: Prepared, answers: Answers | None
+) -> dict[str, Any]:
+    """What is printed, as plain values."""
+    import numpy as np
+
+    curvature = explained.curvature
+    found: dict[str, Any] = {
+        "model": source.name,
+        "parameters": problem.size,
+        "training_rows": problem.n,
+        "points": queries.n,
+        "curvature": curvature.kind,
+        "method": curvature.method,
+        "damping": float(curvature.damping),
+        "gradient_norm": float(curvature.gradient_norm),
+        "lowest_eigenvalue": float(explained.spectrum.lowest[0]),
+        "training_loss": float(np.mean(explained.losses)),
+        "warnings": list(curvature.warnings),
+    }
+    if answers is not None:
+        found["accuracy"] = float(np.mean(answers.predicted == answers.true))
+    shaky = int(np.argmax(explained.uncertainty.std))
+    found["least_certain"] = {
+        queries.called: int(queries.rows[shaky]),
+        "std": float(explained.uncertainty.std[shaky]),
+    }
+    return found
+
+
+def _told(found: dict[str, Any]) -> list[str]:
+    right = f", {found['accuracy']:.1%} of them predicted right" if "accuracy" in found else ""
+    (called, row), (_, std) = found["least_certain"].items()
+    return [
+        f"{found['model']}: {found['parameters']} parameters, {found['training_rows']:,} training rows (mean loss "
+        f"{found['training_loss']:.4g}), {found['points']} points{right}",
+        f"{found['curvature']}, {found['method']}, damping {found['damping']:.3g}, |grad L| "
+        f"{found['gradient_norm']:.2g}, lowest eigenvalue {found['lowest_eigenvalue']:.3g}",
+        f"least certain: {called} {row} (std {std:.3g})",
+    ]
+
+
+def _write(explained: Explanation, out: Path, names: RowNames, answers: Answers | None) -> None:
     """Tables, the curvature, and pictures."""
+    import numpy as np
+
     from jaxland.report import figures
     from jaxland.report import hessian as drawing
 
     out.mkdir(parents=True, exist_ok=True)
-    explained.influence.to_pandas().to_csv(out / "influence.csv", index=False)
-    explained.to_pandas().to_csv(out / "predictions.csv", index=False)
+    names.influence(explained.influence).to_csv(out / "influence.csv", index=False)
+    predictions = names.points_of(explained.to_pandas())
+    if answers is not None:
+        known = np.asarray(answers.classes)
+        predictions.insert(2, "predicted", known[answers.predicted])
+        predictions.insert(3, "true", known[answers.true])
+    predictions.to_csv(out / "predictions.csv", index=False)
     explained.spectrum.to_pandas().to_csv(out / "spectrum.csv", index=False)
     if explained.influence.self_influence is not None:
-        explained.influence.self_influence.to_pandas().to_csv(out / "self_influence.csv", index=False)
+        found = explained.influence.self_influence.to_pandas()
+        found.insert(1, names.called, names.training)
+        found.to_csv(out / "self_influence.csv", index=False)
     explained.curvature.save(out / "curvature.npz")
     figures.save(drawing.density_figure(explained.spectrum), out / "density")
     figures.save(drawing.uncertainty_figure(explained.uncertainty), out / "uncertainty")
     figures.save(drawing.extrapolation_figure(explained.extrapolation), out / "extrapolation")
 
 
-def tables(
-    network: Model, facts: dict[str, Any], train: str, test: str | None, table: TableOptions, seed: int = 0
-) -> tuple[Rows, Rows, tuple[str, ...]]:
-    """Training and test arrays in the model's own order of features and classes, and its scaling.
+def parts(
+    opened: Opened, train: str | None, test: str | None, table: TableOptions, seed: int = 0
+) -> tuple[Prepared, Prepared]:
+    """Training rows and points to explain, as the model takes them.
 
-    Both files are read as one table, so that columns of codes are coded alike.
+    Where its file knows which rows trained the model, only those count as training rows, and without ``test`` those
+    kept for testing are explained. Else all rows are training rows.
 
     Raises:
-        DataError: features or classes the model does not know, or lacks.
+        DataError: columns, values or classes the model does not know, or lacks; a table without its training rows.
+        ArgumentError: no table, or no targets.
     """
-    import numpy as np
+    from jaxland.data.seen import TEST, TRAINING
+    from jaxland.errors import ArgumentError, DataError
 
-    from jaxland.data import BUILT_IN, Dataset, Preparation, read, together
-
-    def loaded(source: str) -> Dataset:
-        return (replace(table, target=None) if source in BUILT_IN else table).read(source, seed)
-
-    if test is None or test == train:
-        data = loaded(train)
-        parts = [data, data]
-    elif _is_csv(train) and _is_csv(test):
-        first = read(Path(train), dialect=table)
-        both = table.read(together(first, read(Path(test), dialect=table)), seed)
-        parts = [both.take(rows) for rows in np.split(np.arange(both.n), [len(first.frame)])]
+    seen, place = opened.preparation.seen, opened.located(train)
+    if not opened.preparation.is_complete and test is not None and is_table(place) and is_table(test):
+        rows, queries = in_one_table(opened, place, test, table, seed)
     else:
-        parts = [loaded(train), loaded(test)]
-    for note in parts[0].notes:
+        rows = opened.read(train, table, seed)
+        queries = rows if test is None else opened.read(test, table, seed)
+    if rows.y is None:
+        target = opened.preparation.target
+        hint = f"it has no column {target!r}" if target else "name their column with --target"
+        raise ArgumentError(f"influence needs the targets of {rows.name}: {hint}")
+    if seen is not None:
+        known = rows.part(TRAINING)
+        if not known.n:
+            raise DataError(
+                f"no row of {rows.name} trained {opened.name}: give the table it was trained on (or none: its file "
+                "knows where it is), and the points to explain with --test"
+            )
+        if test is None and (rows.roles == TEST).any():
+            queries = rows.part(TEST)
+        elif test is None:
+            queries = known
+        if known.n < len(seen.train):
+            typer.echo(
+                f"warning: {rows.name} holds {known.n:,} of the {len(seen.train):,} rows that trained the model: the "
+                "loss is not at its minimum on these",
+                err=True,
+            )
+        rows = known
+    for note in dict.fromkeys((*rows.notes, *queries.notes)):
         typer.echo(f"note: {note}", err=True)
-    wanted = Preparation.of_model(facts)
-    assert network.sizes is not None  # a file holds a dense network
-    width = network.sizes[0]
-    (x, y), (xt, yt) = (wanted.apply(part, width) for part in parts)
-    classes = tuple(facts.get("classes") or parts[0].classes)
-    return (x, y), (xt, yt), classes
-
-
-def _is_csv(path: str) -> bool:
-    return path.lower().endswith((".csv", ".csv.gz", ".tsv", ".txt"))
+    return rows, queries

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-    from jaxland.data import Split
+    from jaxland.data import Dataset, Split
     from jaxland.models.model import Model
     from jaxland.problem.problem import Problem
 
@@ -49,9 +49,7 @@ class Recipe:
         """Write ``run.json``."""
         from jaxland.runs import write_whole
 
-        kept: dict[str, object] = {"source": self.source}
-        if Path(self.source).exists():
-            kept["source"] = str(Path(self.source).resolve())
+        kept: dict[str, object] = {"source": _located(self.source)}
         for part in (self.table, self.rows, self.network, self.search):
             kept |= asdict(part)
         write_whole(out / FILE, json.dumps(kept, indent=1) + "\n")
@@ -99,12 +97,16 @@ class Recipe:
         return potentials.is_name(self.source)
 
     @cached_property
+    def whole(self) -> Dataset:
+        """The table before it is split."""
+        return self.table.read(self.source, self.seed)
+
+    @cached_property
     def parts(self) -> Split:
         """Training and test data; of a table only."""
-        data = self.table.read(self.source, self.seed)
         # All four rows of xor train, as they are.
         rows = replace(self.rows, test_fraction=0.0, scale="none") if self.source == "xor" else self.rows
-        return rows.split(data, self.seed)
+        return rows.split(self.whole, self.seed)
 
     @cached_property
     def model(self) -> Model:
@@ -148,21 +150,20 @@ class Recipe:
         """Write the network with parameters w [N], and all that is needed to use it on new data."""
         import jax.numpy as jnp
 
+        from jaxland.data import Preparation
         from jaxland.models import save
 
-        train = self.parts.train
         return save(
             path,
             self.model,
             self.problem.unravel(jnp.asarray(w)),
-            features=list(train.features),
-            classes=list(train.classes),
-            target=train.target,
             loss=self.loss,
             l2=self.network.l2,
-            rows=train.n,
-            centre=None if train.scaling is None else train.scaling.centre.tolist(),
-            scale=None if train.scaling is None else train.scaling.scale.tolist(),
+            rows=self.parts.train.n,
+            source=_located(self.source),
+            table=asdict(self.table),
+            seed=self.seed,
+            **Preparation.of_split(self.whole, self.parts).facts(),
         )
 
     @property
@@ -180,3 +181,8 @@ class Recipe:
             minima=self.search.minima or None,
             max_step=0.5 if self.is_potential else self.search.max_step,
         )
+
+
+def _located(source: str) -> str:
+    """A table as any process finds it; names of built-in data as they are."""
+    return str(Path(source).resolve()) if Path(source).exists() else source

@@ -2,63 +2,93 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxland.cli.options import spread
-from jaxland.data.dialect import Dialect
-from jaxland.trim.options import TrimOptions
+from jaxland.cli.opening import Build, ModelFile, Opened, Part, chosen_rows, opened
+from jaxland.cli.options import Kept, spread
+from jaxland.data.options import TableOptions
+from jaxland.trim.options import AttributeKeywords, TrimOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
+    from jaxland.data import Prepared
     from jaxland.trim import Attribution
     from jaxland.trim.evaluate import Curve
 
 
+Reading = Annotated[TableOptions, Kept(without=("constant", "target"))]
+
+
 @spread
 def trim(
-    model: Annotated[Path, typer.Argument(help="Network written by jaxland.models.save (model.npz).")],
-    data: Annotated[Path, typer.Argument(help="Inputs: CSV of numbers, one row each, or npz with x (and y).")],
+    model: ModelFile,
     out: Annotated[Path, typer.Option(help="Directory for scores, figures and report.html.")],
     options: TrimOptions,
-    dialect: Dialect,
-    labels: Annotated[str | None, typer.Option(help="Column of true classes (CSV), for knock-out accuracy.")] = None,
-    rows: Annotated[int | None, typer.Option(help="Explain only the first so many inputs.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
+    table: Reading,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Inputs: a table, one row each, or npz with x (and y); default what the model's file says."
+        ),
+    ] = None,
+    build: Build = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Column of true classes or values; default the one the model names.")
+    ] = None,
+    part: Part = None,
+    rows: Annotated[int | None, typer.Option(help="Explain only the first so many of them.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Attribute a network's output to coefficients of a transform of its inputs.
+    """Attribute a network's output to the columns of a table, or to coefficients of a transform of its inputs.
 
     Writes scores.csv, profile.png, report.html; says how complete the attribution is and tests it on the model.
     """
     from rich.console import Console
 
-    from jaxland import models
     from jaxland import trim as systems
     from jaxland.report import trim as report
 
-    network, _ = models.load(model)
-    x, y = _read(data, labels, dialect)
-    x, y = x[:rows], None if y is None else y[:rows]
-    with _progress(Console(stderr=True), quiet) as advance:
-        result = systems.attribute(network, x, **options.keywords(x), progress=advance, warn=False)
+    source = replace(opened(model, build), target_flag="--labels")
+    source.say(quiet or json_)
+    whole = source.read(data, replace(table, target=labels))
+    chosen = chosen_rows(whole, part, rows)
+    if options.transform is None and source.preparation.features is None:
+        options = replace(options, transform="rfft")
+    with _progress(Console(stderr=True), quiet or json_) as advance:
+        keywords = options.keywords(chosen.x, columns=_columns(source, chosen), background=_background(whole, chosen))
+        result = systems.attribute(source.model, chosen.x, **keywords, progress=advance, warn=False)
+    if "labels" in keywords:
+        result = replace(result, transform="columns")
+    result = replace(result, notes=(*result.notes, *_notes(source, whole, chosen, keywords)))
     deletion, insertion = systems.deletion(result), systems.insertion(result)
     evaluation = systems.sensitivity_n(result) if len(result.labels) > 2 else None
     tables = {"scores": result.to_pandas(), "summary": result.summary()}
-    if y is not None:
-        tables["knock_out"] = evaluation = systems.knock_out(result, y)
-    spectrum = systems.power(result)
+    tables["scores"].insert(0, chosen.called, chosen.rows)
+    accuracy = _accuracy(source, chosen)
+    if accuracy is not None:
+        tables["knock_out"] = evaluation = systems.knock_out(result, _targets(chosen))
+    spectrum = None if keywords.get("labels") is not None else systems.power(result)
     page = report.page(result, spectrum=spectrum, deletion=deletion, insertion=insertion, evaluation=evaluation)
     report.write(out, page, {"profile": report.profile(result, spectrum=spectrum), "inputs": report.heat(result)})
-    for name, table in tables.items():
-        table.to_csv(out / f"{name}.csv", index=False)
-    _show(result, deletion, insertion)
-    typer.echo(f"written to {out}")
+    for name, frame in tables.items():
+        frame.to_csv(out / f"{name}.csv", index=False)
+    found = _summary(source, chosen, result, deletion, insertion, accuracy)
+    if json_:
+        typer.echo(json.dumps({**found, "report": str(out / "report.html")}, indent=2))
+        return
+    if not quiet:
+        _show(found)
+    typer.echo(f"report: {out / 'report.html'}")
 
 
 def register(app: typer.Typer) -> None:
@@ -66,36 +96,94 @@ def register(app: typer.Typer) -> None:
     app.command()(trim)
 
 
-def _show(result: Attribution, deletion: Curve, insertion: Curve) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    console.print(f"{result.method} on {result.transform}: {len(result.scores)} inputs, {len(result.labels)} players")
-    for _, row in result.summary().head(5).iterrows():
-        console.print(f"  {row['player']:>12}  mean |score| {row['mean |score|']:.4g}")
-    complete = result.method != "contextual_decomposition"
-    gap = f"largest relative gap {result.relative_gap.max():.2e}; " if complete else ""
-    console.print(f"{gap}deletion area {deletion.area:.3f}, insertion area {insertion.area:.3f}")
-    for note in result.notes:
-        console.print(f"note: {note}")
+def _targets(chosen: Prepared) -> np.ndarray:
+    """Class numbers [n]."""
+    assert chosen.y is not None
+    return chosen.y.astype(int)
 
 
-def _read(path: Path, labels: str | None, dialect: Dialect) -> tuple[np.ndarray, np.ndarray | None]:
-    """Numbers of a CSV (with or without a header) or npz file, and the classes where there are any."""
+def _columns(source: Opened, chosen: Prepared) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Names of the columns behind the features, and the column of each feature; None where they are not known."""
     import numpy as np
 
-    from jaxland.data import read
-    from jaxland.errors import DataError
+    if chosen.x.ndim != 2 or not chosen.columns:
+        return None
+    if source.preparation.is_complete:
+        return source.preparation.columns, source.preparation.groups()
+    return (chosen.columns, np.arange(len(chosen.columns))) if len(chosen.columns) == chosen.x.shape[1] else None
 
-    if path.suffix == ".npz" and path.exists():
-        with np.load(path, allow_pickle=False) as archive:
-            if "x" not in archive:
-                raise DataError(f"{path} has no array x, only {', '.join(archive.files)}")
-            return archive["x"], archive.get("y")
-    table = read(path, header=None, dialect=dialect)
-    for note in table.said():
-        typer.echo(f"note: {note}", err=True)
-    return table.numbers(labels)
+
+def _background(whole: Prepared, chosen: Prepared) -> np.ndarray:
+    """Inputs that baselines are drawn from: the training rows where they are known."""
+    from jaxland.data.seen import TRAINING
+
+    known = whole.part(TRAINING)
+    return known.x if known.n else chosen.x
+
+
+def _notes(source: Opened, whole: Prepared, chosen: Prepared, keywords: AttributeKeywords) -> list[str]:
+    told = [f"{whole.describe()}; {chosen.n:,} are explained"]
+    if keywords.get("baseline") == "mean":
+        of = "the training rows" if source.preparation.seen is not None else "the rows"
+        told.append(f"a column that is switched off stands at the mean of {of}")
+    return [*told, *whole.notes]
+
+
+def _accuracy(source: Opened, chosen: Prepared) -> float | None:
+    """Share of the explained rows that a classifier has right; None where that is not known."""
+    import numpy as np
+
+    outputs = np.asarray(source.model(chosen.x))
+    whole = chosen.y is not None and np.array_equal(chosen.y, np.round(chosen.y))
+    if not whole or source.preparation.task == "regression" or outputs.ndim != 2 or outputs.shape[1] < 2:
+        return None
+    return float(np.mean(outputs.argmax(1) == chosen.y))
+
+
+def _summary(
+    source: Opened,
+    chosen: Prepared,
+    result: Attribution,
+    deletion: Curve,
+    insertion: Curve,
+    accuracy: float | None,
+) -> dict[str, Any]:
+    """What is printed, as plain values."""
+    table = result.summary()
+    total = float(table["mean |score|"].sum()) or 1.0
+    leading = table.head(5)
+    found: dict[str, Any] = {
+        "model": source.name,
+        "method": result.method,
+        "transform": result.transform,
+        "inputs": len(result.scores),
+        "players": len(result.labels),
+        "shares": {str(p): float(v) / total for p, v in zip(leading["player"], leading["mean |score|"])},
+        "deletion_area": deletion.area,
+        "insertion_area": insertion.area,
+        "notes": list(result.notes),
+    }
+    if result.method != "contextual_decomposition":
+        found["largest_relative_gap"] = float(result.relative_gap.max())
+    if accuracy is not None:
+        found["accuracy"] = accuracy
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    right = f", {found['accuracy']:.1%} of them predicted right" if "accuracy" in found else ""
+    console.print(
+        f"{found['method']} on {found['transform']}: {found['inputs']} inputs{right}, {found['players']} players"
+    )
+    for player, share in found["shares"].items():
+        console.print(f"  {player:>24}  {share:6.1%} of all attribution")
+    gap = f"largest relative gap {found['largest_relative_gap']:.2e}; " if "largest_relative_gap" in found else ""
+    console.print(f"{gap}deletion area {found['deletion_area']:.3f}, insertion area {found['insertion_area']:.3f}")
+    for note in found["notes"]:
+        console.print(f"note: {note}")
 
 
 @contextmanager

@@ -53,7 +53,8 @@ class _Features:
         blocks, masks: of every column kept, values and where they were missing [n, features of it].
         names, sources: of every feature, and the column it came from.
         notes: a sentence each.
-        dropped: why, per column; one_hot: levels per column; filled: missing values per column.
+        dropped: why, per column; one_hot: features per column; levels: values per column that is one-hot coded;
+            filled: missing values per column.
     """
 
     blocks: list[np.ndarray] = field(default_factory=list)
@@ -63,6 +64,7 @@ class _Features:
     notes: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     one_hot: dict[str, list[str]] = field(default_factory=dict)
+    levels: dict[str, list[str]] = field(default_factory=dict)
     filled: dict[str, int] = field(default_factory=dict)
 
     def drop(self, column: str, why: str, note: str) -> None:
@@ -125,6 +127,7 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
             "target": target,
             "dropped": found.dropped,
             "one_hot": found.one_hot,
+            "levels": found.levels,
             "imputed": found.filled,
             "missing": rules.missing,
             "duplicates": duplicates,
@@ -186,6 +189,7 @@ def _add(found: _Features, table: Table, column: str, rules: Rules) -> None:
     if text:
         block, names = _one_hot(series, column, absent, rules.max_levels)
         found.one_hot[column] = names
+        found.levels[column] = sorted(set(words_of(series[~absent])), key=float if _is_number(series) else str)
         return found.add(column, block, names, absent)
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     infinite = np.isinf(values)
@@ -308,6 +312,13 @@ def _is_identifier(series: pd.Series, column: str) -> bool:
         return False
     words = re.split(r"[-_ ]", column.lower())
     return bool(np.all(np.diff(values) == 1)) or words[-1] in SUFFIXES or column.lower() in IDENTIFIER_NAMES
+
+
+def words_of(series: pd.Series) -> list[str]:
+    """What the levels of a column are called in the names of features: text without blanks around it, or numbers."""
+    if _is_number(series):
+        return [f"{value:g}" for value in series.to_numpy(dtype=np.float64, na_value=np.nan)]
+    return list(series.astype(str).str.strip())
 
 
 def _one_hot(series: pd.Series, column: str, absent: np.ndarray, max_levels: int) -> tuple[np.ndarray, list[str]]:

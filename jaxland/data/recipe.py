@@ -1,8 +1,8 @@
-"""What was done to a table before a model saw it: scaling, split, and the recipe that travels with the model."""
+"""What was done to a table before a model saw it: scaling and split."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -73,60 +73,6 @@ class Split:
 
     def __iter__(self) -> Iterator[Dataset | None]:
         return iter((self.train, self.test))
-
-
-@dataclass(frozen=True, eq=False)
-class Preparation:
-    """How a model wants its data: which features in which order, how scaled, which classes.
-
-    Attributes:
-        features: names, in the model's order; None where it does not say: those of the data.
-        classes: names, in the order of the outputs; empty where it does not say, or for regression.
-        scaling: the map it was trained behind; None where the data are given as they are.
-    """
-
-    features: tuple[str, ...] | None = None
-    classes: tuple[str, ...] = ()
-    scaling: Scaling | None = None
-
-    @classmethod
-    def of_model(cls, facts: Mapping[str, object]) -> Preparation:
-        """From what was saved beside a model (``jaxland.models.load``): features, classes, centre, scale."""
-
-        def listed(key: str) -> tuple[str, ...]:
-            found = facts.get(key)
-            return tuple(map(str, found)) if isinstance(found, Sequence) else ()
-
-        centre, scale = (facts.get(key) for key in ("centre", "scale"))
-        scaling = None
-        if centre is not None and scale is not None:
-            scaling = Scaling("standardise", np.asarray(centre, float), np.asarray(scale, float))
-        return cls(features=listed("features") or None, classes=listed("classes"), scaling=scaling)
-
-    def apply(self, data: Dataset, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """x [n, width] and y [n] of a table as the model takes them.
-
-        Raises:
-            DataError: features or classes the model does not know, or lacks.
-        """
-        x, y = data.x, data.y
-        wanted = data.features if self.features is None else self.features
-        lacking = [name for name in wanted if name not in data.features]
-        if lacking:
-            raise DataError(f"the data lack {len(lacking)} features of the model: {', '.join(lacking[:5])}")
-        x = x[:, [data.features.index(name) for name in wanted]]
-        if x.shape[1] != width:
-            raise DataError(f"the model takes {width} features, the data have {x.shape[1]}")
-        if self.scaling is not None and data.scaling is None:
-            x = self.scaling.apply(x)
-        if data.task == "classification" and self.classes:
-            strange = [name for name in data.classes if name not in self.classes]
-            if strange:
-                raise DataError(
-                    f"the model does not know the class {strange[0]!r}; it knows {', '.join(self.classes)}"
-                )
-            y = np.array([self.classes.index(name) for name in data.classes])[y]
-        return x, y
 
 
 def split(

@@ -19,12 +19,17 @@ _KIND = "jaxland-mlp-1"
 
 
 def save(path: str | Path, model: Model, params: PyTree | None = None, **metadata: Any) -> Path:
-    """Write a dense network (made by ``mlp``) and JSON-able metadata to an npz file, without pickle."""
+    """Write a dense network (made by ``mlp``) and metadata (JSON-able values, arrays) to an npz file, without pickle.
+
+    What a model wants of its data travels along: ``save(path, model, **Preparation.of_split(data, split).facts())``.
+    """
     if model.sizes is None:
         raise ProblemError("only networks made by jaxland.mlp can be saved; save other models with their own library")
     flat, _ = ravel_pytree(model.params if params is None else params)
-    head = {"sizes": model.sizes, "activation": model.activation, "metadata": metadata}
-    return write_npz(path, _KIND, head, {"weights": flat})
+    arrays = {name: value for name, value in metadata.items() if isinstance(value, np.ndarray)}
+    facts = {name: value for name, value in metadata.items() if name not in arrays}
+    head = {"sizes": model.sizes, "activation": model.activation, "metadata": facts}
+    return write_npz(path, _KIND, head, {**arrays, "weights": flat})
 
 
 def load(path: str | Path) -> tuple[Model, dict[str, Any]]:
@@ -37,7 +42,7 @@ def load(path: str | Path) -> tuple[Model, dict[str, Any]]:
         raise DataError(f"model file {path} does not exist")
     try:
         head, arrays = read_npz(path, _KIND, sealed=False)
-        weights = arrays["weights"]
+        weights = arrays.pop("weights")
         sizes, activation, metadata = head["sizes"], head["activation"], head["metadata"]
     except (StoreError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a model file written by jaxland ({error})") from error
@@ -47,4 +52,4 @@ def load(path: str | Path) -> tuple[Model, dict[str, Any]]:
         raise DataError(f"{path}: {weights.size} weights do not fit sizes {tuple(sizes)} ({flat.size})")
     if not np.isfinite(weights).all():
         raise DataError(f"{path}: weights are not all finite")
-    return replace(model, params=unravel(jnp.asarray(weights, flat.dtype))), metadata
+    return replace(model, params=unravel(jnp.asarray(weights, flat.dtype))), {**metadata, **arrays}

@@ -88,3 +88,15 @@ def mlp(
     name = "mlp " + "-".join(map(str, widths)) + f" {activation}"
     params = init(jax.random.key(0) if key is None else key)
     return Model(apply=apply, params=params, init=init, sizes=widths, activation=activation, name=name)
+
+
+def hidden_units(model: Model, x: Any) -> jax.Array:
+    """Activations [n, h] of the last hidden layer of a network made by ``mlp`` (or read from its file).
+
+    Raises:
+        ArgumentError: it has no hidden layer, or is no such network.
+    """
+    if model.sizes is None or model.activation is None or len(model.sizes) < 3:
+        raise ArgumentError(f"{model.name} is no dense network with a hidden layer")
+    below = mlp(model.sizes[:-1], model.activation)
+    return ACTIVATIONS[model.activation](below.apply(model.params[:-1], x))

@@ -93,22 +93,33 @@ def _band(axes: Axes, x: np.ndarray, rows: np.ndarray, colour: str) -> None:
     )
 
 
-def influence_figure(influence: Influence, labels: Sequence[object] | None = None, point: int = 0) -> Figure:
+def influence_figure(
+    influence: Influence,
+    labels: Sequence[object] | None = None,
+    point: int = 0,
+    rows: RowNames | None = None,
+) -> Figure:
     """The most helpful and most harmful training examples of one test point."""
     figure, axes = canvas(7, 0.32 * 2 * max(1, influence.most_positive.shape[1]) + 1.2)
     index = np.concatenate([influence.most_positive[point], influence.most_negative[point][::-1]])
     values = np.concatenate([influence.positive_values[point], influence.negative_values[point][::-1]])
-    names = [f"row {i}" + ("" if labels is None else f" ({labels[i]})") for i in index]
+    called, numbers = ("row", index) if rows is None else (rows.called, rows.training[index])
+    names = [f"{called} {k}" + ("" if labels is None else f" ({labels[i]})") for i, k in zip(index, numbers)]
     at = np.arange(len(index))
     axes.barh(at, values, color=np.where(values > 0, BLUE, RED))
     axes.set_yticks(at, names)
     axes.invert_yaxis()
     axes.axvline(0, color="0.4", linewidth=0.8)
-    axes.set(xlabel=f"change of the {influence.of} when the row is removed", title=f"test point {point}")
+    axes.set(
+        xlabel=f"change of the {influence.of} when the row is removed",
+        title=f"test point {point if rows is None else f'{rows.called} {rows.points[point]}'}",
+    )
     return figure
 
 
-def self_influence_figure(found: SelfInfluence, losses: ArrayLike, classes: ArrayLike | None = None) -> Figure:
+def self_influence_figure(
+    found: SelfInfluence, losses: ArrayLike, classes: ArrayLike | None = None, names: ArrayLike | None = None
+) -> Figure:
     """Self-influence against loss: examples high on both are atypical or mislabelled."""
     figure, axes = canvas(6.4, 4.2)
     colours = BLUE if classes is None else np.array(PALETTE)[np.asarray(classes) % len(PALETTE)]
@@ -121,7 +132,13 @@ def self_influence_figure(found: SelfInfluence, losses: ArrayLike, classes: Arra
         )
     for i in np.argsort(-values)[:8]:
         if values[i] > 0:
-            axes.annotate(f"{i}", (losses[i], values[i]), fontsize=8, xytext=(3, 2), textcoords="offset points")
+            axes.annotate(
+                f"{i if names is None else np.asarray(names)[i]}",
+                (losses[i], values[i]),
+                fontsize=8,
+                xytext=(3, 2),
+                textcoords="offset points",
+            )
     axes.set(xlabel="loss", ylabel="self-influence")
     return figure
 
@@ -211,11 +228,36 @@ class Answers(NamedTuple):
     true: np.ndarray
 
 
+class RowNames(NamedTuple):
+    """What a user calls the rows: lines of their file, say, where the arrays hold rows of it.
+
+    called: "line" or "row"; training [n], points [T]: number of each training row and each test point.
+    """
+
+    called: str
+    training: np.ndarray
+    points: np.ndarray
+
+    def points_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of test points with what they are called, as a new second column."""
+        out = table.copy()
+        out.insert(1, self.called, self.points[out["test point"].to_numpy()])
+        return out
+
+    def influence(self, found: Influence) -> pd.DataFrame:
+        """``found.to_pandas()`` with what its rows are called."""
+        out = self.points_of(found.to_pandas())
+        at = out.columns.get_loc("training example") + 1
+        out.insert(at, f"training {self.called}", self.training[out["training example"].to_numpy()])
+        return out
+
+
 def hessian_report(
     explained: Explanation,
     path: str | Path,
     *,
     answers: Answers | None = None,
+    rows: RowNames | None = None,
     title: str = "Hessian report",
     subtitle: str = "",
 ) -> Path:
@@ -225,12 +267,15 @@ def hessian_report(
         explained: what ``jaxland.hessian.explain`` found.
         path: of the file.
         answers: of a classifier.
+        rows: what to call training rows and test points; default their positions.
         title, subtitle: texts.
     """
     page = Page(title, subtitle)
     _curvature(page, explained)
-    _predictions(page, explained, answers)
-    _examples(page, explained, () if answers is None else answers.classes)
+    if rows is None:
+        rows = RowNames("row", np.arange(len(explained.losses)), np.arange(len(explained.uncertainty.value)))
+    _predictions(page, explained, answers, rows)
+    _examples(page, explained, () if answers is None else answers.classes, rows)
     return page.save(path)
 
 
@@ -256,13 +301,13 @@ def _curvature(page: Page, explained: Explanation) -> None:
         page.note("Some extreme modes are not converged: read their residuals.", warn=True)
 
 
-def _predictions(page: Page, explained: Explanation, answers: Answers | None) -> None:
+def _predictions(page: Page, explained: Explanation, answers: Answers | None, rows: RowNames) -> None:
     page.section("Predictions")
-    table, correct = explained.to_pandas(), None
+    table, correct = rows.points_of(explained.to_pandas()), None
     if answers is not None:
         names = np.asarray(answers.classes) if answers.classes else np.arange(int(answers.predicted.max()) + 1)
-        table.insert(1, "predicted", names[answers.predicted])
-        table.insert(2, "true", names[answers.true])
+        table.insert(2, "predicted", names[answers.predicted])
+        table.insert(3, "true", names[answers.true])
         correct = answers.predicted == answers.true
     page.text(
         "std: how far the value moves when the training set is resampled. LEES: how far it can move along directions "
@@ -273,11 +318,13 @@ def _predictions(page: Page, explained: Explanation, answers: Answers | None) ->
     page.figure(uncertainty_figure(explained.uncertainty, correct), "90 % intervals by resampling.")
     page.figure(extrapolation_figure(explained.extrapolation), "Extrapolation scores.", kind="png")
     page.section("What the predictions rest on")
-    page.table(explained.influence.to_pandas().head(40), "The first test points (all in influence.csv).")
-    page.figure(influence_figure(explained.influence), "Most helpful (blue) and most harmful (red) training rows.")
+    page.table(rows.influence(explained.influence).head(40), "The first test points (all in influence.csv).")
+    page.figure(
+        influence_figure(explained.influence, rows=rows), "Most helpful (blue) and most harmful (red) training rows."
+    )
 
 
-def _examples(page: Page, explained: Explanation, classes: tuple[str, ...]) -> None:
+def _examples(page: Page, explained: Explanation, classes: tuple[str, ...], rows: RowNames) -> None:
     found, losses = explained.influence.self_influence, explained.losses
     if found is None:
         return
@@ -285,9 +332,13 @@ def _examples(page: Page, explained: Explanation, classes: tuple[str, ...]) -> N
     page.text("Rows with large self-influence are atypical, or mislabelled.")
     labels = np.asarray(explained.curvature.problem.y)
     order = np.argsort(-found.values)[:15]
-    table = pd.DataFrame({"row": order, "self-influence": found.values[order], "loss": losses[order]})
+    table = pd.DataFrame(
+        {rows.called: rows.training[order], "self-influence": found.values[order], "loss": losses[order]}
+    )
     kinds = labels if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
     if kinds is not None:
         table.insert(1, "label", np.asarray(classes)[kinds[order]] if len(classes) else kinds[order])
     page.table(table)
-    page.figure(self_influence_figure(found, losses, kinds), "Numbers are row numbers.", kind="png")
+    page.figure(
+        self_influence_figure(found, losses, kinds, rows.training), f"Numbers are {rows.called} numbers.", kind="png"
+    )

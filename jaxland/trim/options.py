@@ -24,26 +24,32 @@ class AttributeKeywords(TypedDict, total=False):
     chunk: int | None
     baseline: str
     background: np.ndarray
+    groups: np.ndarray
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TrimOptions:
     """What is attributed, to the coefficients of which transform, and how."""
 
-    transform: str = option("rfft", "identity, rfft, dct, pca:<parts> or a wavelet: haar, db2..db8, sym5.")
+    transform: str | None = option(
+        None,
+        "columns, identity, rfft, dct, pca:<parts> or a wavelet: haar, db2..db8, sym5; default columns where a model "
+        "names them, else rfft.",
+    )
     method: str = option("ig", "ig, cd, deeplift, ablation, kernel_shap, ... (see docs/trim.md).")
     target: int | None = option(None, "Output to attribute; default the predicted class.")
     bands: int | None = option(None, "Frequency bands; default one per frequency.")
-    baseline: str = option("zero", "zero or mean.")
+    baseline: str | None = option(None, "zero or mean; default mean for columns, else zero.")
     residual: str = option("fixed", "Of a lossy transform: fixed or player.")
     chunk: int | None = option(None, "Most inputs given to the network at once.")
 
     def __post_init__(self) -> None:
-        if self.baseline not in ("zero", "mean"):
+        if self.baseline not in (None, "zero", "mean"):
             raise ArgumentError(f"--baseline takes zero or mean, got {self.baseline!r}")
 
-    def made(self, x: np.ndarray) -> Transform:
-        """The transform of inputs x [n, ...].
+    def made(self, x: np.ndarray, name: str) -> Transform:
+        """The transform of that name of inputs x [n, ...].
 
         Raises:
             ArgumentError: no such transform, or bands of one that has none.
@@ -51,31 +57,47 @@ class TrimOptions:
         from jaxland import trim
 
         shape = x.shape[1:]
-        kind, _, count = self.transform.partition(":")
+        kind, _, count = name.partition(":")
         if kind == "rfft":
             return trim.rfft(shape, bands=self.bands)
         if self.bands is not None:
             raise ArgumentError("--bands goes with --transform rfft")
-        if kind == "identity":
+        if kind in ("identity", "columns"):
             return trim.identity(shape)
         if kind == "dct":
             return trim.dct(shape)
         if kind == "pca":
             if count and not count.isdigit():
-                raise ArgumentError(f"pca takes a number of parts, such as pca:8, got {self.transform!r}")
+                raise ArgumentError(f"pca takes a number of parts, such as pca:8, got {name!r}")
             return trim.pca(x, int(count) if count else None)
         if kind == "haar" or kind.startswith(("db", "sym")):
             return trim.dwt(shape, kind)
         raise ArgumentError(
-            f"transform {self.transform!r} is unknown; choose identity, rfft, dct, pca:<parts>, haar, db2..db8 or "
-            "sym5"
+            f"transform {name!r} is unknown; choose columns, identity, rfft, dct, pca:<parts>, haar, db2..db8 or sym5"
         )
 
-    def keywords(self, x: np.ndarray) -> AttributeKeywords:
-        """What ``attribute(model, x, ...)`` takes."""
+    def keywords(
+        self,
+        x: np.ndarray,
+        columns: tuple[tuple[str, ...], np.ndarray] | None = None,
+        background: np.ndarray | None = None,
+    ) -> AttributeKeywords:
+        """What ``attribute(model, x, ...)`` takes.
+
+        Args:
+            x: inputs [n, ...].
+            columns: names of the columns behind the features, and the number of each feature's column [d].
+            background: inputs [m, ...] that baselines are drawn from; default x.
+
+        Raises:
+            ArgumentError: no such transform, or one that does not fit.
+        """
         from jaxland.trim.methods import find
 
-        transform = self.made(x)
+        name = self.transform or ("rfft" if columns is None else "columns")
+        if name == "columns" and columns is None:
+            raise ArgumentError("--transform columns needs columns with names: the model's file does not name any")
+        transform = self.made(x, name)
         out: AttributeKeywords = {
             "transform": transform,
             "method": self.method,
@@ -84,8 +106,11 @@ class TrimOptions:
             "residual": None if transform.is_exact else cast(Literal["fixed", "player"], self.residual),
             "chunk": self.chunk,
         }
+        if name == "columns" and columns is not None:
+            out["labels"], out["groups"] = columns
+        background = x if background is None else background
         if find(self.method).background:
-            out["background"] = x
-        if self.baseline == "mean":
-            out["baseline"], out["background"] = "mean", x
+            out["background"] = background
+        if self.baseline == "mean" or (self.baseline is None and name == "columns"):
+            out["baseline"], out["background"] = "mean", background
         return out

@@ -60,30 +60,24 @@ def test_the_command_writes_tables_figures_and_a_report(x64, files, tmp_path):
 
 
 def test_tables_come_in_the_models_order_and_units(files):
-    from jaxland.cli.hessian import tables
-    from jaxland.models import load
+    from dataclasses import replace
+
+    from jaxland.cli.hessian import parts
+    from jaxland.cli.opening import opened
+    from jaxland.data import Preparation
 
     folder, x, names = files
-    table = TableOptions(target="answer")
-    network, facts = load(folder / "model.npz")
-    (a, ya), (b, yb), classes = tables(network, facts, str(folder / "train.csv"), str(folder / "test.csv"), table)
-    np.testing.assert_allclose(np.r_[a, b], (x - [0, 0, 1]) / [1, 2, 1])
-    assert classes == ("no", "yes") and list(np.r_[ya, yb]) == list((names == "yes").astype(int))
-    with pytest.raises(DataError, match="lack 1 features of the model: d"):
-        tables(
-            network,
-            {**facts, "features": ["a", "b", "d"]},
-            str(folder / "train.csv"),
-            None,
-            table,
-        )
-    with pytest.raises(DataError, match="does not know the class 'no'"):
-        tables(
-            network,
-            {**facts, "classes": ["yes", "maybe"]},
-            str(folder / "train.csv"),
-            None,
-            table,
-        )
+    train, test, table = str(folder / "train.csv"), str(folder / "test.csv"), TableOptions(target="answer")
+    source = opened(str(folder / "model.npz"))
+    rows, queries = parts(source, train, test, table)
+    np.testing.assert_allclose(np.r_[rows.x, queries.x], (x - [0, 0, 1]) / [1, 2, 1])
+    assert rows.classes == ("no", "yes") and list(np.r_[rows.y, queries.y]) == list((names == "yes").astype(int))
+    for changes, match in (
+        ({"features": ["a", "b", "d"]}, "lacks 1 of the model's 3 columns: d"),
+        ({"classes": ["yes", "maybe"]}, "does not know the class 'no'"),
+    ):
+        other = replace(source, preparation=Preparation.of_model({**source.facts, **changes}))
+        with pytest.raises(DataError, match=match):
+            parts(other, train, None, table)
     with pytest.raises(DataError, match="does not exist"):
-        tables(network, facts, str(folder / "none.csv"), str(folder / "test.csv"), table)
+        parts(source, str(folder / "none.csv"), test, table)

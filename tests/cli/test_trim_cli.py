@@ -38,9 +38,10 @@ def files(tmp_path):
 def test_command_writes_everything(files):
     out = files / "run"
     result = run(files / "model.npz", files / "signals.csv", "--labels", "y", "--method", "cd", "--out", out)
-    assert result.exit_code == 0 and "contextual_decomposition on rfft: 20 inputs, 9 players" in result.output
+    assert result.exit_code == 0 and "contextual_decomposition on rfft: 20 inputs, " in result.output
+    assert "of them predicted right, 9 players" in result.output
     scores = pd.read_csv(out / "scores.csv")
-    assert len(scores) == 20 and list(scores.columns[3:5]) == ["k=0", "k=1"]
+    assert len(scores) == 20 and list(scores.columns[4:6]) == ["k=0", "k=1"]
     assert {"profile.png", "inputs.png", "report.html", "summary.csv", "knock_out.csv"} <= {
         p.name for p in out.iterdir()
     }
@@ -63,7 +64,11 @@ def test_other_transforms_and_inputs(files):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        (["signals.csv"], DataError, "fails on inputs of shape"),
+        (
+            ["signals.csv"],
+            ArgumentError,
+            "one more than mlp 16-8-2 tanh takes: name the one that is no input with --labels",
+        ),
         (["nope.csv"], DataError, "does not exist"),
         (["signals.csv", "--labels", "z"], DataError, "no column 'z'"),
         (["bare.csv", "--transform", "laplace"], ArgumentError, "unknown; choose"),
