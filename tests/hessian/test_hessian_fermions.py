@@ -1,6 +1,5 @@
 """The published numbers of the fermion chain, from its published weights and Hessian (data in ../shared/data)."""
 
-import importlib.util
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -15,18 +14,13 @@ DATA = ROOT.parent / "shared" / "data" / "fermion_chain_cnn.npz"
 @pytest.mark.skipif(not DATA.exists(), reason="../shared/data/fermion_chain_cnn.npz is not there")
 @pytest.mark.filterwarnings("ignore::jaxland.hessian.CurvatureWarning")
 def test_published_influence_relatif_and_lees(x64):
-    import jax
-
+    from examples.papers import fermion_chain as chain
     from jaxland import hessian
 
-    spec = importlib.util.spec_from_file_location("fermion_chain", ROOT / "examples" / "fermion_chain.py")
-    before = jax.config.jax_enable_x64
-    chain = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(chain)
-    jax.config.update("jax_enable_x64", before)
     with np.load(DATA) as archive:
         known = {k: archive[k] for k in archive}
-    x, test = chain.inputs()
+    diagram = chain.diagram()
+    x, test = diagram.x, diagram.test
     assert x.shape == (1000, 924) and x.min() == 0 and x.max() == 1
     names = ("layer1_0", "layer2_0", "layer3_0", "fc1")
     params = tuple(jnp.asarray(known[f"w_{n}_{k}"], float) for n in names for k in ("weight", "bias"))
