@@ -53,13 +53,13 @@ def draw_profiles(n: int, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:
 class VAE(nnx.Module):
     """Dense encoder and decoder of a beta-VAE."""
 
-    def __init__(self, width: int, rngs: nnx.Rngs) -> None:
-        self.into = nnx.Linear(len(RADII), width, rngs=rngs)
+    def __init__(self, inputs: int, latents: int, width: int, rngs: nnx.Rngs) -> None:
+        self.into = nnx.Linear(inputs, width, rngs=rngs)
         self.hidden = nnx.Linear(width, width, rngs=rngs)
-        self.moments = nnx.Linear(width, 2 * LATENTS, rngs=rngs)
-        self.back = nnx.Linear(LATENTS, width, rngs=rngs)
+        self.moments = nnx.Linear(width, 2 * latents, rngs=rngs)
+        self.back = nnx.Linear(latents, width, rngs=rngs)
         self.again = nnx.Linear(width, width, rngs=rngs)
-        self.out = nnx.Linear(width, len(RADII), rngs=rngs)
+        self.out = nnx.Linear(width, inputs, rngs=rngs)
 
     def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and log variance of the latents."""
@@ -67,19 +67,28 @@ class VAE(nnx.Module):
         return tuple(jnp.split(self.moments(hidden), 2, axis=-1))
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """Profile of latents."""
+        """Input of latents."""
         return self.out(nnx.gelu(self.again(nnx.gelu(self.back(z)))))
 
 
-def train(x: np.ndarray, *, beta: float, steps: int, seed: int = 0) -> VAE:
-    """Minimise squared error / (2 sigma^2) + beta KL(q(z|x) || N(0, 1)), sigma = 0.1 of the standardised profiles."""
-    model = VAE(96, nnx.Rngs(seed))
+def train(
+    x: np.ndarray,
+    *,
+    beta: float,
+    steps: int,
+    latents: int = LATENTS,
+    width: int = 96,
+    sigma: float = 0.1,
+    seed: int = 0,
+) -> VAE:
+    """Minimise squared error / (2 sigma^2) + beta KL(q(z|x) || N(0, 1)) on x [n, inputs]."""
+    model = VAE(x.shape[1], latents, width, nnx.Rngs(seed))
     optimizer = nnx.Optimizer(model, optax.adam(optax.cosine_decay_schedule(2e-3, steps)), wrt=nnx.Param)
 
     def loss(model: VAE, batch: jax.Array, key: jax.Array) -> jax.Array:
         mean, log_var = model.encode(batch)
         z = mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape)
-        error = jnp.sum((model.decode(z) - batch) ** 2, -1) / (2 * 0.1**2)
+        error = jnp.sum((model.decode(z) - batch) ** 2, -1) / (2 * sigma**2)
         kl = 0.5 * jnp.sum(mean**2 + jnp.exp(log_var) - log_var - 1.0, -1)
         return jnp.mean(error + beta * kl)
 
@@ -95,7 +104,7 @@ def train(x: np.ndarray, *, beta: float, steps: int, seed: int = 0) -> VAE:
     for step, key in enumerate(jax.random.split(jax.random.key(seed), steps)):
         value = update(model, optimizer, data, key)
         if step % 1000 == 999:
-            print(f"step {step + 1}: loss {float(value):.1f}")
+            print(f"step {step + 1}: loss {float(value):.1f}", flush=True)
     return model
 
 

@@ -3,10 +3,13 @@
 Signals of length 100; the label says whether |X_12|, the amplitude at frequency 12, is above its median. A ReLU
 network with 100 hidden units and one output, the logit, learns it, and every method attributes the logit to the 51
 frequencies, against the zero signal. Error: the share of 500 test inputs whose largest (signed) attribution is not at
-frequency 12. Beside it stand the same with |attribution|, which also asks for the right answer where there is next to
-nothing at frequency 12, and whether mean |attribution| over inputs ranks frequency 12 first. Expected gradients
-compare with typical signals instead of the zero signal, so half of their scores at frequency 12 are rightly negative
-and only |attribution| is meaningful.
+frequency 12; that is the scoring fixed in advance. Beside it stand the alternatives: signed towards the predicted
+class, by |attribution| (which also asks for the right answer where there is next to nothing at frequency 12), and
+signed for inputs with much of it only; whether mean |attribution| over inputs ranks frequency 12 first; and, for the
+inputs counted as errors (signed), |X_12| relative to its median and how often the network itself says so: taking the
+other frequency out moves its logit more than taking 12 out. Expected gradients compare with typical signals instead
+of the zero signal, so half of their scores at frequency 12 are rightly negative and only the alternatives are
+meaningful.
 
     python examples/trim_frequency.py [--seeds 5] [--uniform]
 """
@@ -61,48 +64,77 @@ def train(x, y, seed, steps=2000, batch=256):
     return Model(model.apply, params, model.init, model.sizes, model.activation)
 
 
+METHODS = {
+    "contextual_decomposition": {},
+    "contextual_decomposition (acd)": {"mode": "acd"},
+    "deeplift": {},
+    "expected_gradients": {},
+    "integrated_gradients": {},
+    "input_times_gradient": {},
+    "ablation": {},
+    "shapley_sampling": {"permutations": 10},
+}
+
+
+def errors(scores, logit):
+    """Per cent of inputs whose first frequency is wrong, by each scoring of signed scores [n, 51]."""
+    towards, above = scores * np.sign(logit)[:, None], logit > 0
+    wrong = lambda a: 100 * float((a.argmax(1) != FREQUENCY).mean())  # noqa: E731
+    return {
+        "signed": wrong(scores),
+        "towards prediction": wrong(towards),
+        "by |a|": wrong(np.abs(scores)),
+        "signed, logit > 0": wrong(scores[above]) if above.any() else float("nan"),
+        "12 first by mean |a|": int(np.abs(scores).mean(0).argmax()) == FREQUENCY,
+    }
+
+
 def measure(seed, uniform=False, n=50_000, steps=2000):
-    """One seed: accuracy, and for each method the share of test inputs whose top frequency is wrong."""
+    """One seed: a row for each method with its errors, and the network's accuracy."""
     x, y = signals(seed, n, uniform)
     cut = int(0.9 * n)
     model = train(x[:cut], y[:cut], seed, steps)
     accuracy = float(((np.asarray(model(x[cut:]))[:, 0] > 0) == y[cut:]).mean())
-    test, background = x[cut : cut + 500], x[:512]
-    row = {"seed": seed, "accuracy": accuracy}
-    t = trim.rfft(LENGTH)
-    ranked = {}
-    for method, options in {
-        "contextual_decomposition (acd)": {"mode": "acd"},
-        "contextual_decomposition (shapley)": {},
-        "deeplift": {},
-        "expected_gradients": {"background": background},
-        "integrated_gradients": {},
-        "input_times_gradient": {},
-        "ablation": {},
-        "shapley_sampling": {"permutations": 10},
-    }.items():
-        r = trim.attribute(model, test, transform=t, method=method.split()[0], warn=False, **options)
-        row[method] = 100 * float((r.scores.argmax(1) != FREQUENCY).mean())
-        row[method + " |a|"] = 100 * float((r.top(1)[:, 0] != FREQUENCY).mean())
-        ranked[method] = int(r.importance().argmax()) == FREQUENCY
-    return row, ranked
+    test = x[cut : cut + 500]
+    logit, t = np.asarray(model(test))[:, 0], trim.rfft(LENGTH)
+    scores = {}
+    for name, options in METHODS.items():
+        method = name.split()[0]
+        extra = {"background": x[:512]} if method == "expected_gradients" else {}
+        scores[name] = trim.attribute(model, test, transform=t, method=method, warn=False, **options, **extra).scores
+    power = np.abs(np.fft.rfft(x[:cut])[:, FREQUENCY])
+    amplitude = np.abs(np.fft.rfft(test)[:, FREQUENCY]) / np.median(power)
+    rows = [
+        {"method": name, "seed": seed, "accuracy": accuracy}
+        | errors(found, logit)
+        | why_wrong(found, scores["ablation"], amplitude)
+        for name, found in scores.items()
+    ]
+    return pd.DataFrame(rows)
 
 
-def table(seeds, uniform, **size):
-    """Errors in per cent over seeds, beside the published ones."""
-    rows, first = zip(*(measure(seed, uniform, **size) for seed in range(seeds)))
-    frame = pd.DataFrame(rows)
-    methods = list(first[0])
-    out = pd.DataFrame(
-        {
-            "error %": frame[methods].mean(),
-            "worst seed %": frame[methods].max(),
-            "published %": pd.Series({m: PUBLISHED.get(m.split()[0]) for m in methods}),
-            "error % by |a|": pd.Series({m: frame[m + " |a|"].mean() for m in methods}),
-            "12 first by mean |a|": pd.Series({m: all(f[m] for f in first) for m in methods}),
-        }
-    )
-    return frame["accuracy"].mean(), out
+def why_wrong(scores, ablation, amplitude):
+    """Of the inputs with another frequency first: the amplitude at 12, and whether the network itself says so.
+
+    It says so where taking the other frequency out moves its logit more than taking 12 out.
+    """
+    first = scores.argmax(1)
+    wrong = np.flatnonzero(first != FREQUENCY)
+    more = ablation[wrong, first[wrong]] > ablation[wrong, FREQUENCY]
+    return {"wrong": len(wrong), "amplitude where wrong": amplitude[wrong].sum(), "network agrees": int(more.sum())}
+
+
+def table(frame):
+    """Means over seeds of the errors in per cent, beside the published ones."""
+    by = frame.groupby("method", sort=False)
+    out = by[["signed", "towards prediction", "by |a|", "signed, logit > 0"]].mean()
+    out.insert(0, "published", [PUBLISHED.get(name.split()[0]) for name in out.index])
+    out.insert(2, "worst seed", by["signed"].max())
+    out["12 first by mean |a|"] = by["12 first by mean |a|"].all()
+    sums = by[["wrong", "amplitude where wrong", "network agrees"]].sum()
+    out["|X_12| where wrong"] = sums["amplitude where wrong"] / sums["wrong"]
+    out["network agrees %"] = 100 * sums["network agrees"] / sums["wrong"]
+    return out
 
 
 def main():
@@ -115,10 +147,12 @@ def main():
     size = {"n": 2000, "steps": 100} if args.small else {}
     seeds = 1 if args.small else args.seeds
     for uniform in (True,) if args.uniform else (False, True):
-        accuracy, frame = table(seeds, uniform, **size)
+        frame = pd.concat([measure(seed, uniform, **size) for seed in range(seeds)])
         kind = "uniform spectra" if uniform else "white noise"
-        print(f"\n{kind}: accuracy {accuracy:.3f}, {seeds} seeds, at most 500 inputs each")
-        print(frame.to_string(float_format=lambda v: f"{v:.2f}", na_rep="-"))
+        print(
+            f"\n{kind}: accuracy {frame['accuracy'].mean():.3f}, {seeds} seeds, at most 500 inputs each, errors in %"
+        )
+        print(table(frame).to_string(float_format=lambda v: f"{v:.2f}", na_rep="-"))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""Which scales does a network read? Gaussian random fields whose target sits in one annulus of the power spectrum.
+"""Which scales does a network read? Gaussian random fields whose target sits in known rings of the power spectrum.
 
 Maps of 64 x 64 pixels with spectrum P(k) ~ k^-2, as of large-scale structure, whose power between wave numbers 10 and
 12 is multiplied by exp(a). A small convolutional network is trained to tell a. Attribution to rings of |k| finds the
 annulus, although most of the power is elsewhere.
 
+With P(k) exp(a w(k)) the best estimate of a sums w(k) |s|^2 / P(k) over all coefficients, so ring k with its N(k)
+coefficients deserves a share N(k) w(k): that is drawn beside what the network does.
+
     python examples/trim_random_fields.py [--out runs/random_fields]
 """
 
 import argparse
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +24,9 @@ from jaxland import trim
 from jaxland.models.model import Model
 from jaxland.report import figures
 
-SIZE, LOW, HIGH = 64, 10, 12
+SIZE = 64
+ONE_ANNULUS = ((10, 12, 1.0),)  # from k, to k, weight of a
+METHODS = ("integrated_gradients", "contextual_decomposition", "ablation")
 
 
 def wave_numbers():
@@ -28,14 +34,18 @@ def wave_numbers():
     return np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)[None]) * SIZE
 
 
-@partial(jax.jit, static_argnums=1)
-def maps(key, n):
+def weights(k, annuli):
+    """w(k): how the logarithm of the power follows a."""
+    return sum(weight * ((k >= low) & (k <= high)) for low, high, weight in annuli)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def maps(key, n, annuli=ONE_ANNULUS):
     """Maps [n, 64, 64, 1] of unit variance and the annulus amplitudes a [n]."""
     k = wave_numbers()
     noise, amplitude = jax.random.split(key)
     a = jax.random.uniform(amplitude, (n,), minval=-1, maxval=1)
-    ring = (k >= LOW) & (k <= HIGH)
-    spectrum = np.where(k > 0, np.maximum(k, 1) ** -2.0, 0)[None] * jnp.exp(a[:, None, None] * ring)
+    spectrum = np.where(k > 0, np.maximum(k, 1) ** -2.0, 0)[None] * jnp.exp(a[:, None, None] * weights(k, annuli))
     white = jnp.fft.rfft2(jax.random.normal(noise, (n, SIZE, SIZE)))
     x = jnp.fft.irfft2(white * jnp.sqrt(spectrum), s=(SIZE, SIZE))
     return (x / 0.06)[..., None], a
@@ -60,21 +70,92 @@ def network(key):
     return Model(apply, params, name="convolutional network")
 
 
-def train(model, steps=1200, batch=48):
+def train(model, steps=1200, batch=48, annuli=ONE_ANNULUS, seed=0):
     """Adam on fresh maps."""
     optimiser = optax.adam(optax.cosine_decay_schedule(4e-3, steps))
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, key):
-        x, a = maps(key, batch)
+        x, a = maps(key, batch, annuli)
         grads = jax.grad(lambda p: jnp.mean((model.apply(p, x)[:, 0] - a) ** 2))(params)
         updates, state = optimiser.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     params, state = jax.tree.map(jnp.copy, model.params), optimiser.init(model.params)
-    for key in jax.random.split(jax.random.key(1), steps):
+    for key in jax.random.split(jax.random.key(seed + 1), steps):
         params, state = step(params, state, key)
     return Model(model.apply, params, name=model.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a network reads, ring by ring.
+
+    Attributes:
+        annuli: where the target is written; r2: of the network on 256 new maps.
+        curves: mean |attribution| by method [33]; ideal: N(k) w(k) [33]; power: of the maps [33].
+        following: correlation over maps of the score of the written rings with a, by method.
+    """
+
+    annuli: tuple
+    r2: float
+    curves: dict
+    ideal: np.ndarray
+    power: np.ndarray
+    following: dict
+
+    @property
+    def written(self):
+        """Whether a ring carries the target [33]."""
+        ring = np.arange(len(self.ideal))
+        return np.any([(ring >= low) & (ring <= high) for low, high, _ in self.annuli], axis=0)
+
+
+def study(steps=1200, annuli=ONE_ANNULUS, seed=0):
+    """Train, attribute by three methods."""
+    model = train(network(jax.random.key(seed)), steps, annuli=annuli, seed=seed)
+    x, a = (np.asarray(part) for part in maps(jax.random.key(seed + 2), 256, annuli))
+    predicted = np.asarray(model(x))[:, 0]
+    rings = np.minimum(wave_numbers().astype(int), SIZE // 2)
+    labels = [str(k) for k in range(SIZE // 2 + 1)]
+    twice = np.where((np.arange(SIZE // 2 + 1) % (SIZE // 2)) == 0, 1, 2)  # coefficients that stand for two
+    ideal = np.bincount(rings.ravel(), (twice * weights(wave_numbers(), annuli)).ravel())
+    transform, curves, following = trim.rfft((SIZE, SIZE, 1), axes=(0, 1)), {}, {}
+    for method in METHODS:
+        r = trim.attribute(
+            model, x[:64], transform=transform, groups=rings[..., None], labels=labels, method=method, warn=False
+        )
+        curves[method] = r.importance()
+        following[method] = np.corrcoef(r.scores[:, ideal > 0].sum(1), a[:64])[0, 1]
+    return Study(
+        annuli=annuli,
+        r2=float(1 - np.var(predicted - a) / np.var(a)),
+        curves=curves,
+        ideal=ideal,
+        power=trim.power(r),
+        following=following,
+    )
+
+
+def picture(found):
+    """Attribution by method beside the power spectrum."""
+    figure, (top, below) = figures.panels(7.5, 5.5, nrows=2, sharex=True)
+    for axis in (top, below):
+        for low, high, _ in found.annuli:
+            axis.axvspan(low - 0.5, high + 0.5, color="#f2e3c6", lw=0)
+    top.plot(found.ideal / found.ideal.max(), "k--", lw=1, label="best estimate")
+    for colour, (method, curve) in zip(figures.PALETTE, found.curves.items()):
+        top.plot(curve / curve.max(), color=colour, lw=1.6, label=method.replace("_", " "))
+    top.set_ylabel("mean |attribution|, maximum 1")
+    top.legend(frameon=False)
+    top.set_title("what the network reads (shaded: where the target is written)", loc="left")
+    power = found.power
+    below.plot(np.arange(1, len(power)), power[1:] / power.sum(), color=figures.PALETTE[3], lw=1.6)
+    below.set_yscale("log")
+    below.set_ylabel("share of the power")
+    below.set_xlabel("wave number k (cycles per map)")
+    below.set_title("what is in the maps", loc="left")
+    return figure
 
 
 def main():
@@ -84,43 +165,16 @@ def main():
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--small", action="store_true", help="a short training")
     args = parser.parse_args()
-    if args.small:
-        args.steps = 20
-    model = train(network(jax.random.key(0)), args.steps)
-    x, a = maps(jax.random.key(2), 256)
-    predicted = np.asarray(model(x))[:, 0]
-    print(f"R^2 on 256 new maps: {1 - np.var(predicted - a) / np.var(a):.3f}")
-    rings = np.minimum(wave_numbers().astype(int), SIZE // 2)[..., None]
-    labels = [str(k) for k in range(SIZE // 2 + 1)]
-    transform = trim.rfft((SIZE, SIZE, 1), axes=(0, 1))
-    ring = np.arange(len(labels))
-    share = (ring >= LOW) & (ring <= HIGH)
-    curves = {}
-    for method in ("integrated_gradients", "contextual_decomposition", "ablation"):
-        r = trim.attribute(model, x[:64], transform=transform, groups=rings, labels=labels, method=method, warn=False)
-        size = r.importance()
-        curves[method] = size / size.max()
-        inside = size[share].sum() / size.sum()
+    found = study(20 if args.small else args.steps)
+    print(f"R^2 on 256 new maps: {found.r2:.3f}")
+    for method, size in found.curves.items():
+        inside = size[found.written].sum() / size.sum()
         print(
-            f"{method:26s} peak at k = {int(size.argmax())}, {inside:.0%} of the attribution in k = {LOW}..{HIGH}, "
-            f"correlation of its score with a: {np.corrcoef(r.scores[:, share].sum(1), a[:64])[0, 1]:.2f}"
+            f"{method:26s} peak at k = {int(size.argmax())}, {inside:.0%} of the attribution in the annulus, "
+            f"correlation of its score with a: {found.following[method]:.2f}"
         )
-    power = trim.power(r)
-    print(f"share of the power in the annulus: {power[share].sum() / power.sum():.1%}")
-    figure, (top, below) = figures.panels(7.5, 5.5, nrows=2, sharex=True)
-    for axis in (top, below):
-        axis.axvspan(LOW - 0.5, HIGH + 0.5, color="#f2e3c6", lw=0)
-    for colour, (method, curve) in zip(figures.PALETTE, curves.items()):
-        top.plot(curve, color=colour, lw=1.6, label=method.replace("_", " "))
-    top.set_ylabel("mean |attribution|, maximum 1")
-    top.legend(frameon=False)
-    top.set_title("what the network reads (shaded: where the target is written)", loc="left")
-    below.plot(np.arange(1, len(power)), power[1:] / power.sum(), color=figures.PALETTE[3], lw=1.6)
-    below.set_yscale("log")
-    below.set_ylabel("share of the power")
-    below.set_xlabel("wave number k (cycles per map)")
-    below.set_title("what is in the maps", loc="left")
-    print("written:", *figures.save(figure, args.out / "annulus", kinds=("png",)))
+    print(f"share of the power in the annulus: {found.power[found.written].sum() / found.power.sum():.1%}")
+    print("written:", *figures.save(picture(found), args.out / "annulus", kinds=("png",)))
 
 
 if __name__ == "__main__":

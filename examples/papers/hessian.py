@@ -107,8 +107,8 @@ def _published(page: Page, found: fermion_chain.Published) -> None:
     )
     met = theirs["influence, largest difference / largest"]
     page.text(
-        f"With the published Hessian the published influence is met to {met:.0e} of its largest value. Whoever computes "
-        "the Hessian anew, in evaluation mode, meets a lowest eigenvalue of "
+        f"With the published Hessian the published influence is met to {met:.0e} of its largest value. Whoever "
+        "computes the Hessian anew, in evaluation mode, meets a lowest eigenvalue of "
         f"{mode['lowest eigenvalue'].iloc[0]:.3f}, below minus the published damping: look at the lowest eigenvalue "
         "before choosing a damping, switch dropout off, and train to a stationary point."
     )

@@ -49,8 +49,8 @@ def lowest_states(
     """Energies [k] and positive ground states [k, d] of fixed + v diag(coupled), off-diagonal entries <= 0.
 
     ``images`` [images, d] are every basis state's images under the symmetries. The ground state is positive (Perron
-    and Frobenius), so it lies in the sector that all of them leave alone, where dense diagonalisation of every coupling
-    is one batched call.
+    and Frobenius), so it lies in the sector that all of them leave alone, where dense diagonalisation of every
+    coupling is one batched call.
     """
     orbit = np.unique(images.min(axis=0), return_inverse=True)[1]
     basis = np.eye(orbit.max() + 1)[orbit]
