@@ -134,6 +134,7 @@ def table(frame):
     sums = by[["wrong", "amplitude where wrong", "network agrees"]].sum()
     out["|X_12| where wrong"] = sums["amplitude where wrong"] / sums["wrong"]
     out["network agrees %"] = 100 * sums["network agrees"] / sums["wrong"]
+    out["signed, network disagrees"] = out["signed"] * (1 - out["network agrees %"].fillna(0) / 100)
     return out
 
 

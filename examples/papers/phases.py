@@ -167,15 +167,11 @@ def left_out(diagram: Diagram, reading: Reading, point: int, seed: int, groups: 
     chosen |= {f"random {k}": rng.choice(len(values), GROUP, replace=False) for k in range(groups)}
     at, label = jnp.asarray(diagram.test[[point]]), jnp.asarray(diagram.test_labels[[point]])
     problem, rows = reading.problem, []
-
-    def loss(w: jax.Array) -> float:
-        logits = problem.predict(problem.unflatten(w), at)
-        return float(optax.softmax_cross_entropy_with_integer_labels(logits, label)[0])
-
+    before = float(problem.losses(problem.w, at, label)[0])
     for name, out in chosen.items():
         keep = np.setdiff1d(np.arange(len(values)), out)
-        again = settle(Problem.from_model(problem.model, diagram.x[keep], diagram.labels[keep], l2=L2).at(problem.w))
-        rows.append((name, values[out].sum(), loss(again.w) - loss(problem.w)))
+        again = settle(problem.with_data(diagram.x[keep], diagram.labels[keep]))
+        rows.append((name, values[out].sum(), float(problem.losses(again.w, at, label)[0]) - before))
     return pd.DataFrame(rows, columns=["rows left out", "predicted change of the loss", "after retraining"])
 
 
