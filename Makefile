@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start clean
+.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start docs clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -71,5 +71,10 @@ bench-scaling: $(VENV)/.test
 bench-start: $(VENV)/.test
 	$(BIN)/python benchmarks/cold_start.py --page docs/performance.md
 
+# The documentation, offline and strict, into site/.
+docs: $(VENV)/.base
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build -q
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from jaxland.models.options import NetworkOptions
 
 if TYPE_CHECKING:
     from jaxland.landscape.result import Landscape
+    from jaxland.why import Why
 
 Source = Annotated[
     str,
@@ -37,6 +39,10 @@ Searching = Annotated[
     ),
 ]
 Conservation = Annotated[ConservationSettings, Kept(without=("seed",))]
+Asked = Annotated[
+    list[int] | None,
+    typer.Option("--why", help="Explain the prediction for this test row (from 0) by all four systems; repeatable."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
 
@@ -50,6 +56,7 @@ def explore(
     conservation: Conservation,
     settings: Searching = SEARCH,
     time_limit: Annotated[float | None, typer.Option(help="Seconds of searching; call again to go on.")] = None,
+    why: Asked = None,
     quiet: Quiet = False,
 ) -> None:
     """Map the loss landscape of a small network trained on a table, and read its conserved weights.
@@ -61,13 +68,14 @@ def explore(
     say(quiet, *recipe.describe())
     recipe.save(out)
     found = search(recipe, out, time_limit, quiet)
-    typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet)}")
+    typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet, why or ())}")
 
 
 @spread
 def report(
     run: Annotated[Path, typer.Argument(help="Directory of a run, finished or not.")],
     conservation: Conservation,
+    why: Asked = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Path of the report only.")] = False,
 ) -> None:
     """Write the report of what a run has found so far."""
@@ -76,7 +84,7 @@ def report(
     recipe = Recipe.load(run)
     with Store(run / "landscape.db", recipe.problem) as store:
         found = store.landscape()
-    typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet)}")
+    typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet, why or ())}")
 
 
 def register(app: typer.Typer) -> None:
@@ -100,13 +108,20 @@ def search(recipe: Recipe, out: Path, time_limit: float | None, quiet: bool) -> 
 
 
 def write_report(
-    recipe: Recipe, found: Landscape, out: Path, conservation: ConservationSettings, quiet: bool
+    recipe: Recipe,
+    found: Landscape,
+    out: Path,
+    conservation: ConservationSettings,
+    quiet: bool,
+    why: Sequence[int] = (),
 ) -> Path:
     """Tables, model and pictures of what was found; path of report.html."""
     from jaxland.landscape import interpret
     from jaxland.landscape.search.completeness import Completeness
+    from jaxland.report.conclusion import headline
     from jaxland.report.imported import imported_report
     from jaxland.report.landscape import explore_report, save_figures
+    from jaxland.report.why import verdict
 
     say(quiet, found.describe())
     for what, facts in found.statistics["completeness"].items():
@@ -119,8 +134,23 @@ def write_report(
     recipe.save_model(out / "model.npz", found.best)
     with spinner(quiet, "conserved weights, null groups, validation"):
         told = interpret(found, data=recipe.parts, settings=replace(conservation, seed=recipe.seed))
+    reasons = _reasons(recipe, found, why, quiet)
     with spinner(quiet, "report"):
         if told.values is not None:
             told.values.to_pandas().to_csv(out / "values.csv")
         save_figures(told, out)
-        return explore_report(told, out / "report.html", command=shlex.join(["jaxland", *sys.argv[1:]]))
+        command = shlex.join(["jaxland", *sys.argv[1:]])
+        path = explore_report(told, out / "report.html", command=command, why=reasons)
+    say(quiet, headline(told).sentence, *(verdict(reason)[0] for reason in reasons))
+    return path
+
+
+def _reasons(recipe: Recipe, found: Landscape, rows: Sequence[int], quiet: bool) -> list[Why]:
+    """Of the predictions for some test rows; of training rows where there is no test data."""
+    from jaxland.why import why
+
+    out = []
+    for row in rows:
+        with spinner(quiet, f"why row {row}"):
+            out.append(why(found, row, recipe.parts.train, recipe.parts.test, seed=recipe.seed))
+    return out

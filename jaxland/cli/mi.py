@@ -192,10 +192,12 @@ def _show(table: InformationMatrix, summary: Disentanglement | None) -> None:
     console.print(shown)
     if summary is None:
         return
+    from jaxland.report.information import mig_text
+
     for line in summary.to_pandas().itertuples():
         console.print(
             f"{line.factor}: carried by {line.latent} ({line.information:.3f} ± {line.std:.3f} {table.units}), "
-            f"MIG {line.MIG:.2f}",
+            f"MIG {mig_text(line.MIG, summary.mig_std[line.Index])}",
             highlight=False,
         )
 

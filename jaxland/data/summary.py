@@ -17,6 +17,8 @@ def feature_summary(data: Dataset) -> pandas.DataFrame:
     import pandas as pd
 
     x = data.x if data.scaling is None else data.scaling.invert(data.x)
+    # A zero that was scaled and back is one of rounding.
+    x = np.where(np.abs(x) < 1e-12 * np.abs(x).max(0), 0.0, x)
     frame = pd.DataFrame(
         {
             "feature": data.features,

@@ -85,7 +85,9 @@ class Disentanglement:
         best: name of the latent that carries most of each factor [F]; second: the runner-up.
         top, top_std: its information; gap, gap_std: top minus runner-up, errors from the shared bootstraps [F].
         mig: gap over the factor's entropy for labels, over ``top`` for continuous factors (whose entropy depends on
-            their unit) [F]; mig_std.
+            their unit) [F]; mig_std. Of a continuous factor that no latent carries (information within two errors of
+            that of shuffled samples) it is the ratio of two zeros: NaN. One whose best latent determines it has 1
+            where no other does.
         shared: mean information between two latents, shared_std its error.
     """
 
@@ -314,11 +316,12 @@ def summarise(association: InformationMatrix, between: InformationMatrix) -> Dis
     order = np.argsort(-mean, axis=0)
     first, second = order[0], order[1]
     f = np.arange(mean.shape[1])
-    top, gap = mean[first, f], mean[first, f] - mean[second, f]
+    top = mean[first, f]
     top_samples = samples[first, f]  # [F, B]
     others = samples.copy()
     others[first, f] = -np.inf
-    gap_samples = top_samples - others.max(0)
+    with np.errstate(invalid="ignore"):
+        gap, gap_samples = top - mean[second, f], top_samples - others.max(0)
     norm = np.where(association.categorical, association.entropy, top)
     norm_samples = np.where(np.array(association.categorical)[:, None], association.entropy[:, None], top_samples)
 
@@ -328,17 +331,24 @@ def summarise(association: InformationMatrix, between: InformationMatrix) -> Dis
     above = np.triu_indices(len(between.rows), 1)
     shared = between.samples[above].mean(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Disentanglement(
-            association=association,
-            between=between,
-            best=tuple(association.rows[i] for i in first),
-            second=tuple(association.rows[i] for i in second),
-            top=top,
-            top_std=association.std[first, f],
-            gap=gap,
-            gap_std=spread(gap_samples),
-            mig=gap / norm,
-            mig_std=spread(gap_samples / norm_samples),
-            shared=float(between.mean[above].mean()),
-            shared_std=float(np.std(shared, ddof=1)) if len(shared) > 1 else float("nan"),
-        )
+        mig, mig_std = gap / norm, spread(gap_samples / norm_samples)
+    labels = np.array(association.categorical, bool)
+    endless = np.isinf(top) & ~labels
+    gap = np.where(np.isinf(top) & np.isinf(mean[second, f]), 0.0, gap)
+    mig, mig_std = np.where(endless, np.where(gap > 0, 1.0, 0.0), mig), np.where(endless, 0.0, mig_std)
+    floor = np.nan_to_num(association.null_mean[first, f]) + 2 * np.nan_to_num(association.std[first, f])
+    empty = ~labels & (top <= floor)
+    return Disentanglement(
+        association=association,
+        between=between,
+        best=tuple(association.rows[i] for i in first),
+        second=tuple(association.rows[i] for i in second),
+        top=top,
+        top_std=association.std[first, f],
+        gap=gap,
+        gap_std=spread(gap_samples),
+        mig=np.where(empty, np.nan, mig),
+        mig_std=np.where(empty, np.nan, mig_std),
+        shared=float(between.mean[above].mean()),
+        shared_std=float(np.std(shared, ddof=1)) if len(shared) > 1 else float("nan"),
+    )

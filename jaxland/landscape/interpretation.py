@@ -11,7 +11,9 @@ from jaxland.landscape.physics.analysis import Analysis, analyse
 from jaxland.landscape.physics.averaging import AveragedPerformance, averaged_performance
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, level_cut
+from jaxland.landscape.weights.baseline import LinearBaseline, linear_baseline
 from jaxland.landscape.weights.conserved import ConservedWeights, conserved_weights, lowest_windows
+from jaxland.landscape.weights.predictions import PredictionsPerMinimum, predictions_per_minimum
 from jaxland.landscape.weights.scoring import Scorer
 from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.landscape.weights.surface import DecisionSurface, decision_surface
@@ -49,6 +51,8 @@ class Interpretation:
         values: numbers of every minimum of ``landscape`` on the test data.
         averaged: performance of the networks together, weighted as the posterior does.
         surface: what the best network decides, for two inputs.
+        linear: a linear model of the same data beside the best network; None without a dense network or test data.
+        predictions: what the lowest minima say of single test rows; None without a model or test data.
         train, test: the data, where given.
     """
 
@@ -63,6 +67,8 @@ class Interpretation:
     values: ValuesPerMinimum | None
     averaged: AveragedPerformance | None
     surface: DecisionSurface | None
+    linear: LinearBaseline | None
+    predictions: PredictionsPerMinimum | None
     train: Dataset | None
     test: Dataset | None
 
@@ -106,10 +112,11 @@ def interpret(
         )
     drawn, cut, numbers = _drawn(landscape, conserved, cut)
     several = landscape.n_minima > 1
+    windows = lowest_windows(landscape, conserved, tested)
     return Interpretation(
         landscape=landscape,
         conserved=conserved,
-        windows=lowest_windows(landscape, conserved, tested),
+        windows=windows,
         drawn=drawn,
         cut=cut,
         numbers=numbers,
@@ -118,6 +125,8 @@ def interpret(
         values=None if tested is None else values_per_minimum(landscape, tested),
         averaged=averaged_performance(landscape, tested.x, tested.y) if several and tested is not None else None,
         surface=decision_surface(drawn, train) if train is not None and train.d == 2 and has_model else None,
+        linear=None if tested is None else _linear(landscape, conserved, windows, tested),
+        predictions=None if tested is None else predictions_per_minimum(landscape, tested),
         train=train,
         test=test,
     )
@@ -133,6 +142,15 @@ def _drawn(
     joined = np.flatnonzero(landscape.components() == 0)
     numbers = joined if part.n_minima < landscape.n_minima and len(joined) == part.n_minima else None
     return part, cut or conserved.cut, np.arange(part.n_minima) if numbers is None else numbers
+
+
+def _linear(
+    landscape: Landscape, conserved: ConservedWeights, windows: ConservedWeights | None, test: Dataset
+) -> LinearBaseline | None:
+    shown = conserved.headline or (None if windows is None else windows.headline)
+    compared = None if shown is None else shown.comparison
+    seed = conserved.settings.seed
+    return linear_baseline(landscape, conserved.parameters, (test.x, test.y), compared, seed=seed)
 
 
 def _scores(landscape: Landscape, test: Dataset) -> HeldOutScores:

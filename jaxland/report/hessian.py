@@ -25,6 +25,7 @@ from jaxland.hessian import (
     Uncertainty,
 )
 from jaxland.report.figures import PALETTE, canvas, panels
+from jaxland.report.hessian_summary import LOOK, PREDICTIONS, RESTS, RowNames, hessian_summary
 from jaxland.report.html import Page
 
 RED, BLUE, GREEN = PALETTE[:3]
@@ -37,7 +38,12 @@ def density_figure(spectrum: Spectrum, width: float | None = None) -> Figure:
     axes.fill_between(grid, density, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(grid, density, color=BLUE, linewidth=1.2)
     floor = max(0.3 / spectrum.size / np.ptp(grid) * 10, density.max() * 1e-7)
-    axes.set(yscale="log", ylim=(floor, density.max() * 3), xlabel="eigenvalue", ylabel="density")
+    axes.set(
+        yscale="log",
+        ylim=(floor, density.max() * 3),
+        xlabel="eigenvalue (loss per squared parameter)",
+        ylabel="density",
+    )
     known = np.concatenate([spectrum.lowest, spectrum.highest])
     axes.plot(known, np.full(len(known), floor * 1.3), "|", color=RED, markersize=9)
     axes.axvline(0, color="0.6", linewidth=0.8)
@@ -139,7 +145,7 @@ def self_influence_figure(
                 xytext=(3, 2),
                 textcoords="offset points",
             )
-    axes.set(xlabel="loss", ylabel="self-influence")
+    axes.set(xlabel="loss of the row", ylabel="self-influence (change of the row's own loss)")
     return figure
 
 
@@ -228,30 +234,6 @@ class Answers(NamedTuple):
     true: np.ndarray
 
 
-class RowNames(NamedTuple):
-    """What a user calls the rows: lines of their file, say, where the arrays hold rows of it.
-
-    called: "line" or "row"; training [n], points [T]: number of each training row and each test point.
-    """
-
-    called: str
-    training: np.ndarray
-    points: np.ndarray
-
-    def points_of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of test points with what they are called, as a new second column."""
-        out = table.copy()
-        out.insert(1, self.called, self.points[out["test point"].to_numpy()])
-        return out
-
-    def influence(self, found: Influence) -> pd.DataFrame:
-        """``found.to_pandas()`` with what its rows are called."""
-        out = self.points_of(found.to_pandas())
-        at = out.columns.get_loc("training example") + 1
-        out.insert(at, f"training {self.called}", self.training[out["training example"].to_numpy()])
-        return out
-
-
 def hessian_report(
     explained: Explanation,
     path: str | Path,
@@ -271,9 +253,12 @@ def hessian_report(
         title, subtitle: texts.
     """
     page = Page(title, subtitle)
-    _curvature(page, explained)
     if rows is None:
         rows = RowNames("row", np.arange(len(explained.losses)), np.arange(len(explained.uncertainty.value)))
+    page.section("In short")
+    right = None if answers is None else answers.predicted == answers.true
+    hessian_summary(page, explained, right, rows)
+    _curvature(page, explained)
     _predictions(page, explained, answers, rows)
     _examples(page, explained, () if answers is None else answers.classes, rows)
     return page.save(path)
@@ -302,7 +287,7 @@ def _curvature(page: Page, explained: Explanation) -> None:
 
 
 def _predictions(page: Page, explained: Explanation, answers: Answers | None, rows: RowNames) -> None:
-    page.section("Predictions")
+    page.section(PREDICTIONS)
     table, correct = rows.points_of(explained.to_pandas()), None
     if answers is not None:
         names = np.asarray(answers.classes) if answers.classes else np.arange(int(answers.predicted.max()) + 1)
@@ -317,7 +302,7 @@ def _predictions(page: Page, explained: Explanation, answers: Answers | None, ro
     page.table(worst, "The 15 least certain test points (all of them in predictions.csv).")
     page.figure(uncertainty_figure(explained.uncertainty, correct), "90 % intervals by resampling.")
     page.figure(extrapolation_figure(explained.extrapolation), "Extrapolation scores.", kind="png")
-    page.section("What the predictions rest on")
+    page.section(RESTS)
     page.table(rows.influence(explained.influence).head(40), "The first test points (all in influence.csv).")
     page.figure(
         influence_figure(explained.influence, rows=rows), "Most helpful (blue) and most harmful (red) training rows."
@@ -328,7 +313,7 @@ def _examples(page: Page, explained: Explanation, classes: tuple[str, ...], rows
     found, losses = explained.influence.self_influence, explained.losses
     if found is None:
         return
-    page.section("Training rows to look at")
+    page.section(LOOK)
     page.text("Rows with large self-influence are atypical, or mislabelled.")
     labels = np.asarray(explained.curvature.problem.y)
     order = np.argsort(-found.values)[:15]

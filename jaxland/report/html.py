@@ -48,7 +48,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Text; ``tone`` is the class of its box: "" (none), "note" or "warn"."""
+    """Text; ``tone`` is the class of its box: "" (none), "note", "warn" or "headline"."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
@@ -85,6 +85,14 @@ class Cards:
 
     kind: ClassVar[str] = "cards"
     cards: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """(question, answer, evidence, anchor or "", tone) of each question; tone "note" or "warn"."""
+
+    kind: ClassVar[str] = "answers"
+    answers: tuple[tuple[str, str, str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ class Picture:
     caption: str = ""
 
 
-Block = Heading | Paragraph | Code | Listing | Words | Cards | Table | Folded | Drawing | Picture
+Block = Heading | Paragraph | Code | Listing | Words | Cards | Answers | Table | Folded | Drawing | Picture
 
 
 class Page:
@@ -146,6 +154,15 @@ class Page:
     def section(self, heading: str) -> None:
         """Start a section; it appears in the navigation line."""
         self._body.append(Heading(f"s{len(self._sections) + 1}", heading))
+
+    def headline(self, sentence: str, *, refused: bool = False) -> None:
+        """The one sentence a reader should take away; ``refused`` where there is no conclusion."""
+        self._body.append(Paragraph(sentence, "headline refused" if refused else "headline"))
+
+    def answers(self, answers: Iterable[tuple[str, str, str, str, bool]]) -> None:
+        """Questions with their answers: (question, answer, evidence, title of its section, whether in doubt)."""
+        told = [(q, a, e, title, "warn" if doubt else "note") for q, a, e, title, doubt in answers]
+        self._body.append(Answers(tuple(told)))
 
     def text(self, paragraph: str) -> None:
         """A paragraph."""
@@ -216,7 +233,7 @@ class Page:
                 title=self.title,
                 subtitle=self.subtitle,
                 sections=[(s.anchor, s.text) for s in self._sections],
-                body=self._body,
+                body=[self._linked(block) for block in self._body],
                 version=__version__,
                 made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
             )
@@ -229,6 +246,13 @@ class Page:
             StoreError: the place cannot be written.
         """
         return write_whole(path, self.render())
+
+    def _linked(self, block: Block) -> Block:
+        """Answers point to sections by title; those that are there get a link."""
+        if not isinstance(block, Answers):
+            return block
+        anchors = {s.text: s.anchor for s in self._sections}
+        return Answers(tuple((q, a, e, anchors.get(title, ""), tone) for q, a, e, title, tone in block.answers))
 
     @property
     def _sections(self) -> list[Heading]:

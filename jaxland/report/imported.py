@@ -49,7 +49,7 @@ def imported_report(
     page.section("The disconnectivity graph")
     page.text(
         "Height is energy. Every line that ends below is a minimum; lines meet at the level below which one can be "
-        "turned into the other. Move the mouse over a line for its values."
+        "turned into the other. Choose a line for its values."
     )
     page.drawing(interactive_svg(landscape, cut, energy_label=energy_label))
     for heading, what in (("Minima", "minima"), ("Transition states", "transition_states")):

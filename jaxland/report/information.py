@@ -14,6 +14,7 @@ from jaxland.information.latents import Disentanglement, InformationMatrix
 from jaxland.information.results import MutualInformation
 from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
+from jaxland.report.words import listed
 
 SHOWN_SAMPLES = 3_000
 COORDINATES = {"raw": "scaled", "scores": "normal score"}
@@ -133,15 +134,17 @@ def heat_map(matrix: InformationMatrix, title: str = "") -> Figure:
     figure, axis = canvas(max(3.6, 1.05 * columns + 2.2), max(2.4, 0.52 * rows + 1.3))
     finite = np.where(np.isfinite(mean), mean, np.nan)
     high = float(np.nanmax(finite)) if np.any(np.isfinite(finite)) else 1.0
-    image = axis.imshow(finite, cmap="Blues", vmin=0.0, vmax=max(high, 0.05), aspect="auto")
+    # What is determined is the darkest cell there is, not an empty one.
+    shown = np.where(np.isinf(mean), max(high, 0.05), finite)
+    image = axis.imshow(shown, cmap="Blues", vmin=0.0, vmax=max(high, 0.05), aspect="auto")
     for i in range(rows):
         for j in range(columns):
             if np.isnan(mean[i, j]):
                 continue
             std, null = matrix.std[i, j], matrix.null_mean[i, j]
             quiet = np.isfinite(null) and mean[i, j] < null + 2 * std
-            colour = "#9aa3ad" if quiet else ("white" if mean[i, j] > 0.6 * high else "#1c2430")
-            text = "∞" if np.isinf(mean[i, j]) else f"{mean[i, j]:.3f}\n±{std:.3f}"
+            colour = "#5b6675" if quiet else ("white" if mean[i, j] > 0.6 * high else "#1c2430")
+            text = "∞\n(determined)" if np.isinf(mean[i, j]) else f"{mean[i, j]:.3f}\n±{std:.3f}"
             axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour, linespacing=1.05)
     axis.set_xticks(
         range(columns), matrix.columns, rotation=30 if columns > 5 else 0, ha="right" if columns > 5 else "center"
@@ -155,34 +158,42 @@ def heat_map(matrix: InformationMatrix, title: str = "") -> Figure:
     return figure
 
 
+def mig_text(mig: float, error: float) -> str:
+    """A MIG with its error; undefined where no latent carries the factor.
+
+    >>> mig_text(0.5, 0.02), mig_text(float("nan"), float("nan"))
+    ('0.50 ± 0.02', 'undefined')
+    """
+    if not np.isfinite(mig):
+        return "undefined"
+    return f"{mig:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
+
+
 def disentanglement_figure(summary: Disentanglement) -> Figure:
     """For every factor, what the best latent and the runner-up know of it; the gap is the disentanglement."""
     factors = summary.association.columns
     figure, axis = canvas(max(4.4, 1.5 * len(factors) + 1.6), 3.4)
     at = np.arange(len(factors))
-    runner = summary.top - summary.gap
-    rows = list(summary.association.rows)
-    runner_std = [summary.association.std[rows.index(r), j] for j, r in enumerate(summary.second)]
-    axis.bar(at - 0.2, summary.top, 0.38, yerr=summary.top_std, color=PALETTE[1], capsize=3, label="best latent")
-    axis.bar(at + 0.2, runner, 0.38, yerr=runner_std, color="#c3ccd6", capsize=3, label="runner-up")
-    high = float(np.nanmax(summary.top + np.nan_to_num(summary.top_std)))
+    where = list(summary.association.rows)
+    runner = np.array([summary.association.mean[where.index(r), j] for j, r in enumerate(summary.second)])
+    known = np.concatenate([v[np.isfinite(v)] for v in (summary.top + np.nan_to_num(summary.top_std), runner)])
+    high = float(known.max()) if len(known) else 1.0
+    # A bar without end stands a fifth above the highest of the others, hatched and marked.
+    endless = np.isinf(summary.top)
+    tall, runner = (np.where(np.isinf(v), 1.2 * max(high, 0.05), v) for v in (summary.top, runner))
+    runner_std = np.array([summary.association.std[where.index(r), j] for j, r in enumerate(summary.second)])
+    high = max(high, float(tall.max()))
+    axis.bar(
+        at - 0.2, tall, 0.38, yerr=np.nan_to_num(summary.top_std), color=PALETTE[1], capsize=3, label="best latent"
+    )
+    axis.bar(at + 0.2, runner, 0.38, yerr=np.nan_to_num(runner_std), color="#c3ccd6", capsize=3, label="runner-up")
     for j in at:
-        axis.text(
-            j - 0.2,
-            summary.top[j] + np.nan_to_num(summary.top_std[j]) + 0.02 * high,
-            summary.best[j],
-            ha="center",
-            fontsize=9,
-        )
-        axis.text(
-            j + 0.2,
-            runner[j] + np.nan_to_num(runner_std[j]) + 0.02 * high,
-            summary.second[j],
-            ha="center",
-            fontsize=9,
-            color="#5b6675",
-        )
-    labels = [f"{f}\nMIG {m:.2f} ± {s:.2f}" for f, m, s in zip(factors, summary.mig, summary.mig_std)]
+        name = f"{summary.best[j]}: ∞" if endless[j] else summary.best[j]
+        above = tall[j] + np.nan_to_num(summary.top_std[j]) + 0.02 * high
+        axis.text(j - 0.2, above, name, ha="center", fontsize=9)
+        above = runner[j] + np.nan_to_num(runner_std[j]) + 0.02 * high
+        axis.text(j + 0.2, above, summary.second[j], ha="center", fontsize=9, color="#5b6675")
+    labels = [f"{f}\nMIG {mig_text(m, e)}" for f, m, e in zip(factors, summary.mig, summary.mig_std)]
     axis.set_xticks(at, labels)
     axis.set_ylim(0, 1.18 * high)
     axis.set_ylabel(f"information ({summary.association.units})")
@@ -210,8 +221,7 @@ def information_report(
     lines = tables.to_pandas()
     n = int(lines["n"].max())
     page = Page(title, f"{len(tables.rows)} × {len(tables.columns)} variables, {n} samples, in {tables.units}")
-    if command:
-        page.code(command)
+    _summary(page, tables, summary)
     page.section("Information")
     page.text(
         "Each cell is the mutual information of a pair, estimated from a Gaussian mixture fitted to its joint "
@@ -249,7 +259,77 @@ def information_report(
     if noted:
         page.section("Notes")
         page.table(pd.DataFrame(noted, columns=["x", "y", "note"]))
+    if command:
+        page.section("How")
+        page.code(command)
     return page.save(path)
+
+
+def _summary(page: Page, tables: InformationMatrix, summary: Disentanglement | None) -> None:
+    """What carries what, how much of it is above chance, and what was left out."""
+    found = [
+        r
+        for i, line in enumerate(tables.results)
+        for j, r in enumerate(line)
+        if r and not (tables.symmetric and i > j)
+    ]
+    sure = [r for r in found if np.isinf(r.mean) or r.significance > 3 or (np.isnan(r.significance) and r.mean > 0)]
+    page.section("In short")
+    if not sure:
+        page.headline(
+            f"None of the {len(found)} pairs shares information that could be told from shuffled samples.",
+            refused=True,
+        )
+    elif summary is None:
+        first = max(sure, key=lambda r: r.mean)
+        page.headline(
+            f"{len(sure)} of {len(found)} pairs share information beyond chance, most of all {_told(first)}."
+        )
+    else:
+        carried = [j for j in range(len(tables.columns)) if np.isfinite(summary.mig[j])]
+        alone = [tables.columns[j] for j in carried if summary.mig[j] - 2 * np.nan_to_num(summary.mig_std[j]) > 0.5]
+        said = f"{len(alone)} of {len(tables.columns)} factors are carried by one latent alone (MIG above 0.5 by two "
+        said += "errors)"
+        page.headline(said + (f": {listed(alone, 6)}." if alone else "."), refused=not alone)
+    page.cards(
+        [
+            (f"{len(tables.rows)} × {len(tables.columns)}", "variables"),
+            (f"{len(sure)} of {len(found)}", "pairs beyond chance (3 standard errors)"),
+            (f"{max(r.n for r in found):,}" if found else "0", "samples"),
+            (tables.units, "unit of all information"),
+        ]
+    )
+    if summary is not None:
+        page.answers(
+            (
+                f"Which latent carries {name}?",
+                f"{summary.best[j]}, MIG {mig_text(summary.mig[j], summary.mig_std[j])}."
+                if np.isfinite(summary.mig[j])
+                else "None: no latent knows more of it than shuffled samples do.",
+                f"{_amount(summary.top[j], summary.top_std[j])} {tables.units}; the runner-up {summary.second[j]} "
+                f"knows {_amount(summary.association.mean[list(tables.rows).index(summary.second[j]), j], np.nan)}",
+                "Disentanglement",
+                not np.isfinite(summary.mig[j]),
+            )
+            for j, name in enumerate(tables.columns)
+        )
+    null = max((len(r.null) for r in found), default=0)
+    page.text(
+        f"Errors are standard deviations over {max((len(r.samples) for r in found), default=0)} bootstrap "
+        f"resamplings; chance is what {null} shuffles of each pair give."
+    )
+    for why in tables.left_out.values():
+        page.note(f"Left out: {why}", warn=True)
+
+
+def _amount(mean: float, std: float) -> str:
+    if np.isinf(mean):
+        return "∞ (it determines it)"
+    return f"{mean:.3f}" + (f" ± {std:.3f}" if np.isfinite(std) else "")
+
+
+def _told(result: MutualInformation) -> str:
+    return f"{' and '.join(result.names)} ({_amount(result.mean, result.std)} {result.units})"
 
 
 def _strongest(tables: InformationMatrix, count: int) -> list[MutualInformation]:

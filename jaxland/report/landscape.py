@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from jaxland.data.summary import feature_summary
 from jaxland.landscape.audit import audit
 from jaxland.landscape.interpretation import Interpretation
 from jaxland.landscape.weights.null import LIVE_SHARE
+from jaxland.report import conclusion
 from jaxland.report.conserved.figures import group_colours
-from jaxland.report.conserved.findings import called, findings
+from jaxland.report.conserved.findings import findings
 from jaxland.report.conserved.network_diagram import network_diagram
 from jaxland.report.conserved.sections import (
     comparison_section,
@@ -25,22 +26,27 @@ from jaxland.report.conserved.sections import (
     windows_section,
 )
 from jaxland.report.decision_surface import decision_figure
-from jaxland.report.disconnectivity import disconnectivity_graph, interactive_svg
+from jaxland.report.disconnectivity import Sayings, disconnectivity_graph, interactive_svg
 from jaxland.report.figures import PALETTE, save
 from jaxland.report.html import Page
+from jaxland.report.questions import GRAPH, LINEAR, TESTS
 from jaxland.report.thermodynamics.sections import (
     funnels_section,
     kinetics_section,
     thermodynamics_section,
     values_section,
 )
-from jaxland.report.words import number
+from jaxland.report.why import why_section
+from jaxland.report.words import correlation, number
+from jaxland.why import Why
 
 # With more minima than that a graph is embedded as png.
 MOST_AS_SVG = 800
 
 
-def explore_report(found: Interpretation, path: str | Path, *, title: str = "", command: str = "") -> Path:
+def explore_report(
+    found: Interpretation, path: str | Path, *, title: str = "", command: str = "", why: Sequence[Why] = ()
+) -> Path:
     """Write the report of a landscape to one HTML file.
 
     Args:
@@ -48,6 +54,7 @@ def explore_report(found: Interpretation, path: str | Path, *, title: str = "", 
         path: of the file.
         title: of the page; by default the name of the data.
         command: the command line that made it, repeated in the report.
+        why: predictions to explain, one section each; see ``jaxland.why.why``.
 
     Returns:
         The path.
@@ -67,6 +74,8 @@ def explore_report(found: Interpretation, path: str | Path, *, title: str = "", 
             kind="png",
             dpi=130,
         )
+    _tests(page, found)
+    _linear(page, found)
     groups_section(page, found.conserved)
     windows_section(page, found.windows)
     headline = found.told.headline
@@ -77,6 +86,8 @@ def explore_report(found: Interpretation, path: str | Path, *, title: str = "", 
         comparison_section(page, found.told, headline)
     if found.conserved.headline is not None:
         levels_section(page, found.conserved)
+    for row in why:
+        why_section(page, row)
     _noise(page, found)
     _search(page, found, command)
     _words(page, found)
@@ -115,30 +126,23 @@ def _groups(found: Interpretation, colours: Mapping[str, str]) -> Mapping[str, s
 
 def _summary(page: Page, found: Interpretation) -> None:
     page.section("In short")
-    landscape, told, headline = found.landscape, found.told, found.told.headline
-    joined = int((landscape.components() == 0).sum())
+    said = conclusion.headline(found)
+    page.headline(said.sentence, refused=said.refused)
+    landscape, told = found.landscape, found.told
     cards = [
         (f"{landscape.n_minima:,}", "minima (different trained networks)"),
         (f"{landscape.n_ts:,}", "transition states (passes between them)"),
-        (f"{joined:,}", "minima connected to the best"),
+        (f"{int((landscape.components() == 0).sum()):,}", "minima connected to the best"),
         (f"{landscape.energies[0]:.5g}", "lowest loss"),
     ]
     if found.scores is not None:
         cards.append((f"{found.scores.scores[0]:.3f}", f"test {found.scores.metric} of the best"))
-    if headline is not None:
-        count = int(headline.live_conserved.sum())
-        cards.append((str(count), f"live conserved weights in {called(told, headline)}"))
     page.cards(cards)
-    if landscape.n_minima > 1 and joined < told.settings.min_members:
-        page.note(
-            f"Only {joined} of {landscape.n_minima:,} minima {'is' if joined == 1 else 'are'} joined to the best "
-            "so far: the graph says little yet. The same command, given more time, goes on from here.",
-            warn=True,
-        )
-    if landscape.n_minima == 1:
-        page.note("Only one minimum was found: every search ended in the same network. There is nothing to compare.")
-    for sentence, missing in findings(told):
-        page.note(sentence, warn=missing)
+    page.answers(tuple(answer) for answer in conclusion.answers(found))
+    if not said.refused:
+        page.text("What was found of conserved weights, sentence by sentence:")
+        for sentence, missing in findings(told):
+            page.note(sentence, warn=missing)
 
 
 def _data(page: Page, found: Interpretation) -> None:
@@ -155,12 +159,12 @@ def _data(page: Page, found: Interpretation) -> None:
 
 
 def _graph(page: Page, found: Interpretation, colours: Mapping[str, str]) -> None:
-    page.section("The disconnectivity graph")
+    page.section(GRAPH)
     page.text(
         "Each line that ends is one minimum: a network that no small change of its weights can improve. Its lower "
         "end is its loss. Two lines meet at the height that must be climbed to change one network into the other. "
         "Branches that stay apart down to low losses are families of networks that solve the problem in different "
-        "ways. Move the mouse over a line for its values."
+        "ways. Choose a line to see what its network predicts."
     )
     drawn, cut, scores = found.drawn, found.cut, found.scores
     apart = found.landscape.n_minima - drawn.n_minima
@@ -171,40 +175,108 @@ def _graph(page: Page, found: Interpretation, colours: Mapping[str, str]) -> Non
         )
     columns = {} if scores is None else {f"test {scores.metric}": scores.scores}
     page.drawing(
-        interactive_svg(drawn, cut, groups=_groups(found, colours), columns=columns, numbers=found.numbers),
+        interactive_svg(
+            drawn,
+            cut,
+            groups=_groups(found, colours),
+            columns=columns,
+            numbers=found.numbers,
+            sayings=_sayings(found),
+        ),
         f"Levels are {number(cut.delta)} apart, from {number(cut.first, 5)} down. A group's name is level_number, "
         "numbers going by lowest loss; coloured groups are used below.",
     )
-    if scores is None or drawn.n_minima < 3:
-        return
-    page.figure(
-        disconnectivity_graph(drawn, cut, values=scores.scores, value_label=f"test {scores.metric}", height=4.4),
-        f"The same graph, coloured by the {scores.metric} on the test data: from {scores.scores.min():.3f} to "
-        f"{scores.scores.max():.3f}, {scores.scores[0]:.3f} at the lowest minimum.",
-        kind="svg" if drawn.n_minima <= MOST_AS_SVG else "png",
-        dpi=140,
+
+
+def _sayings(found: Interpretation) -> Sayings | None:
+    """What the drawn ones of the lowest minima predict."""
+    told = found.predictions
+    if told is None or found.test is None:
+        return None
+    place = np.flatnonzero(np.isin(found.numbers, told.minima))
+    shown = found.numbers[place]
+    if told.maps is not None:
+        place, shown = place[shown < len(told.maps)], shown[shown < len(told.maps)]
+    names = found.test.features
+    return Sayings(
+        minima=place,
+        rows=[f"test row {row}" for row in told.rows],
+        truth=told.truth,
+        outputs=told.outputs,
+        values=told.values[shown],
+        maps=None if told.maps is None else told.maps[shown],
+        axes=(names[0], names[1]) if told.maps is not None else ("", ""),
     )
+
+
+def _tests(page: Page, found: Interpretation) -> None:
+    """How every network does on the test data, alone, together, and with its loss."""
+    scores, drawn = found.scores, found.drawn
+    if scores is None:
+        return
+    page.section(TESTS)
+    n = len(scores.scores)
+    if n >= 3:
+        page.figure(
+            disconnectivity_graph(
+                drawn, found.cut, values=scores.scores, value_label=f"test {scores.metric}", height=4.4
+            ),
+            f"The disconnectivity graph, coloured by the {scores.metric} on the test data: from "
+            f"{scores.scores.min():.3f} to {scores.scores.max():.3f}, {scores.scores[0]:.3f} at the lowest minimum.",
+            kind="svg" if drawn.n_minima <= MOST_AS_SVG else "png",
+            dpi=140,
+        )
     rho, p = scores.correlation, scores.p_value
     if np.isfinite(rho):
+        told = f"{correlation(rho, n)}, p = {p:.2g}, as if minima were independent draws, which they are not quite"
         page.text(
             f"Networks with a lower training loss do {'better' if rho < 0 else 'worse'} on the test data (rank "
-            f"correlation of loss and {scores.metric} {rho:.2f}, p = {p:.2g})."
+            f"correlation of loss and {scores.metric} {told})."
             if p <= 0.05
-            else f"A lower training loss says nothing of the {scores.metric} on the test data here (rank correlation "
-            f"{rho:.2f}, p = {p:.2g})."
+            else f"A lower training loss says nothing of the {scores.metric} on the test data here ({told})."
         )
+    if found.values is not None:
+        values_section(page, found.landscape, found.values, found.averaged)
+
+
+def _linear(page: Page, found: Interpretation) -> None:
+    """The network beside a linear model of the same data."""
+    line = found.linear
+    if line is None:
+        return
+    page.section(LINEAR)
+    page.text(
+        "A linear model (logistic regression, or least squares) with the same loss, regulariser and training rows. "
+        f"Errors are standard deviations over bootstrap resamplings of the {line.rows:,} test rows; the difference "
+        "is taken on the same resampled rows."
+    )
+    rows = [
+        ("linear model", line.linear, line.linear_std),
+        ("network at the lowest minimum", line.network, line.network_std),
+        ("difference", line.network - line.linear, line.difference_std),
+    ]
+    page.table(pd.DataFrame(rows, columns=["", f"test {line.metric}", "±"]))
+    frame = line.to_pandas()
+    group = found.told.headline
+    compared = None if group is None else group.comparison
+    if compared is not None and compared.labels == line.labels:
+        frame["± permutation"] = [compared.permutation_std[compared.labels.index(name)] for name in frame["input"]]
+        frame.insert(2, "permutation", [compared.permutation[compared.labels.index(name)] for name in frame["input"]])
+    page.folded(frame, "What the linear model leans on: |coefficient| times the standard deviation of the input.", 20)
+    for name, (rho, p) in line.correlations.items():
+        if np.isfinite(rho):
+            told = f"{correlation(rho, len(line.labels))}, p = {p:.2g}"
+            page.text(f"Its ranking of the inputs and the network's {name}: {told}.")
 
 
 def _noise(page: Page, found: Interpretation) -> None:
-    """Thermodynamics, funnels, kinetics, and what every minimum does on the test data."""
+    """Thermodynamics, funnels and kinetics."""
     if found.analysis is None:
         return
     thermodynamics_section(page, found.analysis)
     columns = {} if found.values is None else {f"test {name}": found.values[name] for name in found.values.names}
     funnels_section(page, found.analysis, columns)
     kinetics_section(page, found.analysis)
-    if found.values is not None:
-        values_section(page, found.landscape, found.values, found.averaged)
 
 
 def _search(page: Page, found: Interpretation, command: str) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
+from jaxland.report.words import listed
 
 if TYPE_CHECKING:
     from jaxland.trim.attribute import Attribution
@@ -42,7 +43,7 @@ def profile(attribution: Attribution, *, spectrum: np.ndarray | None = None, tit
         axis.plot(at, mid, color=PALETTE[1], lw=1, label="median")
         axis.plot(at, attribution.importance(), color=PALETTE[0], lw=1.5, label="mean |score|")
     axis.axhline(0, color="#888", lw=0.6)
-    axis.set_ylabel("attribution")
+    axis.set_ylabel("attribution\n(units of the output)")
     axis.set_title(title or f"{attribution.method.replace('_', ' ')} on {attribution.transform}", loc="left")
     axis.legend(frameon=False, fontsize=9)
     if spectrum is not None:
@@ -74,7 +75,7 @@ def heat(attribution: Attribution, *, rows: int = 40) -> Figure:
     at = np.arange(0, len(attribution.labels), step)
     axis.set_xticks(at, [attribution.labels[k] for k in at], rotation=45, ha="right")
     axis.set_ylabel("input")
-    figure.colorbar(image, ax=axis, label="score", pad=0.01)
+    figure.colorbar(image, ax=axis, label="score (units of the output)", pad=0.01)
     return figure
 
 
@@ -108,15 +109,7 @@ def page(
         title, f"{attribution.method.replace('_', ' ')} on {attribution.transform}: {n} inputs, {players} players"
     )
     best = attribution.summary()
-    total = float(best["mean |score|"].sum()) or 1.0
-    first = best.iloc[0]
-    share = first["mean |score|"] / total
-    wins = np.mean(attribution.top(1)[:, 0] == attribution.labels.index(first["player"]))
-    out.section("Finding")
-    out.text(
-        f"The model leans most on {first['player']}: it carries {share:.0%} of all attribution "
-        f"and is the largest for {wins:.0%} of the inputs."
-    )
+    _summary(out, attribution, deletion, insertion)
     for note in attribution.notes:
         out.note(note, warn="miss f(x)" in note)
     out.section("Profile")
@@ -146,6 +139,95 @@ def page(
     options = {"method": attribution.method, "transform": attribution.transform, **attribution.options}
     out.table(pd.DataFrame({"setting": list(options), "value": [str(v) for v in options.values()]}))
     return out
+
+
+def _summary(out: Page, attribution: Attribution, deletion: Curve | None, insertion: Curve | None) -> None:
+    """Which players lead by more than their error, whether the sum is complete, whether the model confirms it."""
+    out.section("In short")
+    size, (n, players) = np.abs(attribution.scores), attribution.scores.shape
+    mean = size.mean(0)
+    share = mean / (mean.sum() or 1.0)
+    order = np.argsort(-mean, kind="stable")
+    first = int(order[0])
+    # Standard error over inputs of what tells the first from the second.
+    second = int(order[1]) if players > 1 else first
+    gap = size[:, first] - size[:, second]
+    error = float(gap.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    lead = players < 2 or (np.isfinite(error) and float(gap.mean()) > 2 * error)
+    wins = float((size.argmax(1) == first).mean())
+    name, next_ = attribution.labels[first], attribution.labels[second]
+    if not mean.any():
+        out.headline("The output does not depend on any of the players: all attributions are zero.", refused=True)
+        return
+    if lead:
+        out.headline(
+            f"The model leans most on {name}: {share[first]:.0%} of all attribution, and the largest for {wins:.0%} "
+            f"of the {n:,} inputs."
+        )
+    else:
+        out.headline(
+            f"No player leads: {name} ({share[first]:.0%} of all attribution) and {next_} ({share[second]:.0%}) "
+            f"cannot be told apart over {n:,} inputs.",
+            refused=True,
+        )
+    half = int(np.searchsorted(np.cumsum(share[order]), 0.5)) + 1
+    out.cards(
+        [
+            (f"{n:,}", "inputs"),
+            (f"{players:,}", "players"),
+            (f"{half}", "players carry half of the attribution"),
+            (attribution.method.replace("_", " "), "method"),
+        ]
+    )
+    out.answers(_answers(attribution, order, share, deletion, insertion, (name, next_, float(gap.mean()), error)))
+
+
+def _answers(
+    attribution: Attribution,
+    order: np.ndarray,
+    share: np.ndarray,
+    deletion: Curve | None,
+    insertion: Curve | None,
+    lead: tuple[str, str, float, float],
+) -> list[tuple[str, str, str, str, bool]]:
+    """(question, answer, evidence, section, doubt) for the summary."""
+    top = listed([f"{attribution.labels[k]} ({share[k]:.0%})" for k in order[:4]])
+    name, other, gap, error = lead
+    told = [
+        (
+            "What drives the output?",
+            f"{top}.",
+            f"mean |score| over {len(attribution.scores):,} inputs, in units of the attributed output; {name} is "
+            f"{gap:.3g} ± {error:.2g} (standard error) above {other}",
+            "Profile",
+            not gap > 2 * error,
+        )
+    ]
+    worst, middle = float(attribution.relative_gap.max()), float(np.median(attribution.relative_gap))
+    whole = attribution.method != "contextual_decomposition"
+    if whole:
+        told.append(
+            (
+                "Is anything left over?",
+                "No." if worst < 0.01 else f"Up to {worst:.0%} of f(x) - f(baseline).",
+                f"|f(x) - f(baseline) - sum of scores|, relative: median {middle:.1e}, largest {worst:.1e}",
+                "Completeness",
+                worst >= 0.01,
+            )
+        )
+    if deletion is not None and insertion is not None:
+        clear = insertion.area > deletion.area
+        told.append(
+            (
+                "Does the model confirm the order?",
+                "Yes." if clear else "No: switching the leading players off changes no more than switching the last.",
+                f"area under the output as players are switched off, largest first {deletion.area:.3g}, as they are "
+                f"switched on {insertion.area:.3g}; the order is right where the second is larger",
+                "Evidence",
+                not clear,
+            )
+        )
+    return told
 
 
 def _completeness(attribution: Attribution) -> list[np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -22,3 +24,29 @@ def listed(names: list[str], most: int = 5) -> str:
     return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 and not more else ", " if len(shown) > 1 else "") + (
         shown[-1] if shown else ""
     ) + more  # fmt: skip
+
+
+def interval(rho: float, n: int) -> str:
+    """95 % interval of a rank correlation of n pairs (Fisher's z, Bonett and Wright 2000).
+
+    >>> interval(0.5, 30)
+    '0.14 to 0.74'
+    """
+    if not np.isfinite(rho) or n < 5:
+        return "–"
+    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = math.atanh(min(max(rho, -0.999999), 0.999999))
+    return f"{math.tanh(centre - half):.2f} to {math.tanh(centre + half):.2f}"
+
+
+def correlation(rho: float, n: int) -> str:
+    """A rank correlation of n pairs with its 95 % interval.
+
+    >>> correlation(0.5, 30)
+    'ρ = 0.50 (95 %: 0.14 to 0.74, n = 30)'
+    """
+    if not np.isfinite(rho):
+        return "not known"
+    if n < 5:
+        return f"ρ = {rho:.2f} (n = {n}, too few for an interval)"
+    return f"ρ = {rho:.2f} (95 %: {interval(rho, n)}, n = {n})"

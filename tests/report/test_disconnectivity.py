@@ -1,4 +1,5 @@
 import re
+from html import unescape
 from xml.etree import ElementTree
 
 import jax
@@ -15,6 +16,8 @@ from jaxland.landscape.tree import level_cut
 from jaxland.landscape.weights.conserved import conserved_weights
 from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.settings import ConservationSettings
+from jaxland.report import questions
+from jaxland.report.conclusion import answers, headline
 from jaxland.report.conserved.findings import findings
 from jaxland.report.conserved.network_diagram import network_diagram
 from jaxland.report.disconnectivity import (
@@ -151,7 +154,7 @@ def test_interactive_svg_is_well_formed_and_tells_values():
     land = landscape(50, 3, 200)
     cut = level_cut(land)
     markup = interactive_svg(land, cut, columns={"test <AUC>": land.energies * 2})
-    root = ElementTree.fromstring(markup[: markup.index("</svg>") + 6])
+    root = ElementTree.fromstring(markup[markup.index("<svg") : markup.index("</svg>") + 6])
     titles = [e.text for e in root.iter() if e.tag.endswith("title")]
     assert sum(t.startswith("minimum") for t in titles) == 50
     assert any(re.search(r"group \d+_\d+\nlevel", t) for t in titles)
@@ -207,8 +210,22 @@ def test_report_is_one_file_that_says_what_is_and_what_is_not(tmp_path, x64, pla
     assert not re.search(r"(src|href)=.(https?:)?//|url\(.?http|<link|@import", text)
     assert text.count("<svg") >= 4 and "data:image/png;base64" in text
     assert "jaxland explore &lt;x&gt;" in text and "nan" not in re.sub('<script.*?</script>|base64[^"]*', "", text)
-    for heading in ("In short", "The data", "disconnectivity graph", "Groups", "matter?", "Level by level", "Audit"):
+    titles = (
+        questions.GRAPH,
+        questions.TESTS,
+        questions.LINEAR,
+        questions.GROUPS,
+        questions.INPUTS,
+        questions.OTHERS,
+    )
+    for heading in ("In short", "The data", *titles, questions.MATTER, "Level by level", "Audit"):
         assert heading in text
+    assert "No conclusion" not in text and headline(told).sentence in unescape(text)
+    asked = {answer.question: answer for answer in answers(told)}
+    assert set(asked) == {*titles, questions.MATTER} - {questions.INPUTS}
+    assert asked[questions.GROUPS].doubt is not planted
+    assert "no p below 0.0099 can be found" in asked[questions.GROUPS].evidence
+    assert "no p below 0.091 can be found" in asked[questions.MATTER].evidence or not found.headline.validation
     sentences = " ".join(sentence for sentence, _ in findings(found))
     if planted:
         assert "share 3 active weights" in sentences and "agree beyond chance: x1." in sentences
@@ -236,6 +253,7 @@ def test_report_of_a_plain_energy_and_of_one_minimum(tmp_path, x64):
     assert "<h1>Energy</h1>" in text
     single = Landscape.from_points([0.5], np.zeros((1, 4)), problem=problem)
     text = explore_report(interpret(single), tmp_path / "b.html").read_text()
+    assert "No conclusion. Only one minimum was found" in text
     assert "Only one minimum was found" in text and "No group" in text
 
 

@@ -28,6 +28,7 @@ class Comparison:
         agreement: [s] 1 / spread_ratio of ``WeightAttribution``.
         all_paths: [s] path mass of all weights.
         permutation: [s] drop of the metric when the column is shuffled in the test data.
+        permutation_std: [s] standard error of it, from the scatter over shuffles and minima.
         gradient: [s] mean abs(d output / d input) times the input's standard deviation.
         members: the minima they were averaged over.
         correlations: rank correlation (Spearman) and its p-value by (ours, theirs).
@@ -40,9 +41,15 @@ class Comparison:
     agreement: np.ndarray
     all_paths: np.ndarray
     permutation: np.ndarray
+    permutation_std: np.ndarray
     gradient: np.ndarray
     members: np.ndarray
     correlations: dict[tuple[str, str], tuple[float, float]]
+
+    def leading(self, most: int = 5) -> list[str]:
+        """Inputs whose shuffling costs more than two standard errors, dearest first."""
+        order = np.argsort(-self.permutation, kind="stable")[:most]
+        return [self.labels[i] for i in order if self.permutation[i] > 2 * self.permutation_std[i]]
 
     def to_pandas(self, what: str = "inputs") -> pandas.DataFrame:
         """``inputs``: one row per source column; ``correlations``: one row per pair of measures."""
@@ -61,6 +68,7 @@ class Comparison:
                 "agreement": self.agreement,
                 "all paths": self.all_paths,
                 f"permutation ({self.metric})": self.permutation,
+                "± permutation": self.permutation_std,
                 "input gradient": self.gradient,
             }
         )
@@ -87,7 +95,7 @@ def compare_group(
         table: what each weight is.
         scorer: on the test data.
         seed: of the shuffles.
-        cache: permutation importance and input gradient [s] by minimum, filled as needed.
+        cache: drops of every shuffle [repeats, s] and input gradient [s] by minimum, filled as needed.
         repeats: shuffles of each input column.
     """
     labels = attribution.labels
@@ -95,7 +103,8 @@ def compare_group(
     for i in members.tolist():
         if i not in cache:
             cache[i] = _importance(landscape.coordinates[i], table, labels, scorer, repeats, seed)
-    permutation = np.mean([cache[i][0] for i in members.tolist()], axis=0)
+    drops = np.concatenate([cache[i][0] for i in members.tolist()])
+    permutation, error = drops.mean(0), drops.std(0, ddof=1) / np.sqrt(len(drops))
     gradient = np.mean([cache[i][1] for i in members.tolist()], axis=0)
     ours = {
         "conserved mass": attribution.mass,
@@ -113,13 +122,14 @@ def compare_group(
         agreement=ours["agreement"],
         all_paths=ours["all paths"],
         permutation=permutation,
+        permutation_std=error,
         gradient=gradient,
         members=members,
-        correlations={(a, b): _rank_correlation(values[a], values[b]) for a, b in pairs},
+        correlations={(a, b): rank_correlation(values[a], values[b]) for a, b in pairs},
     )
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Spearman's rho and its p-value over the entries known in both; NaN for fewer than three or for equal ones."""
     from scipy.stats import spearmanr
 
@@ -133,17 +143,17 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 def _importance(
     w: np.ndarray, table: ParameterTable, labels: tuple[str, ...], scorer: Scorer, repeats: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Permutation importance and input gradient [s] per source column of one minimum."""
+    """Drops of every shuffle [repeats, s] and input gradient [s] per source column of one minimum."""
     base = float(scorer(w)[0])
     origin = np.array([labels.index(o) for o in table.origins])
     rng = np.random.default_rng([seed, 23])
     orders = [rng.permutation(len(scorer.y)) for _ in range(repeats)]
-    drop = np.zeros(len(labels))
+    drops = np.zeros((repeats, len(labels)))
     for s in range(len(labels)):
         columns = np.flatnonzero(origin == s)
-        for order in orders:
+        for k, order in enumerate(orders):
             x = scorer.x.copy()
             x[:, columns] = x[order][:, columns]
-            drop[s] += (base - float(scorer(w, x)[0])) / repeats
+            drops[k, s] = base - float(scorer(w, x)[0])
     gradient = np.bincount(origin, weights=scorer.slopes(w), minlength=len(labels))
-    return drop, gradient
+    return drops, gradient

@@ -182,10 +182,14 @@ class Scorer:
         filled = padded(ws)
         if self.losses is not None:
             return -np.asarray(self.losses(filled, x, self.y))[: len(ws)].mean(1)
-        outputs = np.asarray(self.predict(filled, x))[: len(ws)]
-        if self.metric == "AUC":
-            return auc(outputs[..., 1] - outputs[..., 0], self.y == 1)
-        return accuracy(outputs, self.y) if self.metric == "accuracy" else r_squared(outputs, self.y)
+        return measured(self.metric, np.asarray(self.predict(filled, x))[: len(ws)], self.y)
+
+
+def measured(metric: str, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """AUC, accuracy or R2 [S] of outputs [S, n, ...] for targets y [n, ...]."""
+    if metric == "AUC":
+        return auc(outputs[..., 1] - outputs[..., 0], y == 1)
+    return accuracy(outputs, y) if metric == "accuracy" else r_squared(outputs, y)
 
 
 def padded(ws: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxland.landscape.weights.comparison import Comparison
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.landscape.weights.validation import Validation
@@ -144,3 +145,20 @@ def called(conserved: ConservedWeights, group: GroupConservation) -> str:
 def tested(check: Validation) -> str:
     """What was shuffled: conserved weights, or those that agree most where too few are conserved."""
     return "conserved" if check.what == "conserved" else "most agreeing"
+
+
+def untested(conserved: ConservedWeights, group: GroupConservation) -> str:
+    """Why the weights of a group were not shuffled."""
+    if not conserved.test_rows:
+        return "there are no test rows to lose performance on: keep some (--test-fraction)"
+    count, close = int(group.live_conserved.sum()), int(group.agreeing(conserved.alpha).sum())
+    return (
+        f"{count} live weights are conserved and {close} scatter less than chance gives, of {int(group.live.sum())} "
+        "live ones: at least two weights, and two others, are needed to shuffle "
+        f"({conserved.test_rows:,} test rows were at hand)"
+    )
+
+
+def measure_of(compared: Comparison) -> str:
+    """What stands for the conserved weights: their mass, or where there is none, how closely weights agree."""
+    return "conserved mass" if compared.conserved_mass.any() else "agreement"

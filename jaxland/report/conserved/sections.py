@@ -9,11 +9,12 @@ import numpy as np
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.report.conserved.figures import agreement_figure, attribution_figure, validation_figure
-from jaxland.report.conserved.findings import called, tested
+from jaxland.report.conserved.findings import called, measure_of, tested, untested
 from jaxland.report.conserved.network_diagram import network_diagram
 from jaxland.report.figures import PALETTE
 from jaxland.report.html import Page
-from jaxland.report.words import listed, number, p_value
+from jaxland.report.questions import GROUPS, INPUTS, MATTER, OTHERS
+from jaxland.report.words import interval, listed, number, p_value
 
 
 def windows_section(page: Page, windows: ConservedWeights | None) -> None:
@@ -36,15 +37,16 @@ def windows_section(page: Page, windows: ConservedWeights | None) -> None:
 
 def groups_section(page: Page, conserved: ConservedWeights) -> None:
     """Every group and how many weights are conserved in it."""
-    page.section("Groups and what they share")
+    page.section(GROUPS)
     if not conserved.groups:
         page.note(f"No group has {conserved.settings.min_members} minima or more.", warn=True)
         return
     page.text(
         f"A weight is conserved in a group if its standard deviation over the group's minima, after matching their "
         f"hidden units, is below n = {number(conserved.threshold)}. Live: not switched off. Expected by chance: the "
-        f"mean over {conserved.settings.draws} random groups of other minima; p from them, q corrected for "
-        f"testing {len(conserved.groups)} groups."
+        f"mean over {conserved.settings.draws} random groups of other minima; p from them (none below "
+        f"{number(1 / (1 + conserved.settings.draws), 2)} can be found with so many), q corrected for testing "
+        f"{len(conserved.groups)} groups."
     )
     frame = conserved.to_pandas().drop(columns=["energy", "live weights", "dead conserved", "p"])
     # What can be told from chance first, then the groups of the best network.
@@ -114,7 +116,7 @@ def inputs_section(
     source = group.sources
     if source is None:
         return
-    page.section("What drives the decisions")
+    page.section(INPUTS)
     figure = attribution_figure(group, colour=colours.get(group.name, PALETTE[0]), alpha=conserved.alpha)
     if figure is None or not source.mass.any():
         page.note(
@@ -163,13 +165,10 @@ def inputs_section(
 
 def validation_section(page: Page, conserved: ConservedWeights, group: GroupConservation) -> None:
     """What shuffling the conserved weights costs."""
-    page.section("Do the conserved weights matter?")
+    page.section(MATTER)
     check = group.validation
     if check is None:
-        page.note(
-            "Not tested: there are no test data, or fewer than two weights to shuffle on either side.",
-            warn=True,
-        )
+        page.note(f"Not tested: {untested(conserved, group)}.", warn=True)
     else:
         page.text(
             (
@@ -183,6 +182,7 @@ def validation_section(page: Page, conserved: ConservedWeights, group: GroupCons
             f"shuffling others. {check.size} weights of each kind were shuffled with {len(check.conserved)} seeds "
             "in the "
             f"lowest minima of the group (test {check.metric} before: {check.baseline.mean():.3f})."
+            + f" With so many no p below {number(1 / (1 + len(check.conserved)), 2)} can be found."
             + (f" Note: {check.note}." if check.note else "")
         )
         page.figure(validation_figure(check), "Points: one set of weights each, drawn by seed. Bars: means.")
@@ -214,28 +214,39 @@ def comparison_section(page: Page, conserved: ConservedWeights, group: GroupCons
     comparison = group.comparison
     if comparison is None:
         return
-    page.section("Compared with other measures")
+    page.section(OTHERS)
     page.text(
         "Permutation importance: the loss of test performance when an input's values are exchanged between "
-        "rows. Input "
-        "gradient: how fast the output changes with the input. Both averaged over the "
-        f"{len(comparison.members)} lowest minima of {called(conserved, group)}. They ask what one network "
-        "uses; conserved "
-        "weights ask what all networks of the group agree on. They need not be the same."
+        "rows, ± its standard error over shuffles and networks. Input gradient: how fast the output changes with the "
+        f"input. Both averaged over the {len(comparison.members)} lowest minima of {called(conserved, group)}. They "
+        "ask what one network uses; conserved weights ask what all networks of the group agree on. They need not be "
+        "the same, but where they contradict each other, permutation importance is what the predictions rest on."
     )
     page.folded(comparison.to_pandas(), "Most important by permutation first.", 20)
     table = comparison.to_pandas("correlations").dropna()
     if len(table):
-        page.table(table, "Rank correlations over the inputs (Spearman) and their p-values.", digits=2)
-    measure = "conserved mass" if comparison.conserved_mass.any() else "agreement"
+        table["95 %"] = [interval(rho, len(comparison.labels)) for rho in table["rho"]]
+        page.table(table, "Rank correlations over the inputs (Spearman), p-values and 95 % intervals.", digits=2)
+    measure = measure_of(comparison)
     rho, p = comparison.correlations[measure, "permutation importance"]
     said = "much conserved weight" if measure == "conserved mass" else "closely agreeing weights"
     if not np.isfinite(rho):
         page.text("With fewer than three inputs there is nothing to rank.")
     elif p <= 0.05 and rho > 0:
-        page.text(f"Inputs with {said} are also those the networks need most (ρ = {rho:.2f}, p = {p:.2g}).")
+        page.text(
+            f"Agreement: inputs with {said} are also those the networks need most (ρ = {rho:.2f}, p = {p:.2g})."
+        )
+    elif p <= 0.05:
+        page.note(
+            f"Contradiction: inputs with {said} are those the networks need least (ρ = {rho:.2f}, p = {p:.2g}).",
+            warn=True,
+        )
     else:
-        page.text(f"Inputs with {said} are not those that matter most by permutation (ρ = {rho:.2f}, p = {p:.2g}).")
+        page.note(
+            f"No agreement can be shown: inputs with {said} are not ranked as by permutation (ρ = {rho:.2f}, "
+            f"p = {p:.2g}).",
+            warn=True,
+        )
 
 
 def levels_section(page: Page, conserved: ConservedWeights) -> None:

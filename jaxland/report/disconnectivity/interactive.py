@@ -1,8 +1,9 @@
-"""The disconnectivity graph as inline SVG whose lines tell their values under the mouse."""
+"""The disconnectivity graph in a page: a drawing that a small script makes zoomable, searchable and foldable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut
-from jaxland.report.disconnectivity.colours import Groups, spread
+from jaxland.report.disconnectivity.colours import Groups, Label, spread
+from jaxland.report.disconnectivity.part import PartOfTree
 from jaxland.report.disconnectivity.tree import Branch
 from jaxland.report.disconnectivity.view import Colouring, View, view
 from jaxland.report.embed import themed
@@ -18,10 +20,48 @@ from jaxland.report.html import templates
 
 # Pixels around the drawing.
 LEFT, RIGHT, UPPER, LOWER = 78, 16, 24, 18
-# So many branches, the largest, tell their values: a page stays below 2 MB with 20,000 minima.
-MOST_TOLD = 4000
+# So many branches, the largest, tell their values where no script runs.
+MOST_TOLD = 1500
 # With more minima than that, the lines of single ones are not made wider for the mouse.
 MOST_HIT = 1500
+
+
+@dataclass(frozen=True, eq=False)
+class Sayings:
+    """What the networks at some minima say of some rows, for the panel beside the graph.
+
+    Attributes:
+        minima: [k] indices of the minima, as in the landscape that is drawn.
+        rows: what to call each row.
+        truth: what is true of each row, as text; empty: not known.
+        outputs: what is told of a row, by name: classes, or the one output.
+        values: [k, rows, outputs].
+        maps: [k, R, R] in 0..1, rows from the top: what each network decides over the plane of two inputs; or None.
+        axes: names of the two inputs.
+    """
+
+    minima: np.ndarray
+    rows: Sequence[str]
+    truth: Sequence[str]
+    outputs: Sequence[str]
+    values: np.ndarray
+    maps: np.ndarray | None = None
+    axes: tuple[str, str] = ("", "")
+
+    def packed(self) -> dict[str, object]:
+        """For the script: numbers in thousandths, maps as one letter a cell."""
+        letters = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
+        maps = () if self.maps is None else letters[np.clip(np.rint(self.maps * 63), 0, 63).astype(int)]
+        return {
+            "of": self.minima.tolist(),
+            "rows": list(self.rows),
+            "truth": list(self.truth),
+            "outputs": list(self.outputs),
+            "values": [[[float(f"{v:.3g}") for v in row] for row in each] for each in self.values],
+            "maps": ["".join(cells.ravel()) for cells in maps],
+            "side": 0 if self.maps is None else self.maps.shape[-1],
+            "axes": list(self.axes),
+        }
 
 
 class Line(NamedTuple):
@@ -82,30 +122,34 @@ def interactive_svg(
     values: ArrayLike | None = None,
     columns: Mapping[str, ArrayLike] | None = None,
     numbers: ArrayLike | None = None,
+    sayings: Sayings | None = None,
     energy_label: str = "loss",
     top: float | None = None,
     width: int = 980,
     height: int = 560,
     name: str = "dg",
 ) -> str:
-    """The graph as inline SVG: under the mouse a line tells its minimum or group.
+    """The graph for a page: zoom, search, fold by level and by number of minima, and what a minimum predicts.
 
     Args:
         landscape, cut, groups, values, energy_label, top: as for ``disconnectivity_graph``.
-        columns: more numbers per minimum [M] to tell, by name.
+        columns: more numbers per minimum [M] to tell and to colour by, by name.
         numbers: [M] what to call each minimum; default 0, 1, ...
+        sayings: what minima predict, shown when one is chosen; ``sayings.minima`` as in ``landscape``.
         width, height: pixels of the drawing; it scales with the page.
         name: prefix of its ids, to be chosen where a page holds several.
 
     Returns:
-        Markup of one ``<svg>`` and a few lines of script, complete in itself. Without scripts the browser's own
-        tooltips tell the same.
+        Markup with its data and script, complete in itself. Without scripts it is the drawing alone, whose lines tell
+        their values in the browser's own tooltips. Of a large landscape the branches of most minima are held, and
+        those of the lowest minima; the others are folded.
     """
     drawn = view(landscape, cut, Colouring(groups=groups, values=values), top)
     scale = Scale.of(drawn, width, height)
     called = np.arange(landscape.n_minima) if numbers is None else np.asarray(numbers)
     told = {k: np.asarray(v, float)[drawn.minima] for k, v in (columns or {}).items()}
-    m = drawn.landscape.n_minima
+    m, part = drawn.landscape.n_minima, PartOfTree.of(drawn.tree)
+    placed = spread(drawn.paint.labels, 0.05 * m + 0.3, 0.035 * scale.span)
     labels = [
         {
             "x": f"{float(scale.x(label.x)) + 6:.1f}",
@@ -113,38 +157,98 @@ def interactive_svg(
             "text": label.text,
             "colour": themed(label.colour),
         }
-        for label in spread(drawn.paint.labels, 0.05 * m + 0.3, 0.035 * scale.span)
+        for label in placed
     ]
-    markup = (
+    notes = list(drawn.notes)
+    if part.folded.any():
+        notes.append(f"{int(part.folded.sum()):,} minima folded into the groups above them")
+    data = _data(drawn, part, told, called[drawn.minima])
+    data["name"], data["energy"], data["notes"] = name, energy_label, "; ".join(notes)
+    if sayings is not None:
+        data["sayings"] = {**sayings.packed(), "of": called[sayings.minima].tolist()}
+    return (
         templates()
-        .get_template("disconnectivity.svg.j2")
+        .get_template("disconnectivity.html.j2")
         .render(
+            name=name,
             width=width,
             height=height,
             left=LEFT,
             right=RIGHT,
-            clip=f"{name}-clip",
-            alt=f"Disconnectivity graph of {m} minima",
+            alt=f"Disconnectivity graph of {m:,} minima, {energy_label} upwards",
             energy_label=energy_label,
             ticks=scale.ticks(),
-            lines=_lines(drawn, scale, told, called[drawn.minima]),
+            lines=_lines(drawn, scale, part, told, called[drawn.minima]),
             labels=labels,
-            notes="; ".join(drawn.notes),
+            notes="; ".join(notes),
+            levels=drawn.cut.levels,
+            largest=max(2, m),
+            columns=list(told),
+            data=data,
         )
     )
-    return f"{markup}<script>{templates().get_template('tooltip.js').render()}</script>"
 
 
-def _lines(drawn: View, scale: Scale, columns: Mapping[str, np.ndarray], numbers: np.ndarray) -> list[Line]:
+def _data(drawn: View, part: PartOfTree, columns: Mapping[str, np.ndarray], numbers: np.ndarray) -> dict[str, object]:
+    """What the script draws from: one list per quantity, one entry per branch that is kept."""
+    land, tree, paint = drawn.landscape, drawn.tree, drawn.paint
+    branches = [tree.branches[b] for b in part.kept]
+    first = np.array([b.members[0] for b in branches])
+    colours = sorted(set(paint.colours))
+    foot = [float(tree.lines[b][-1, 1]) for b in part.kept]
+    head = [float(tree.lines[b][0, 1]) for b in part.kept]
+
+    place = {int(b): k for k, b in enumerate(part.kept)}
+
+    def placed(label: Label) -> tuple[str, str, int, float] | None:
+        """Text, colour, which branch, and at what energy."""
+        b = tree.branch_of(drawn.cut.group(label.text))
+        return (label.text, themed(label.colour), place[b], label.y) if b is not None and b in place else None
+
+    def mean(values: np.ndarray, branch: Branch) -> float | None:
+        known = values[branch.members]
+        known = known[np.isfinite(known)]
+        return float(f"{known.mean():.5g}") if len(known) else None
+
+    return {
+        "minima": land.n_minima,
+        "low": drawn.low,
+        "high": drawn.high,
+        "levels": [float(f"{e:.7g}") for e in drawn.cut.energies],
+        "parent": part.parents.tolist(),
+        "count": [len(b.members) for b in branches],
+        "folded": part.folded.tolist(),
+        "x": [round(float(tree.x[b]), 1) for b in part.kept],
+        "left": [round(float(v), 1) for v in part.left],
+        "right": [round(float(v), 1) for v in part.right],
+        "level": [b.level for b in branches],
+        "last": [b.last_level for b in branches],
+        "node": [int(b.name.split("_")[1]) for b in branches],
+        "head": [float(f"{v:.7g}") for v in head],
+        "foot": [float(f"{v:.7g}") for v in foot],
+        "lowest": [float(f"{v:.8g}") for v in land.energies[first]],
+        "number": numbers[first].tolist(),
+        "hits": land.hits[first].astype(int).tolist(),
+        "colours": [themed(c) for c in colours],
+        "colour": [colours.index(paint.colours[b]) for b in part.kept],
+        "wide": [int(paint.width[b] > 1) for b in part.kept],
+        "labels": [entry for entry in map(placed, paint.labels) if entry is not None],
+        "columns": {k: [mean(v, b) for b in branches] for k, v in columns.items()},
+    }
+
+
+def _lines(
+    drawn: View, scale: Scale, part: PartOfTree, columns: Mapping[str, np.ndarray], numbers: np.ndarray
+) -> list[Line]:
     m, tree, paint = drawn.landscape.n_minima, drawn.tree, drawn.paint
     thin = float(np.clip(2.6 - 0.6 * np.log10(max(m, 2)), 0.5, 2.0))
     largest = sorted(range(len(tree.branches)), key=lambda b: -len(tree.branches[b].members))
-    telling = set(largest[:MOST_TOLD])
+    telling, held = set(largest[:MOST_TOLD]), set(part.kept.tolist())
     out: list[Line] = []
     silent: dict[tuple[str, str], list[str]] = {}
     for b in drawn.order:
         branch, line = tree.branches[b], tree.lines[b]
-        if line[:, 1].min() > drawn.high + 0.02 * scale.span:
+        if b not in held or line[:, 1].min() > drawn.high + 0.02 * scale.span:
             continue
         xs, ys = scale.x(line[:, 0]), np.maximum(scale.y(line[:, 1]), -50)
         path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys))

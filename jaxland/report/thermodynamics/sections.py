@@ -152,7 +152,6 @@ def values_section(
     page: Page, landscape: Landscape, values: ValuesPerMinimum, averaged: AveragedPerformance | None = None
 ) -> None:
     """Numbers per minimum: their range, and how they go with the loss; and what all networks give together."""
-    page.section("Every network on the test data")
     page.table(values.summary(landscape.energies), "Of all minima found, connected or not.")
     if averaged is not None:
         page.text(

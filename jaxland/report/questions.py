@@ -1,0 +1,10 @@
+"""The questions a report of a landscape answers: titles of its sections, which the summary points to."""
+
+GRAPH = "Which networks were found, and how are they joined?"
+TESTS = "Does a lower loss mean better test results?"
+LINEAR = "Is the network better than a linear model?"
+GROUPS = "What do the good networks share?"
+INPUTS = "What drives the decisions?"
+MATTER = "Do the conserved weights matter?"
+OTHERS = "Do other measures agree?"
+WHY = "Why row"

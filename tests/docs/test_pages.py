@@ -1,0 +1,67 @@
+"""What the pages say can be done: commands are known, Python blocks run, the site builds and loads nothing."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from jaxland.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN = [ROOT / "README.md", ROOT / "docs/tutorial.md"]
+
+
+def said(path):
+    """Command lines of a page: indented ones, and those in tables."""
+    text = path.read_text()
+    lines = re.findall(r"^    (jaxland .*)$", text, flags=re.M) + re.findall(r"`(jaxland [a-z][^`]*)`", text)
+    return [line.split("  #")[0].strip() for line in lines]
+
+
+COMMANDS = sorted({(path.name, line) for path in PAGES for line in said(path)})
+
+
+@pytest.mark.parametrize("page, line", COMMANDS)
+def test_commands_of_the_pages_are_known_with_their_options(page, line):
+    group = typer.main.get_group(app)
+    name, *rest = shlex.split(line)[1:]
+    if name.startswith("-"):
+        assert name in ("--version", "--help", "--install-completion", "--show-completion")
+        return
+    command = group.get_command(typer.Context(group), name)
+    known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    given = [word.split("=")[0] for word in rest if word.startswith("--")]
+    assert not set(given) - known - {"--help"}, (page, line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.name)
+def test_python_of_the_pages_runs(path, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.M | re.S)
+    assert blocks
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocstrings")
+    pytest.importorskip("material")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "-q", "-d", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    loaded = re.compile(
+        r"""<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//|<link[^>]*(?:stylesheet|preconnect)[^>]*//"""
+    )
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 20
+    assert not [page.name for page in pages if loaded.search(page.read_text())]
+    assert "--time-limit" in (tmp_path / "reference" / "commands.html").read_text()
