@@ -12,6 +12,7 @@ from jaxland import Problem, mlp
 from jaxland.data import load
 from jaxland.landscape import conserved_weights, explore, interpret, level_cut
 from jaxland.landscape.tree import energy_windows
+from jaxland.report.conclusion import answers, headline
 from jaxland.report.conserved.findings import findings
 from jaxland.report.landscape import explore_report, save_figures
 
@@ -33,7 +34,8 @@ def main() -> None:
 
         connected = landscape.connected()
         found = conserved_weights(connected, level_cut(connected), test=split.test)
-        print(found.to_pandas().to_string(index=False))
+        if found.groups:
+            print(found.to_pandas().to_string(index=False))
         for sentence, missing in findings(found):
             print("-" if missing else "+", sentence)
 
@@ -48,6 +50,9 @@ def main() -> None:
         told = interpret(landscape, found, data=split)
         save_figures(told, OUT)
         print("report:", explore_report(told, OUT / "report.html"))
+        for question, answer, evidence, *_ in answers(told):
+            print(f"{question} {answer} ({evidence})")
+        print("finding:", headline(told).sentence)
 
 
 if __name__ == "__main__":

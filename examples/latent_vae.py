@@ -166,8 +166,10 @@ def main() -> None:
     pairs = LATENTS * factors.shape[1] + LATENTS * (LATENTS - 1) // 2
     print(f"{pairs} pairs in {time.process_time() - started:.0f} CPU s")
     print(summary.association.frame().round(3))
-    print(summary.to_pandas().round(3).to_string(index=False))
-    print(f"two latents share {summary.shared:.4f} +- {summary.shared_std:.4f} nats on average")
+    for k, factor in enumerate(factors):
+        told = f"{summary.best[k]}, {summary.top[k]:.3f} ± {summary.top_std[k]:.3f} nats"
+        print(f"{factor}: {told}, MIG {drawing.mig_text(summary.mig[k], summary.mig_std[k])}")
+    print(f"two latents share {summary.shared:.4f} ± {summary.shared_std:.4f} nats on average")
     figures.save(drawing.heat_map(summary.association), args.out / "association")
     figures.save(drawing.disentanglement_figure(summary), args.out / "disentanglement")
     figures.save(picture(test, model, factors, summary.association), args.out / "profiles")
@@ -182,6 +184,10 @@ def main() -> None:
         command="python examples/latent_vae.py",
     )
     print(f"report: {page}")
+    carried = [k for k in range(factors.shape[1]) if np.isfinite(summary.mig[k])]
+    lost = [name for k, name in enumerate(factors) if k not in carried]
+    told = ", ".join(f"{factors.columns[k]} by {summary.best[k]} (MIG {summary.mig[k]:.2f})" for k in carried)
+    print(f"finding: carried are {told or 'no factors'}" + (f"; by no latent: {', '.join(lost)}" if lost else ""))
 
 
 if __name__ == "__main__":

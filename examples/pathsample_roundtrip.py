@@ -40,6 +40,10 @@ def main() -> None:
         export.graphml(found, OUT, force=True)
         report = imported_report(got.landscape, OUT, title="LJ7", energy_label="energy / epsilon")
         print(f"{report}, {OUT / 'disconnectivity.png'}, {OUT / 'landscape.npz'}, {OUT / export.GRAPH}")
+        print(
+            f"finding: {found.n_minima} minima and {found.n_ts} transition states, written for the Fortran programs "
+            "and read back: energies, coordinates, products, orders and ends are the same to the last digit"
+        )
 
 
 if __name__ == "__main__":

@@ -102,6 +102,12 @@ def main() -> None:
     print(modes.to_pandas().to_string(index=False))
     path_figure(path).savefig(options.out / f"{options.size}_path.png", dpi=130)
     print("report:", path_report(path, options.out / f"{options.size}.html", modes=modes))
+    first = path.barriers().iloc[0]
+    print(
+        f"finding: the path climbs {first['barrier']:.3f} in {first['measure']}, the straight line "
+        f"{first['straight barrier']:.3f}: the two networks are {'nearly' if first['barrier'] < 0.1 else 'not'} in one "
+        "valley"
+    )
 
 
 if __name__ == "__main__":

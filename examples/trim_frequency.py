@@ -153,7 +153,12 @@ def main():
         print(
             f"\n{kind}: accuracy {frame['accuracy'].mean():.3f}, {seeds} seeds, at most 500 inputs each, errors in %"
         )
-        print(table(frame).to_string(float_format=lambda v: f"{v:.2f}", na_rep="-"))
+        found = table(frame)
+        print(found.to_string(float_format=lambda v: f"{v:.2f}", na_rep="-"))
+        print(
+            f"finding: {found['signed'].idxmin()} misses frequency {FREQUENCY} least ({found['signed'].min():.1f} % of the "
+            f"inputs); {int(found['12 first by mean |a|'].sum())} of {len(found)} methods rank it first by mean |a|"
+        )
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ def main():
     previous = np.concatenate([np.zeros((len(ids), 1), int), first[:, :-1]], axis=1)
     negated = (first == NOT) & (second >= 6) & (second < NOT) & (previous != NOT)
     meaning = np.where(second >= 9, 1, -1)
+    found = []
     for module in (Transformer(nnx.Rngs(0)), Recurrent(nnx.Rngs(0))):
         name = type(module).__name__.lower()
         apply, params = train(module, steps=50 if small else 1500)
@@ -140,14 +141,14 @@ def main():
         print(
             f"  beta + gamma + const - logit: at most {gap:.1e}; a word + all others + const - logit: {symmetric:.1e}"
         )
-        print(
-            f"  sign of the meaning: phrase as one player {np.mean(np.sign(pair) == meaning, where=negated):.0%}, "
-            f"the word alone {np.mean(np.sign(alone) == meaning, where=negated):.0%}"
-        )
+        right = [np.mean(np.sign(v) == meaning, where=negated) for v in (pair, alone)]
+        print(f"  sign of the meaning: phrase as one player {right[0]:.0%}, the word alone {right[1]:.0%}")
+        found.append(f"{name}: phrase {right[0]:.0%}, word alone {right[1]:.0%}")
         row = int(np.flatnonzero(negated.any(1))[0])
         text = "  ".join(f"{WORDS[w]} {s:+.2f}" for w, s in zip(np.asarray(ids[row]), np.asarray(one.beta)[:, row]))
         at = int(np.flatnonzero(negated[row])[0])
         print(f"  {text}\n  'not {WORDS[int(ids[row, at + 1])]}' together: {pair[row, at]:+.2f}")
+    print(f"finding: the sign of 'not <word>' comes out right as one player, not word by word ({'; '.join(found)})")
 
 
 if __name__ == "__main__":

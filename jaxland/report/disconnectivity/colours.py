@@ -92,9 +92,10 @@ def by_group(landscape: Landscape, cut: LevelCut, tree: PlacedTree, groups: Grou
     sized = sorted(((name, cut.group(name)) for name in names), key=lambda pair: -len(pair[1]))
     chosen = {name: given.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(names)}
     for name, members in sized:
-        inside = set(members.tolist())
+        inside = np.zeros(landscape.n_minima, bool)
+        inside[members] = True
         for b, branch in enumerate(tree.branches):
-            if int(branch.members[0]) in inside and inside.issuperset(branch.members.tolist()):
+            if inside[branch.members[0]] and inside[branch.members].all():
                 colours[b], width[b] = chosen[name], WIDE
         level = int(name.split("_")[0])
         found = tree.branch_of(members)

@@ -60,44 +60,44 @@ def place_tree(landscape: Landscape, cut: LevelCut) -> PlacedTree:
 
 
 def _branches(landscape: Landscape, cut: LevelCut) -> tuple[tuple[Branch, ...], list[list[int]]]:
-    """Branches, parents first, and the children of each; those of the roots are in the last list."""
+    """Branches, parents first, and the children of each; those of the roots are in the last list.
+
+    Minima are sorted by their groups from the top level down, so that every group is a range of places.
+    """
     nodes = cut.nodes
+    labels = landscape.components()
+    order = np.lexsort([*nodes[::-1], labels])
+    # Row at which a place and the one before it part: -1 between components, ``levels`` for never.
+    apart = nodes[:, order[1:]] != nodes[:, order[:-1]]
+    parting = np.where(apart.any(0), apart.argmax(0), cut.levels)
+    parting = np.concatenate([[-1], np.where(np.diff(labels[order]) != 0, -1, parting)])
+    listed = nodes > 0
+    ends = np.where(listed.any(0), cut.levels - 1 - listed[::-1].argmax(0), 0)
     branches: list[Branch] = []
     children: list[list[int]] = []
     roots: list[int] = []
+    todo: deque[tuple[int, int, int, int]] = deque()
 
-    def split(members: np.ndarray, row: int) -> list[np.ndarray]:
-        """Groups of these minima at level index ``row``."""
-        ids = nodes[row, members]
-        if len(members) == 1 or (ids == ids[0]).all():
-            return [members]
-        order = np.argsort(ids, kind="stable")
-        return [members[part] for part in np.split(order, np.flatnonzero(np.diff(ids[order])) + 1)]
+    def parts(low: int, high: int, row: int, parent: int) -> None:
+        """Queue the groups of places low..high at a row."""
+        cuts = low + 1 + np.flatnonzero(parting[low + 1 : high] <= row)
+        for first, last in zip((low, *cuts.tolist()), (*cuts.tolist(), high)):
+            todo.append((first, last, row, parent))
 
-    todo: deque[tuple[np.ndarray, int, int]] = deque()
-    listed = nodes.max(0) > 0
-    labels = landscape.components()
-    for label in range(labels.max() + 1):
-        todo.append((np.flatnonzero(labels == label), 0, -1))
+    starts = np.flatnonzero(parting == -1)
+    for low, high in zip(starts.tolist(), [*starts[1:].tolist(), len(order)]):
+        parts(low, high, 0, -1)
     while todo:
-        members, row, parent = todo.popleft()
-        parts = split(members, row)
-        if len(parts) > 1:
-            todo.extend((part, row, parent) for part in parts)
-            continue
-        last = row
-        if len(members) > 1:
-            while last + 1 < cut.levels and len(split(members, last + 1)) == 1:
-                last += 1
-        else:
-            last = max(row, int(np.flatnonzero(nodes[:, members[0]])[-1])) if listed[members[0]] else row
-        name = f"{row + 1}_{nodes[row, members[0]]}"
+        low, high, row, parent = todo.popleft()
+        members = np.sort(order[low:high])
+        single = high - low == 1
+        last = max(row, int(ends[members[0]])) if single else int(parting[low + 1 : high].min()) - 1
         index = len(branches)
-        branches.append(Branch(np.sort(members), row + 1, last + 1, parent, name))
+        branches.append(Branch(members, row + 1, last + 1, parent, f"{row + 1}_{nodes[row, members[0]]}"))
         children.append([])
         (children[parent] if parent >= 0 else roots).append(index)
-        if len(members) > 1 and last + 1 < cut.levels:
-            todo.extend((part, last + 1, index) for part in split(members, last + 1))
+        if not single and last + 1 < cut.levels:
+            parts(low, high, last + 1, index)
     return tuple(branches), [*children, roots]
 
 
