@@ -105,8 +105,8 @@ def main() -> None:
     first = path.barriers().iloc[0]
     print(
         f"finding: the path climbs {first['barrier']:.3f} in {first['measure']}, the straight line "
-        f"{first['straight barrier']:.3f}: the two networks are {'nearly' if first['barrier'] < 0.1 else 'not'} in one "
-        "valley"
+        f"{first['straight barrier']:.3f}: the two networks lie {'nearly' if first['barrier'] < 0.1 else 'not'} in "
+        "one valley"
     )
 
 

@@ -218,6 +218,14 @@ def _data(drawn: View, part: PartOfTree, columns: Mapping[str, np.ndarray], numb
         "parent": part.parents.tolist(),
         "count": [len(b.members) for b in branches],
         "folded": part.folded.tolist(),
+        "folds": {
+            str(k): [
+                round(float(part.fold_left[k]), 1),
+                round(float(part.fold_right[k]), 1),
+                float(f"{land.energies[part.fold_low[k]]:.7g}"),
+            ]
+            for k in np.flatnonzero(part.folded).tolist()
+        },
         "x": [round(float(tree.x[b]), 1) for b in part.kept],
         "left": [round(float(v), 1) for v in part.left],
         "right": [round(float(v), 1) for v in part.right],

@@ -23,6 +23,8 @@ class PartOfTree:
         parents: [b] positions in ``kept``, -1 for a root.
         folded: [b] minima of each in children that are not kept.
         left, right: [b] positions of its outermost minima.
+        fold_left, fold_right: [b] the same of its folded minima; fold_low: number of the lowest of them. Where
+            nothing is folded: its own.
     """
 
     kept: np.ndarray
@@ -30,6 +32,9 @@ class PartOfTree:
     folded: np.ndarray
     left: np.ndarray
     right: np.ndarray
+    fold_left: np.ndarray
+    fold_right: np.ndarray
+    fold_low: np.ndarray
 
     @classmethod
     def of(cls, tree: PlacedTree, most: int = MOST, lowest: int = LOWEST) -> PartOfTree:
@@ -49,9 +54,25 @@ class PartOfTree:
         kept = np.flatnonzero(chosen)
         place = np.full(len(branches) + 1, -1)
         place[kept] = np.arange(len(kept))
-        inside = np.zeros(len(branches))
-        np.add.at(inside, parents[~chosen & (parents >= 0)], sizes[~chosen & (parents >= 0)])
-        return cls(kept, place[parents[kept]], inside[kept].astype(int), left[kept], right[kept])
+        gone = np.flatnonzero(~chosen & (parents >= 0))
+        above, firsts = parents[gone], np.array([b.members[0] for b in branches])
+        inside = np.bincount(above, weights=sizes[gone], minlength=len(branches)).astype(int)
+        edges = [np.full(len(branches), v) for v in (np.inf, -np.inf)]
+        low = np.full(len(branches), np.iinfo(int).max)
+        np.minimum.at(edges[0], above, left[gone])
+        np.maximum.at(edges[1], above, right[gone])
+        np.minimum.at(low, above, firsts[gone])
+        held = inside[kept] > 0
+        return cls(
+            kept=kept,
+            parents=place[parents[kept]],
+            folded=inside[kept],
+            left=left[kept],
+            right=right[kept],
+            fold_left=np.where(held, edges[0][kept], left[kept]),
+            fold_right=np.where(held, edges[1][kept], right[kept]),
+            fold_low=np.where(held, low[kept], firsts[kept]),
+        )
 
 
 def _extents(

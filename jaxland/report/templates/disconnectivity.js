@@ -38,8 +38,9 @@ function path_to(b){var s={};while(b>=0){s[b]=1;b=D.parent[b]}return s}
 function layout(){
 var deepest=+level.value,least=Math.max(1,+count.value||1),keep=path_to(chosen),stack=roots.slice(),wedges=[],seen=0;shown=[];
 while(stack.length){var b=stack.pop();if(D.right[b]<V.x0-1||D.left[b]>V.x1+1)continue;
-shown.push(b);var f={n:D.folded[b],low:D.lowest[b],l:D.left[b],r:D.right[b]},narrow=px(D.right[b])-px(D.left[b])<1.2&&D.count[b]>3;
-kids[b].forEach(function(k){if(keep[k]||(D.level[k]<=deepest&&(D.count[k]>=least)&&!narrow&&shown.length+stack.length<MOST))stack.push(k);else f.n+=D.count[k]});
+shown.push(b);var o=D.folds[b]||[Infinity,-Infinity,Infinity],f={n:D.folded[b],low:o[2],l:o[0],r:o[1]},narrow=px(D.right[b])-px(D.left[b])<1.2&&D.count[b]>3;
+kids[b].forEach(function(k){if(keep[k]||(D.level[k]<=deepest&&(D.count[k]>=least)&&!narrow&&shown.length+stack.length<MOST))stack.push(k);
+else{f.n+=D.count[k];f.low=Math.min(f.low,D.lowest[k]);f.l=Math.min(f.l,D.left[k]);f.r=Math.max(f.r,D.right[k])}});
 if(f.n)wedges.push([b,f])}
 return wedges}
 function draw(){
@@ -52,10 +53,10 @@ g.appendChild(make("line",{"class":"rule",x1:L-6,x2:W-RIGHT,y1:y,y2:y}));
 g.appendChild(make("text",{"class":"soft",x:L-10,y:y,dy:4,"text-anchor":"end"},t[1]))});
 g.appendChild(make("text",{"class":"ink",transform:"translate(14,"+H/2+") rotate(-90)","text-anchor":"middle"},D.energy));
 body=make("g",{"clip-path":"url(#"+D.name+"-clip)"});
-wedges.forEach(function(w){var b=w[0],f=w[1],x=px(D.x[b]),y=py(D.foot_of[b]),l=px(f.l),r=px(f.r),e=py(f.low);
+var counts=[];wedges.sort(function(a,b){return b[1].n-a[1].n}).forEach(function(w){var b=w[0],f=w[1],x=px(D.x[b]),y=py(D.foot_of[b]),l=px(f.l),r=px(f.r),e=py(f.low);
 if(r-l<2){l-=1;r+=1}
-body.appendChild(make("path",{"class":"wedge",d:"M"+x.toFixed(1)+","+y.toFixed(1)+"L"+l.toFixed(1)+","+e.toFixed(1)+"L"+r.toFixed(1)+","+e.toFixed(1)+"Z",fill:paint(b)}));
-if(r-l>30)body.appendChild(make("text",{"class":"soft",x:(l+r)/2,y:Math.min(e+13,H-4),"text-anchor":"middle","font-size":11},f.n.toLocaleString("en")))});
+body.appendChild(make("path",{"class":"wedge",d:"M"+x.toFixed(1)+","+y.toFixed(1)+"L"+l.toFixed(1)+","+e.toFixed(1)+"L"+r.toFixed(1)+","+e.toFixed(1)+"Z",style:"fill:"+paint(b)}));
+var at=(l+r)/2;if(r-l>30&&!counts.some(function(q){return Math.abs(q[0]-at)<44&&Math.abs(q[1]-e)<13})&&counts.push([at,e]))body.appendChild(make("text",{"class":"soft",x:(l+r)/2,y:Math.min(e+13,H-4),"text-anchor":"middle","font-size":11},f.n.toLocaleString("en")))});
 shown.forEach(function(b){var k=paint(b)+"|"+(D.wide[b]?1.35:1);lines[k]=(lines[k]||"")+path(b)});
 Object.keys(lines).sort(function(a,b){return a.split("|")[1]-b.split("|")[1]}).forEach(function(k){var p=k.split("|");
 body.appendChild(make("path",{d:lines[k],stroke:p[0],"stroke-width":width*p[1]}))});
@@ -91,7 +92,7 @@ best=-1,least=14;shown.forEach(function(b){var x=px(D.x[b]),a=py(up(b)),z=py(D.f
 d=Math.abs(mx-x)+Math.max(0,a-my,my-z)+(D.count[b]>1?.5:0);if(d<least){least=d;best=b}});return best}
 function choose(b,quiet){chosen=b;said.replaceChildren();draw();if(b<0)return;
 said.appendChild(html("h3",D.count[b]>1?"Group "+name(b):"Minimum "+D.number[b]));
-var list=html("dl");facts(b).slice(1).forEach(function(f){list.appendChild(html("dt",f[0]));list.appendChild(html("dd",f[1]))});
+var list=html("dl");facts(b).slice(1).forEach(function(f){var pair=html("div");pair.appendChild(html("dt",f[0]));pair.appendChild(html("dd",f[1]));list.appendChild(pair)});
 said.appendChild(list);predicts(D.number[b],D.count[b]>1)}
 function predicts(number,group){var S=D.sayings;if(!S)return;var k=S.of.indexOf(number);
 if(k<0){said.appendChild(html("p","What it predicts is kept for the "+S.of.length.toLocaleString("en")+" lowest minima only.","soft"));return}
@@ -105,7 +106,7 @@ wrap.appendChild(c);wrap.appendChild(html("p","What "+whose+" decides over "+S.a
 if(!S.rows.length)return;
 said.appendChild(html("p","What "+whose+" predicts for the test rows on which the networks disagree most"+(S.outputs.length>1?" (probabilities)":"")+", beside the best network:","soft"));
 var wrapper=html("div",undefined,"wrap"),table=html("table"),head=html("tr");wrapper.tabIndex=0;
-["row"].concat(S.truth.length?["true"]:[],S.outputs,S.outputs.map(function(o){return"best: "+o})).forEach(function(t){var h=html("th",t);h.scope="col";head.appendChild(h)});
+["row"].concat(S.truth.length?["true"]:[],S.outputs,S.outputs.map(function(o){return"best: "+o})).forEach(function(t,i){var h=html("th",t,i>(S.truth.length?1:0)?"n":"");h.scope="col";head.appendChild(h)});
 var top=html("thead"),rest=html("tbody");top.appendChild(head);table.appendChild(top);table.appendChild(rest);
 S.rows.forEach(function(r,i){var line=html("tr");[r].concat(S.truth.length?[S.truth[i]]:[]).forEach(function(t){line.appendChild(html("td",t))});
 S.values[k][i].concat(S.values[best][i]).forEach(function(v){line.appendChild(html("td",short(v,3),"n"))});rest.appendChild(line)});
