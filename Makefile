@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start docs clean
+.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start docs gallery clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -70,6 +70,12 @@ bench-scaling: $(VENV)/.test
 
 bench-start: $(VENV)/.test
 	$(BIN)/python benchmarks/cold_start.py --page docs/performance.md
+
+# The pictures of docs/gallery.md, made by the examples as they stand (half an hour on two cores).
+GALLERY := conserved_weights mislabelled_rows noise_and_funnels fermion_chain trim_random_fields latent_vae pathsample_roundtrip
+gallery: demo $(VENV)/.test
+	for example in $(GALLERY); do $(BIN)/python examples/$$example.py || exit 1; done
+	$(BIN)/python docs/pictures.py runs docs/gallery
 
 # The documentation, offline and strict, into site/.
 docs: $(VENV)/.base

@@ -111,8 +111,9 @@ def _extrapolates(explained: Explanation, rows: RowNames) -> Asked:
     far = np.flatnonzero(scores > 5 * max(middle, 1e-300)) if middle > 0 else np.array([], int)
     evidence = f"score at m = {explained.extrapolation.m} dropped modes: median {number(middle)}, largest "
     evidence += f"{number(float(scores.max()))} ({rows.called} {rows.points[scores.argmax()]})"
+    names = listed([str(i) for i in rows.points[far]], 6)
     said = (
-        f"{len(far)} of them are far from what the training rows fix ({rows.called}s {listed([str(i) for i in rows.points[far]], 6)})."
+        f"{len(far)} of them are far from what the training rows fix ({rows.called}s {names})."
         if len(far)
         else "None of them stands out as extrapolated."
     )

@@ -30,7 +30,7 @@ def interval(rho: float, n: int) -> str:
     """95 % interval of a rank correlation of n pairs (Fisher's z, Bonett and Wright 2000).
 
     >>> interval(0.5, 30)
-    '0.14 to 0.74'
+    '0.15 to 0.74'
     """
     if not np.isfinite(rho) or n < 5:
         return "–"
@@ -43,7 +43,7 @@ def correlation(rho: float, n: int) -> str:
     """A rank correlation of n pairs with its 95 % interval.
 
     >>> correlation(0.5, 30)
-    'ρ = 0.50 (95 %: 0.14 to 0.74, n = 30)'
+    'ρ = 0.50 (95 %: 0.15 to 0.74, n = 30)'
     """
     if not np.isfinite(rho):
         return "not known"

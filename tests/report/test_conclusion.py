@@ -9,6 +9,7 @@ from jaxland import Problem, mlp
 from jaxland.data import load
 from jaxland.landscape.interpretation import interpret
 from jaxland.landscape.result import Landscape
+from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.report import questions
 from jaxland.report.conclusion import answers, headline
@@ -25,7 +26,10 @@ def told():
         problem = Problem.from_model(mlp((2, 3, 2)), split.train.x, split.train.y, l2=1e-3)
         rng = np.random.default_rng(0)
         base = rng.normal(size=problem.size) + 2 * np.sign(rng.normal(size=problem.size))
-        points = base + np.where(np.arange(40)[:, None] < 10, 0.002, 0.4) * rng.normal(size=(40, problem.size))
+        points = base + 0.4 * rng.normal(size=(40, problem.size))
+        names = ParameterTable.of(problem, problem.size, split.train.features, None, split.train.classes).names
+        for u in (1, 2, 3):
+            points[:10, names.index(f"x1 → h{u}")] = 3.0 + u + 1e-3 * rng.normal(size=10)
         energies = np.concatenate([np.linspace(0.2, 0.3, 10), np.linspace(0.35, 0.5, 30)])
         ends = [[i, i + 1] for i in range(39)]
         heights = [0.32 if j < 10 else 0.55 + 0.001 * j for _, j in ends]
@@ -122,5 +126,5 @@ def test_a_linear_model_that_does_as_well_is_said(told):
 
 
 def test_intervals_of_rank_correlations():
-    assert interval(0.5, 30) == "0.14 to 0.74" and interval(0.5, 4) == "–"
+    assert interval(0.5, 30) == "0.15 to 0.74" and interval(0.5, 4) == "–"
     assert correlation(float("nan"), 9) == "not known" and "too few" in correlation(0.5, 4)

@@ -1,0 +1,41 @@
+"""Copy the pictures that examples made to the gallery, small enough for a page: python docs/pictures.py RUNS GALLERY."""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+# Picture of a run -> its name in the gallery.
+PICTURES = {
+    "checkerboard/disconnectivity.png": "../checkerboard.png",
+    "checkerboard/decision.png": "decision.png",
+    "wine/disconnectivity-test.png": "wine.png",
+    "wine/network.png": "network.png",
+    "noise/occupation.png": "occupation.png",
+    "noise/funnels.png": "funnels.png",
+    "mislabelled/precision_recall.png": "mislabelled.png",
+    "fermion_chain/uncertainty.png": "fermion.png",
+    "random_fields/annulus.png": "annulus.png",
+    "latent_vae/association.png": "association.png",
+    "lj7/disconnectivity.png": "lj7.png",
+}
+WIDTH, COLOURS = 1000, 128
+
+
+def main() -> None:
+    """Those that are there; says which are not."""
+    runs, gallery = map(Path, sys.argv[1:3])
+    gallery.mkdir(parents=True, exist_ok=True)
+    for source, name in PICTURES.items():
+        if not (runs / source).exists():
+            sys.stderr.write(f"{source} is not there\n")
+            continue
+        picture = Image.open(runs / source).convert("RGB")
+        if picture.width > WIDTH:
+            size = WIDTH, round(picture.height * WIDTH / picture.width)
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        picture.quantize(COLOURS).save(gallery / name, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
