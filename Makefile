@@ -72,7 +72,7 @@ bench-start: $(VENV)/.test
 	$(BIN)/python benchmarks/cold_start.py --page docs/performance.md
 
 # The pictures of docs/gallery.md, made by the examples as they stand (half an hour on two cores).
-GALLERY := conserved_weights mislabelled_rows noise_and_funnels fermion_chain trim_random_fields latent_vae pathsample_roundtrip
+GALLERY := conserved_weights mislabelled_rows noise_and_funnels trim_random_fields latent_vae pathsample_roundtrip
 gallery: demo $(VENV)/.test
 	for example in $(GALLERY); do $(BIN)/python examples/$$example.py || exit 1; done
 	$(BIN)/python docs/pictures.py runs docs/gallery

@@ -1,4 +1,4 @@
-"""Copy the pictures that examples made to the gallery, small enough for a page: python docs/pictures.py RUNS GALLERY."""
+"""Copy pictures that examples made to the gallery, small enough for a page: docs/pictures.py RUNS GALLERY."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,6 @@ PICTURES = {
     "noise/occupation.png": "occupation.png",
     "noise/funnels.png": "funnels.png",
     "mislabelled/precision_recall.png": "mislabelled.png",
-    "fermion_chain/uncertainty.png": "fermion.png",
     "random_fields/annulus.png": "annulus.png",
     "latent_vae/association.png": "association.png",
     "lj7/disconnectivity.png": "lj7.png",
