@@ -30,7 +30,7 @@ jax.config.update("jax_enable_x64", True)
 
 from jaxland import Problem, mlp
 from jaxland.core.solvers import lanes, quench
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.protocol import Layout, Status
 from jaxland.landscape import explore
 from jaxland.landscape.search.stationary import Engine
 from jaxland.problem import potentials

@@ -25,7 +25,7 @@ from jaxland import Problem, mlp
 from jaxland.core import mixture
 from jaxland.core.krylov import grown
 from jaxland.core.solvers import band, em, lanes, quench, saddle
-from jaxland.core.solvers.lanes import Layout
+from jaxland.core.solvers.protocol import Layout
 from jaxland.data import load
 from jaxland.problem.symmetry import align_many
 

@@ -39,7 +39,7 @@ import numpy as np
 from jaxland import Problem, mlp
 from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import batches, fleet, lanes, quench, saddle
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.data import load
 from jaxland.landscape import explore
 from jaxland.landscape.search.stationary import Engine

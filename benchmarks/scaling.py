@@ -78,7 +78,7 @@ def quench_seconds(problem, count: int, lanes: int = 8, mesh=None, repeats: int 
 
 def verified_seconds(problem, count: int) -> float:
     """CPU seconds of a minimum at rms 1e-9 with its index verified."""
-    from jaxland.core.solvers.lanes import Layout
+    from jaxland.core.solvers.protocol import Layout
     from jaxland.landscape.search.stationary import Engine
 
     engine, xs = Engine(problem, layout=Layout(8, 64, 1, 1)), [s.x for s in starts(problem, count)]

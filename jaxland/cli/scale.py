@@ -50,7 +50,7 @@ def work(
     quiet: Quiet = False,
 ) -> None:
     """Take part in a search until it is finished. Workers may come and go: the database does not depend on it."""
-    from jaxland.core.solvers.lanes import Layout
+    from jaxland.core.solvers.protocol import Layout
     from jaxland.landscape.search.workers import work as take_part
 
     recipe = Recipe.load(run)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from jaxland.core import mixture as gm
 from jaxland.core.solvers import em
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.information.options import Options
 from jaxland.information.table import Density, Table, padded_order, pick, stack, trim
 

@@ -205,6 +205,11 @@ class Store:
         text = json.dumps(value, sort_keys=True)
         self._write("meta", "key = ?", (key,), "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
+    def drop(self, key: str) -> None:
+        """Forget a stored value."""
+        gone = self._db.execute(f"DELETE FROM meta WHERE key = ? RETURNING {schema.SEALED['meta']}", (key,))
+        self._sealed("meta", [], gone.fetchall())
+
     def get(self, key: str, default: Any = None) -> Any:
         """A stored value."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

@@ -9,7 +9,7 @@ from scipy import stats
 from jaxland.core import mixture as gm
 from jaxland.core import quadrature
 from jaxland.core.solvers import em
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.protocol import Layout, Status
 
 
 def blobs(n=1200, d=2, seed=0):

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxland.core.pallas.dense.shape import Shape
 from jaxland.core.pallas.whole_quench import State, advance, begin
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench import Minimum, Start
 
 # Threads that fill a GPU of 132 multiprocessors with 8 warps on each.

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from jaxland.core.pallas.dense.point import total
 from jaxland.core.pallas.dense.programs import member, sums
 from jaxland.core.pallas.dense.shape import Shape, pack
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 
 TILE, COLUMNS = 4, 2  # of the inverse Hessian in registers at once
 
@@ -35,7 +35,7 @@ class State(NamedTuple):
         inverse: inverse Hessian estimates (meaningless where ``fresh``).
         energy: at x; max_step: longest step allowed; scale: length scale of the next step, at most 1.
         fresh: 1 where no secant pair is known.
-        evaluations: so far; status: see ``lanes.Status``.
+        evaluations: so far; status: see ``protocol.Status``.
     """
 
     x: Float[Array, "N L"]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxland.core.energy.kernels import Values
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.secant import History, two_loop
 
 
@@ -99,7 +99,7 @@ class ElasticState(NamedTuple):
         history: secant pairs [m, K * N] of the force along steps of the whole band.
         step: from ``images`` to the trial band.
         evaluations: of the whole band so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     images: Float[Array, "K N"]
@@ -193,7 +193,7 @@ class ElasticBand:
         )
 
     def status(self, state: ElasticState) -> Int[Array, ""]:
-        """See ``lanes.Status``; ``MAX_STEPS`` is a usable end."""
+        """See ``protocol.Status``; ``MAX_STEPS`` is a usable end."""
         return state.status
 
     def result(self, state: ElasticState) -> Band:

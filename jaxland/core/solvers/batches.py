@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Bool, PyTree
+from numpy.typing import ArrayLike
 
-from jaxland.core.solvers.lanes import CONFIG, is_out_of_memory, matmul_precision
+from jaxland.core.solvers.sets import is_out_of_memory, matmul_precision
+from jaxland.core.solvers.threads import compiler_options, held_back
+from jaxland.core.solvers.threads import device as _device
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
 # On a CPU rows follow one another, eight to a visit; on an accelerator as many as lanes stand side by side.
 _SERIAL, _LEAST, _MOST = 8, 16, 4096
 # Matrices [N, N] that an exact Hessian and its eigenvectors hold at once, per row.
 _SQUARES = 8
-
-
-def _device() -> jax.Device:
-    """Where the next computation runs."""
-    chosen = CONFIG.jax_default_device
-    if chosen is None:
-        return jax.local_devices()[0]
-    return jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen
 
 
 def _on_cpu() -> bool:
@@ -46,7 +44,9 @@ class _Mapped:
 
     def __init__(self, f: Evaluate) -> None:
         self.most = _MOST
-        self.alone = jax.jit(lambda rows, data: jax.lax.map(lambda row: f(row, data), rows))
+        self.alone = jax.jit(_one_by_one(f), compiler_options=compiler_options("cpu"))
+        # Of several threads one compiles, the others find it done.
+        self.lock, self.compiled = threading.Lock(), False
         self.beside = jax.jit(lambda rows, data: jax.vmap(lambda row: f(row, data))(rows))
 
     def __call__(self, rows: PyTree, data: PyTree) -> PyTree:
@@ -70,7 +70,29 @@ class _Mapped:
             lambda a: np.concatenate([a[:count], np.repeat(a[count - 1 : count], size - count, 0)]), rows
         )
         with jax.default_matmul_precision(matmul_precision()):
-            return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], program(part, data))
+            if program is self.alone:
+                live = np.arange(size) < count
+                with nullcontext() if self.compiled else self.lock:
+                    found = program(part, live, data)
+                self.compiled = True
+            else:
+                found = program(part, data)
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
+
+
+def _one_by_one(f: Evaluate) -> Callable[[PyTree, Bool[ArrayLike, " rows"], PyTree], PyTree]:
+    """``(rows, live, data) -> results``, zeros where a row is not live."""
+
+    def several(rows: PyTree, live: Bool[ArrayLike, " rows"], data: PyTree) -> PyTree:
+        def one(item: tuple[PyTree, jax.Array]) -> PyTree:
+            row, alive = item
+            shapes = jax.eval_shape(f, row, data)
+            nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+            return jax.lax.cond(alive, lambda: f(row, data), lambda: nothing)
+
+        return jax.lax.map(one, (rows, live))
+
+    return several
 
 
 def _length(rows: PyTree) -> int:
@@ -96,9 +118,10 @@ def map_stacked(f: Evaluate, rows: PyTree, data: PyTree) -> PyTree:
     """
     rows = jax.tree.map(np.asarray, rows)
     parts, done, count = [], 0, _length(rows)
-    while done < count:
-        parts.append(_mapped(f)(jax.tree.map(lambda a, done=done: a[done:], rows), data))
-        done += _length(parts[-1])
+    with held_back("cpu" if _on_cpu() else "accelerator"):
+        while done < count:
+            parts.append(_mapped(f)(jax.tree.map(lambda a, done=done: a[done:], rows), data))
+            done += _length(parts[-1])
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

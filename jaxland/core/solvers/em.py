@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxland.core.mixture import DEAD, Mixture, decode, encode, features, natural
 from jaxland.core.mixture.density import below, dimension
 from jaxland.core.solvers import lanes
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.protocol import Layout, Status
 
 CHUNK = 16_384  # samples summed at once
 Sums = tuple[jax.Array, jax.Array, jax.Array]
@@ -84,7 +84,7 @@ class State(NamedTuple):
         phase: 0 first map of a cycle, 1 second, 2 the map from the extrapolated point; plain EM: 0, then 1.
         steps: evaluations so far.
         dropped: components given up so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     fit: Fit
@@ -117,7 +117,7 @@ class Fits(NamedTuple):
         loglik, held_out: mean log-likelihoods, training and held out.
         steps: evaluations.
         dropped: components given up.
-        status: ``lanes.Status``; RUNNING where ``should_stop`` ended it: the mixture is its start.
+        status: ``protocol.Status``; RUNNING where ``should_stop`` ended it: the mixture is its start.
     """
 
     mixture: Mixture
@@ -307,7 +307,7 @@ class EM:
         return following, jnp.where(dropped > 0, 0, phase)
 
     def status(self, state: State) -> Int[Array, ""]:
-        """See ``lanes.Status``."""
+        """See ``protocol.Status``."""
         return state.status
 
     def result(self, state: State) -> Fitted:

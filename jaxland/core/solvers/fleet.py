@@ -2,7 +2,7 @@
 
 ``lanes`` hands out every job by itself, which suits a CPU, where a job takes milliseconds. On a GPU thousands end in
 one launch: here they are retired and replaced as arrays. A *program* is a solver over all lanes at once:
-``lanes.Solver`` under vmap (``Vmapped``), or a whole solver in one kernel (``core.pallas.whole_quench``).
+``protocol.Solver`` under vmap (``Vmapped``), or a whole solver in one kernel (``core.pallas.whole_quench``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxland.core.solvers.lanes import Evaluate, Solver, Status, is_out_of_memory, matmul_precision
+from jaxland.core.solvers.protocol import Evaluate, Solver, Status
+from jaxland.core.solvers.sets import is_out_of_memory, matmul_precision
 
 # Lanes come in two sizes: few jobs, and the last of many, would keep the larger one waiting. Jobs compile nothing.
 _FEW = 512
@@ -56,7 +57,7 @@ class Vmapped:
     """A solver of single lanes, all lanes in step.
 
     Attributes:
-        solver: see ``lanes.Solver``; evaluate: ``(point, data) -> evaluation``; passes: evaluations of a launch.
+        solver: see ``protocol.Solver``; evaluate: ``(point, data) -> evaluation``; passes: evaluations of a launch.
     """
 
     solver: Solver

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.solvers import lanes, quench
 from jaxland.core.solvers.batches import map_rows
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.protocol import Layout, Solver, Status
 
 # Parameters up to which the polish takes exact Hessians; beyond, quasi-Newton in float64.
 _EXACT = 450
@@ -122,10 +122,10 @@ def quench_mixed(
     usable = (Status.CONVERGED, Status.STALLED, Status.MAX_STEPS)
     run = partial(lanes.run, layout=layout, should_stop=should_stop)
     rough = [quench.Start(np.asarray(x, np.float32), np.float32(max_step)) for x in starts]
-    first: lanes.Solver = quench.BFGS(plan.rough, 2000) if size <= 1500 else quench.LBFGS(plan.rough, 20_000)
+    first: Solver = quench.BFGS(plan.rough, 2000) if size <= 1500 else quench.LBFGS(plan.rough, 20_000)
     found = [o for o in run(first, search.first, rough, search.data) if o.status in usable]
     exact = size <= _EXACT
-    last: lanes.Solver = quench.Newton(plan.tol, 200, zero=plan.zero) if exact else quench.LBFGS(plan.tol, 50_000)
+    last: Solver = quench.Newton(plan.tol, 200, zero=plan.zero) if exact else quench.LBFGS(plan.tol, 50_000)
     items = [quench.Start(np.asarray(o.result.x, np.float64), np.float64(max_step)) for o in found]
     device = jax.local_devices(backend="cpu")[0] if plan.host else None
     with jax.default_device(device):

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 
 import jax
 
-from jaxland.core.solvers.lanes import Layout
+from jaxland.core.solvers.protocol import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.schema import Round
 from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
 
 import jax
 from jax.sharding import Mesh
 
-from jaxland.core.solvers.lanes import Layout
+from jaxland.core.solvers.protocol import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.schema import Round
@@ -24,7 +25,7 @@ from jaxland.landscape.search.campaign import next_round
 from jaxland.landscape.search.executors import Through
 from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
 from jaxland.landscape.search.pairs import Distances
-from jaxland.landscape.search.rounds import Progress, batches, merge, standing
+from jaxland.landscape.search.rounds import Progress, batches, keep, merge, ready, standing, unmerged
 from jaxland.landscape.search.settings import SearchOptions, SearchSettings
 from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Store
@@ -38,19 +39,21 @@ class _OutOfTime(Exception):
 
 
 Compute = Callable[[Round, list[Batch]], Iterable[Finds]]
+# Seconds between two commits, and between two looks at the progress display.
+_COMMIT, _SHOW = 1.0, 0.3
 
 
 class Search:
     """One run over a store; ``run`` continues wherever the store stands.
 
     Args:
-        store: kept up to date, a batch of jobs per transaction.
+        store: kept up to date: a transaction about every second, or for every batch that comes back.
         settings: what to do.
         box, layout, mesh: see ``explore``.
-        batch: jobs per batch; does not change what is found; default by device.
+        batch: jobs per batch, where they go out in batches; does not change what is found; default by device.
         progress: see ``explore``.
         stop: asked between blocks of passes; None: never stops early.
-        compute: who runs the batches of a round, in order; None: this process.
+        compute: who runs the batches of a round, in order; None: this process, job by job.
     """
 
     def __init__(
@@ -73,33 +76,70 @@ class Search:
         self.store, self.settings = store, settings
         self.batch = batch or (64 if on_cpu else 8192)
         self.stop, self.progress = stop or Stop(), progress
-        if compute is None:
-            runner = Runner(
-                store.problem,
-                settings,
-                store.tolerances,
-                box=box,
-                layout=layout,
-                mesh=mesh,
-                should_stop=self.stop,
-            )
-            compute = partial(_in_this_process, runner, store)
+        self._make = partial(
+            Runner,
+            store.problem,
+            settings,
+            store.tolerances,
+            box=box,
+            layout=layout,
+            mesh=mesh,
+            should_stop=self.stop,
+        )
         self.compute = compute
         self.distances = Distances(store.minima)
         self.interrupted = False
 
+    @cached_property
+    def runner(self) -> Runner:
+        """Runs the jobs in this process."""
+        return self._make()
+
     def _finish(self, r: Round) -> None:
-        """Run the jobs of a round that are not merged yet, a batch per transaction."""
-        todo, began = batches(r, self.batch), self.stop.seconds
-        for batch, finds in zip(todo, self.compute(r, todo)):
-            if self.stop():
-                raise _OutOfTime  # jobs dropped by the lanes look like failures: nothing of this batch is merged
+        """Run the jobs of a round that are not merged yet; what they found is merged in their order."""
+        began = self.stop.seconds
+        self._show(r)
+        for batch, finds in self._here(r) if self.compute is None else self._elsewhere(self.compute, r):
             r = merge(self.store, self.settings, r, batch, finds, self.stop.seconds - began)
             began = self.stop.seconds
-            if self.progress is not None:
-                self.progress(standing(self.store, r, self.stop.seconds))
+            self._show(r)
         if r.next_job < len(r.jobs):
             raise _OutOfTime
+
+    def _show(self, r: Round, ended: int = 0) -> None:
+        """Tell the caller where the search stands, ``ended`` jobs of the round besides the merged ones."""
+        if self.progress is not None:
+            self.progress(standing(self.store, r, self.stop.seconds, ended))
+
+    def _elsewhere(self, compute: Compute, r: Round) -> Iterator[tuple[Batch, Finds]]:
+        todo = batches(r, self.batch)
+        for batch, finds in zip(todo, compute(r, todo)):
+            if self.stop():
+                return
+            yield batch, finds
+
+    def _here(self, r: Round) -> Iterator[tuple[Batch, Finds]]:
+        """Jobs in their order, as many at a time as have ended since the last commit."""
+        first, jobs = r.next_job, r.jobs
+        ended = unmerged(self.store, r)
+        todo = [k for k in range(first, len(jobs)) if k not in ended]
+        committed = shown = self.stop.seconds
+        parts = self.runner.stream(Batch(r.kind, [jobs[k] for k in todo]), self.store.minima.coordinates, self.batch)
+        with closing(parts):
+            for part in parts:
+                for k, finds in part.each():
+                    ended[todo[k]] = finds
+                now = self.stop.seconds
+                if now - committed > _COMMIT and first in ended:
+                    piece = ready(r, first, ended)
+                    first, committed, shown = first + len(piece[0].jobs), now, now
+                    yield piece
+                elif now - shown > _SHOW:
+                    shown = now
+                    self._show(r._replace(next_job=first), len(ended))
+        if first in ended:
+            yield ready(r, first, ended)
+        keep(self.store, r, ended)
 
     def run(self) -> Landscape:
         """Continue until the settings are met, nothing is left, time is up, or the caller asks to stop."""
@@ -126,11 +166,6 @@ class Search:
         with self.store.transaction():
             planned = next_round(self.store, self.settings, self.distances)
             return None if planned is None else self.store.start_round(*planned)
-
-
-def _in_this_process(runner: Runner, store: Store, r: Round, batches: list[Batch]) -> Iterator[Finds]:
-    for batch in batches:
-        yield runner.run(batch, store.minima.coordinates)
 
 
 @spelled_out(SearchSettings)
@@ -162,7 +197,7 @@ def explore(
             same problem in a worker process.
         mesh: devices with an axis "lanes"; default all local devices.
         layout: of the lanes; default by device.
-        progress: called after every batch with a ``Progress``.
+        progress: called a few times a second with a ``Progress``.
         time_limit: seconds; what was found by then is returned, and a further call with the same store continues.
             Ctrl-C stops likewise at the next safe place; pressed twice it raises KeyboardInterrupt.
         **options: fields of ``SearchSettings`` that replace those of ``settings``; ``help_texts(SearchSettings)``

@@ -6,15 +6,18 @@ wherever it runs, so a round may be shared out in any way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
-from jaxland.core.solvers.lanes import Layout
+from jaxland.core.solvers.flow import Job as Flowing
+from jaxland.core.solvers.flow import flow, together
+from jaxland.core.solvers.protocol import Layout
 from jaxland.core.solvers.saddle import Guess
+from jaxland.landscape.search.pipeline import Meter, Pipeline
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.stationary import Engine, Point, Tolerances, TransitionState
 from jaxland.problem.problem import Problem
@@ -71,6 +74,23 @@ class Finds(NamedTuple):
 
     lists: list[list[Find]]
     work: int
+
+
+class Part(NamedTuple):
+    """Consecutive jobs of a batch that have ended.
+
+    Attributes:
+        first: place of the first among the batch's; lists, work: see ``Finds``.
+    """
+
+    first: int
+    lists: list[list[Find]]
+    work: int
+
+    def each(self) -> Iterator[tuple[int, Finds]]:
+        """Place and finds of each job; the work of jobs that ran together counts with the first of them."""
+        for k, several in enumerate(self.lists):
+            yield self.first + k, Finds([several], 0 if k else self.work)
 
 
 def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
@@ -135,32 +155,75 @@ class Runner:
         return x + size * generator(self.settings.seed, "hop", walker, step).normal(size=x.size)
 
     def run(self, batch: Batch, coordinates: Coordinates) -> Finds:
-        """All jobs of a batch; ``coordinates[i]`` of the minima they name."""
-        before = self.engine.work
-        lists: list[list[Find]]
-        if batch.kind == "random":
-            lists = self._quenched([self._random_point("random", job) for job in batch.numbers()])
-        elif batch.kind == "hop":
-            lists = self._quenched([self._hop(coordinates[i], walker, step) for walker, step, i, _ in batch.hops()])
-        else:
-            lists = self._transition_states(batch, coordinates)
+        """All jobs of a batch; ``coordinates[i]`` of the minima they name. Meaningless where ``stopping``."""
+        lists: list[list[Find]] = [[] for _ in batch.jobs]
+        work = 0
+        for found in self.stream(batch, coordinates):
+            work += found.work
+            for place, several in zip(range(found.first, found.first + len(found.lists)), found.lists):
+                lists[place] = several
         self.batches += 1
-        return Finds(lists, self.engine.work - before)
+        return Finds(lists, work)
 
-    def _quenched(self, starts: list[np.ndarray]) -> list[list[Find]]:
-        return [[] if p is None else [p] for p in self.engine.quench(starts)]
+    def stream(self, batch: Batch, coordinates: Coordinates, batched: int = 64) -> Iterator[Part]:
+        """The same as the jobs end, in any order; those cut off by ``should_stop`` are missing.
 
-    def _transition_states(self, batch: Batch, coordinates: Coordinates) -> list[list[Find]]:
+        On accelerators (and where ``Engine.pipeline`` says so) ``batched`` jobs at a time.
+        """
+        pipeline = self.engine.pipeline
+        if pipeline is not None:
+            jobs = (self._job(pipeline, batch, place, coordinates) for place in range(len(batch.jobs)))
+            for place, (found, work) in flow(jobs, layout=self.engine.layout, should_stop=self.stopping):
+                yield Part(place, [found], work)
+            return
+        for first in range(0, len(batch.jobs), batched):
+            before = self.engine.work
+            lists = self._several(Batch(batch.kind, batch.jobs[first : first + batched]), coordinates)
+            if self.stopping():
+                return  # jobs dropped by the lanes look like failures
+            yield Part(first, lists, self.engine.work - before)
+
+    # -- one job at a time -------------------------------------------------------------------------------------
+
+    def _job(
+        self, pipeline: Pipeline, batch: Batch, place: int, coordinates: Coordinates
+    ) -> Flowing[tuple[list[Find], int]]:
+        meter = Meter()
+        one = Batch(batch.kind, [batch.jobs[place]])
+        if batch.kind in QUENCHES:
+            (start,) = self._starts(one, coordinates)
+            point = yield from pipeline.quench(meter, start, self.settings.max_step)
+            return ([] if point is None else [point]), meter.work
         if batch.kind in PAIRS:
-            align = self.problem.symmetry.align
-            pairs = [(coordinates[i], align(coordinates[j], coordinates[i])) for i, j in batch.couples()]
-            guesses = self.engine.bands(pairs)
+            ((first, second),) = self._aligned(one, coordinates)
+            guesses = yield from pipeline.band(meter, first, second)
         else:
-            if batch.kind == "climb":
-                starts = [self._random_point("climb", job) for job in batch.numbers()]
-            else:
-                starts = [self._displaced(coordinates[i], i, k) for i, k in batch.couples()]
-            guesses = [[Guess(x, np.zeros_like(x))] for x in starts]
+            guesses = [Guess(x, np.zeros_like(x)) for x in self._starts(one, coordinates)]
+        found = yield from together([pipeline.transition_state(meter, guess) for guess in guesses])
+        return [ts for ts in found if ts is not None], meter.work
+
+    # -- many together -----------------------------------------------------------------------------------------
+
+    def _several(self, batch: Batch, coordinates: Coordinates) -> list[list[Find]]:
+        if batch.kind in QUENCHES:
+            return [[] if p is None else [p] for p in self.engine.quench(self._starts(batch, coordinates))]
+        if batch.kind in PAIRS:
+            guesses = self.engine.bands(self._aligned(batch, coordinates))
+        else:
+            guesses = [[Guess(x, np.zeros_like(x))] for x in self._starts(batch, coordinates)]
         found = iter(self.engine.transition_states([guess for several in guesses for guess in several]))
         lists = [[next(found) for _ in several] for several in guesses]
         return [[ts for ts in several if ts is not None] for several in lists]
+
+    def _starts(self, batch: Batch, coordinates: Coordinates) -> list[np.ndarray]:
+        """Where the quenches and searches of a batch set off."""
+        if batch.kind == "hop":
+            return [self._hop(coordinates[i], walker, step) for walker, step, i, _ in batch.hops()]
+        if batch.kind == "expand":
+            return [self._displaced(coordinates[i], i, k) for i, k in batch.couples()]
+        return [self._random_point(batch.kind, job) for job in batch.numbers()]
+
+    def _aligned(self, batch: Batch, coordinates: Coordinates) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Both ends of each band, the second in the image nearest to the first."""
+        align = self.problem.symmetry.align
+        return [(coordinates[i], align(coordinates[j], coordinates[i])) for i, j in batch.couples()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from typing import NamedTuple
 
 import numpy as np
@@ -9,15 +10,18 @@ import numpy as np
 from jaxland.landscape.schema import Round
 from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, generator
 from jaxland.landscape.search.settings import SearchSettings
+from jaxland.landscape.search.shards import pack_finds, unpack_finds
 from jaxland.landscape.search.stationary import Point, TransitionState
 from jaxland.landscape.store import Store
 
+_UNMERGED = "unmerged"
+
 
 class Progress(NamedTuple):
-    """Where a search stands; handed to the progress callback after every batch.
+    """Where a search stands; handed to the progress callback a few times a second.
 
     Attributes:
-        stage: kind of the round; round: its number; done, total: of its jobs.
+        stage: kind of the round; round: its number; done, total: of its jobs, stored yet or not.
         minima, saddles: known so far.
         connected: minima joined to the lowest; components: of the network.
         best: energy of the lowest minimum.
@@ -87,14 +91,51 @@ def _accepted(store: Store, settings: SearchSettings, hop: tuple[int, int, int, 
     return rise <= 0 or chance < float(np.exp(-rise / max(temperature, 1e-300)))
 
 
-def standing(store: Store, r: Round, seconds: float) -> Progress:
-    """Where the search stands after a batch of this round."""
+def ready(r: Round, first: int, ended: dict[int, Finds]) -> tuple[Batch, Finds]:
+    """The jobs from ``first`` on that have ended without a gap, taken out of ``ended``."""
+    lists, work, last = [], 0, first
+    while last in ended:
+        finds = ended.pop(last)
+        lists += finds.lists
+        work += finds.work
+        last += 1
+    return Batch(r.kind, r.jobs[first:last]), Finds(lists, work)
+
+
+def keep(store: Store, r: Round, ended: dict[int, Finds]) -> None:
+    """Put by what jobs found that cannot be merged yet, since one before them was cut off."""
+    if not ended:
+        return
+    places = sorted(ended)
+    batch = Batch(r.kind, [r.jobs[k] for k in places])
+    work = [ended[k].work for k in places]
+    data = pack_finds(batch, Finds([several for k in places for several in ended[k].lists], sum(work)))
+    with store.transaction():
+        store.put(_UNMERGED, {"round": r.id, "places": places, "work": work, "data": b64encode(data).decode()})
+
+
+def unmerged(store: Store, r: Round) -> dict[int, Finds]:
+    """What ``keep`` has put by for this round, by place among its jobs; taken out of the store."""
+    kept = store.get(_UNMERGED)
+    if kept is None:
+        return {}
+    with store.transaction():
+        store.drop(_UNMERGED)
+    if kept["round"] != r.id:
+        return {}
+    batch = Batch(r.kind, [r.jobs[k] for k in kept["places"]])
+    finds = unpack_finds(b64decode(kept["data"]), batch)
+    return {k: Finds([several], w) for k, several, w in zip(kept["places"], finds.lists, kept["work"])}
+
+
+def standing(store: Store, r: Round, seconds: float, ended: int = 0) -> Progress:
+    """Where the search stands: ``ended`` jobs of this round besides the merged ones."""
     label, known = store.components(), len(store.minima)
     lowest = int(np.argmin(store.minima.energies)) if known else 0
     return Progress(
         stage=r.kind,
         round=r.id,
-        done=r.next_job,
+        done=r.next_job + ended,
         total=len(r.jobs),
         minima=known,
         saddles=len(store.saddles),

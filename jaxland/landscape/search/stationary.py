@@ -6,8 +6,8 @@ Every point handed out was evaluated once more, with its Hessian: rms gradient b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,11 +21,23 @@ from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import band, fleet, lanes, quench, saddle
 from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
-from jaxland.core.solvers.lanes import Layout, Solver, Status
 from jaxland.core.solvers.precision import Plan, quench_mixed
+from jaxland.core.solvers.protocol import Layout, Solver, Status
 from jaxland.core.solvers.quench import Start
 from jaxland.errors import ArgumentError, PrecisionError
-from jaxland.landscape.search.auditing import exact_audit, lanczos_audit
+from jaxland.landscape.search.auditing import Audit, exact_audit, lanczos_audit
+from jaxland.landscape.search.pipeline import Pipeline
+from jaxland.landscape.search.points import (
+    USABLE,
+    Point,
+    Tolerances,
+    TransitionState,
+    is_stationary,
+    joined,
+    peaks,
+    point_of,
+    sides,
+)
 from jaxland.landscape.search.settings import PRECISIONS
 from jaxland.problem.problem import Problem
 
@@ -37,54 +49,9 @@ EXACT_FINISH = 450
 EXACT_AUDIT = 2500
 DENSE_BFGS = 1500
 _FEW = 12
+# Rms gradient from which Newton steps with exact Hessians take over where they pay.
+_ROUGH = 1e-5
 _LANCZOS = 12
-# Ends from which a search may go on.
-_USABLE = (Status.CONVERGED, Status.MAX_STEPS, Status.STALLED)
-
-
-class Point(NamedTuple):
-    """An audited stationary point.
-
-    Attributes:
-        x: coordinates [N]; energy; rms: rms gradient.
-        negative: the index, number of Hessian eigenvalues below -zero; flat: number within +-zero.
-        lowest: lowest eigenvalue (for a minimum: lowest that is not flat).
-        log_product: sum of ln of the positive eigenvalues; NaN where the Hessian was too large to diagonalise.
-        mode: eigenvector [N] of the lowest eigenvalue.
-    """
-
-    x: np.ndarray
-    energy: float
-    rms: float
-    negative: int
-    flat: int
-    lowest: float
-    log_product: float
-    mode: np.ndarray
-
-
-class TransitionState(NamedTuple):
-    """A saddle of index 1 and the minima its two downhill paths end in."""
-
-    saddle: Point
-    ends: tuple[Point, Point]
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """When a point is stationary and when two are the same.
-
-    Attributes:
-        rms: largest rms gradient of a stored point.
-        zero: Hessian eigenvalues within +-zero count as flat.
-        energy: relative difference below which two energies may be the same point's.
-        distance: Euclidean distance after alignment below which they are.
-    """
-
-    rms: float = 1e-9
-    zero: float = 1e-8
-    energy: float = 1e-6
-    distance: float = 1e-2
 
 
 def require_float64(dtype: DTypeLike) -> None:
@@ -139,18 +106,29 @@ class Engine:
         self.problem, self.kernel = problem, problem.kernel
         self.tolerances = tolerances or Tolerances()
         self.layout, self.should_stop = layout or Layout.default(), should_stop
-        self.mesh = mesh or _local_mesh()
+        self.mesh = mesh or (None if jax.default_backend() == "cpu" else _local_mesh())
         # One accelerator: everything stays on it. Several, or a CPU: lanes.
         self._fleet = jax.default_backend() != "cpu" and self.mesh is None
         self.images, self.max_step = images, max_step
         self.work = 0
         # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
-        self._curved = max(1, problem.size // 3)
+        self.curved = max(1, problem.size // 3)
         kernel, tol = self.kernel, self.tolerances
         if problem.size <= EXACT_AUDIT:
-            self._audit = exact_audit(kernel.second, tol.zero)
+            self.inspect = exact_audit(kernel.second, tol.zero)
         else:
-            self._audit = lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
+            self.inspect = lanczos_audit(kernel.first, kernel.product, tol.zero, min(problem.size, 200))
+
+    @cached_property
+    def pipeline(self) -> Pipeline | None:
+        """The same in jobs of several stages, for a CPU; None where whole batches go to accelerators.
+
+        Several devices and mixed precision go in batches on a CPU too.
+        """
+        if jax.default_backend() != "cpu" or self.mesh is not None or self.plan is not None:
+            return None
+        size = self.problem.size
+        return Pipeline(self, _ROUGH if size <= EXACT_QUENCH else None, size <= EXACT_FINISH)
 
     def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, data: PyTree, weight: int = 1) -> Ended:
         """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
@@ -188,20 +166,10 @@ class Engine:
         if not len(xs):
             return []
         xs = np.asarray(xs)
-        rows = map_stacked(self._audit, xs, self.kernel.data)
-        self.work += self._curved * len(xs)
+        rows = map_stacked(self.inspect, xs, self.kernel.data)
+        self.work += self.curved * len(xs)
         return [
-            Point(x=x, energy=e, rms=r, negative=i, flat=f, lowest=low, log_product=p, mode=mode)
-            for x, e, r, i, f, low, p, mode in zip(
-                xs,
-                rows.energy.tolist(),
-                rows.rms.tolist(),
-                rows.negative.tolist(),
-                rows.flat.tolist(),
-                rows.lowest.tolist(),
-                rows.log_product.tolist(),
-                rows.mode,
-            )
+            point_of(x, Audit(*row)) for x, row in zip(xs, zip(*(leaf.tolist() for leaf in rows[:-1]), rows.mode))
         ]
 
     def quench(
@@ -226,33 +194,50 @@ class Engine:
             status, found = self._descend(self._single, rough, self.plan.rough)
             found = None if found is None else found._replace(x=found.x.astype(np.float64))
         else:
-            status, found = self._descend(self.kernel, items, 1e-5 if cheap else tol.rms)
+            status, found = self._descend(self.kernel, items, _ROUGH if cheap else tol.rms)
         if found is None:
             return [None] * len(starts)
         x = found.x
-        unfinished = np.flatnonzero(np.isin(status, _USABLE) & (cheap | (status != Status.CONVERGED)))
+        unfinished = np.flatnonzero(np.isin(status, USABLE) & (cheap | (status != Status.CONVERGED)))
         if len(unfinished) and self.problem.size <= EXACT_FINISH:
-            newton = quench.Newton(tol.rms, 500, zero=tol.zero)
             rest = Start(x[unfinished], steps[unfinished])
-            finish = self._solve(newton, self.kernel.second, rest, self.kernel.data, self._curved)
+            finish = self._solve(self.polish(), self.kernel.second, rest, self.kernel.data, self.curved)
             status[unfinished] = finish.status
             if finish.result is not None:
                 x[unfinished] = finish.result.x
         ended = np.flatnonzero(status == Status.CONVERGED)
         return self._audited(ended, x[ended], len(starts), 0)
 
+    def descent(self, tol: float) -> quench.BFGS | quench.LBFGS:
+        """Quasi-Newton to a rms gradient ``tol``.
+
+        Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate: 13
+        Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
+        """
+        size = self.problem.size
+        dense = size <= DENSE_BFGS and (self.problem.n or size <= _FEW)
+        return quench.BFGS(tol, 4000) if dense else quench.LBFGS(tol, 50_000)
+
+    def polish(self) -> quench.Newton:
+        """Newton steps with exact Hessians, to the tolerance of a stored point."""
+        return quench.Newton(self.tolerances.rms, 500, zero=self.tolerances.zero)
+
+    def search(self) -> tuple[Solver, Callable, int]:
+        """Saddle search: the solver, what it evaluates, and what an evaluation costs in gradients."""
+        if self.problem.size <= EXACT_SADDLE:
+            following = saddle.EigenvectorFollowing(self.tolerances.rms, 300, zero=self.tolerances.zero)
+            return following, self.kernel.second, self.curved
+        hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)
+        return hybrid, saddle.softest_of(self.kernel, _LANCZOS), 1 + 2 * _LANCZOS
+
     def _descend(self, kernel: Kernel, items: Start, tol: float) -> tuple[np.ndarray, Any]:
-        """Quasi-Newton to a rms gradient ``tol``: status [jobs] and, where any job has ended, what was found."""
-        size, shape = self.problem.size, kernel.dense
-        if not (size <= DENSE_BFGS and (self.problem.n or size <= _FEW)):
-            # Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate:
-            # 13 Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
-            ended = self._solve(quench.LBFGS(tol, 50_000), kernel.first, items, kernel.data)
-        elif self._fleet and isinstance(shape, Shape) and shape.groups == 1:
+        """See ``descent``: status [jobs] and, where any job has ended, what was found."""
+        solver, shape = self.descent(tol), kernel.dense
+        if self._fleet and isinstance(solver, quench.BFGS) and isinstance(shape, Shape) and shape.groups == 1:
             program = WholeQuench.of(shape, self.problem.n, len(items.x), tol=tol, limit=4000)
             ended = self._counted(program, items, kernel.data, program.lanes, 1)
         else:
-            ended = self._solve(quench.BFGS(tol, 4000), kernel.first, items, kernel.data)
+            ended = self._solve(solver, kernel.first, items, kernel.data)
         return np.array(ended.status), jax.tree.map(np.array, ended.result)
 
     def _quench_mixed(self, starts: np.ndarray | Sequence[np.ndarray], max_step: float) -> list[Point | None]:
@@ -267,7 +252,7 @@ class Engine:
             should_stop=self.should_stop,
         )
         ended = [i for i, got in enumerate(found) if got is not None]
-        self.work += sum(got.single + self._curved * got.double for got in found if got is not None)
+        self.work += sum(got.single + self.curved * got.double for got in found if got is not None)
         xs = np.array([got.x for got in found if got is not None])
         return self._audited(np.array(ended, int), xs, len(starts), 0)
 
@@ -280,23 +265,15 @@ class Engine:
         return out
 
     def _is(self, point: Point, index: int) -> bool:
-        """Whether an audited point is stationary, of this index, and (with rigid motions lifted) in one piece."""
-        whole = point.flat == 0 or not self.problem.symmetry.zero_modes
-        return point.negative == index and point.rms <= self.tolerances.rms and np.isfinite(point.energy) and whole
+        return is_stationary(point, index, self.tolerances, bool(self.problem.symmetry.zero_modes))
 
     def saddles(self, guesses: Sequence[saddle.Guess]) -> list[Point | None]:
         """The saddle of index 1 reached from each guess; None where none was reached and verified."""
         if not guesses:
             return []
-        tol = self.tolerances
         items = saddle.Guess(*(np.stack(leaves) for leaves in zip(*guesses)))
-        if self.problem.size <= EXACT_SADDLE:
-            following = saddle.EigenvectorFollowing(tol.rms, 300, zero=tol.zero)
-            found = self._solve(following, self.kernel.second, items, self.kernel.data, self._curved)
-        else:
-            hybrid = saddle.HybridFollowing(tol.rms, 3000)
-            softest = saddle.softest_of(self.kernel, _LANCZOS)
-            found = self._solve(hybrid, softest, items, self.kernel.data, 1 + 2 * _LANCZOS)
+        solver, evaluate, weight = self.search()
+        found = self._solve(solver, evaluate, items, self.kernel.data, weight)
         ended = np.flatnonzero(found.status == Status.CONVERGED)
         xs = found.result.x[ended] if len(ended) else np.zeros((0, self.problem.size))
         return self._audited(ended, xs, len(guesses), 1)
@@ -305,16 +282,9 @@ class Engine:
         """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
         starts = []
         for point in saddles:
-            # Far enough for the energy to fall by well more than rounding, near enough to stay on the path.
-            delta = float(np.clip(np.sqrt(2e-7 / max(abs(point.lowest), 1e-12)), 1e-3, 0.1))
-            starts += [point.x + delta * point.mode, point.x - delta * point.mode]
+            starts += sides(point)
         ends = self.quench(starts, max_step=0.2 * self.max_step)
-        out: list[TransitionState | None] = []
-        for k, point in enumerate(saddles):
-            a, b = ends[2 * k], ends[2 * k + 1]
-            good = a is not None and b is not None and max(a.energy, b.energy) < point.energy
-            out.append(TransitionState(point, (a, b)) if good and a is not None and b is not None else None)
-        return out
+        return [joined(point, ends[2 * k], ends[2 * k + 1]) for k, point in enumerate(saddles)]
 
     def transition_states(self, guesses: Sequence[saddle.Guess]) -> list[TransitionState | None]:
         """``saddles`` and ``downhill`` in one."""
@@ -333,13 +303,7 @@ class Engine:
         found = self._solve(
             solver, band.along_band(self.kernel.first), np.array(pairs), self.kernel.data, self.images
         )
-        out: list[list[saddle.Guess]] = []
-        for k, code in enumerate(found.status.tolist()):
-            if code not in _USABLE:
-                out.append([])
-                continue
-            images, energies, tangents, _ = (leaf[k] for leaf in found.result)
-            peaks = [k for k in range(1, len(energies) - 1) if energies[k] >= max(energies[k - 1], energies[k + 1])]
-            peaks.sort(key=lambda k: -energies[k])
-            out.append([saddle.Guess(images[k], tangents[k]) for k in peaks[:3]])
-        return out
+        return [
+            peaks(*(leaf[k] for leaf in found.result[:3])) if code in USABLE else []
+            for k, code in enumerate(found.status.tolist())
+        ]

@@ -10,7 +10,8 @@ from jaxland import Problem, doctor, mlp
 from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import fleet, lanes, quench
 from jaxland.core.solvers.batches import map_rows
-from jaxland.core.solvers.lanes import Status, matmul_precision
+from jaxland.core.solvers.protocol import Status
+from jaxland.core.solvers.sets import matmul_precision
 from jaxland.landscape import explore
 from jaxland.landscape.search.stationary import Engine
 

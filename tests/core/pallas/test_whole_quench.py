@@ -13,7 +13,7 @@ from jaxland.core.pallas import whole_quench
 from jaxland.core.pallas.dense import choose, dense_kernel
 from jaxland.core.pallas.quench_fleet import WholeQuench
 from jaxland.core.solvers import fleet, lanes, quench
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 
 RNG = np.random.default_rng(0)
 

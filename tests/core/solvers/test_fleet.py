@@ -8,7 +8,7 @@ import pytest
 from jaxland import Problem, mlp
 from jaxland.core.solvers import fleet, lanes, quench
 from jaxland.core.solvers.fleet import Vmapped
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.landscape.search.stationary import Engine
 
 RNG = np.random.default_rng(5)

@@ -13,7 +13,7 @@ from shared_cases import muller_brown
 from jaxland import Problem, mlp
 from jaxland.core.mixture import encode, start
 from jaxland.core.solvers import band, em, lanes, quench, saddle
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers.protocol import Layout, Status
 
 RNG = np.random.default_rng(7)
 

@@ -9,8 +9,8 @@ from shared_cases import SADDLES, muller_brown
 from jaxland import Problem
 from jaxland.core.energy.kernels import Curved, Values
 from jaxland.core.krylov import lane
-from jaxland.core.solvers import band, lanes, quench, saddle
-from jaxland.core.solvers.lanes import Layout, Status
+from jaxland.core.solvers import sets, band, lanes, quench, saddle
+from jaxland.core.solvers.protocol import Layout, Status
 from jaxland.landscape.search.stationary import Engine
 
 RNG = np.random.default_rng(3)
@@ -169,20 +169,20 @@ np.testing.assert_allclose([o.result.x for o in one], [o.result.x for o in many]
 
 def test_out_of_memory_halves_the_lanes(x64, monkeypatch):
     problem = Problem.from_energy(rosenbrock, 3)
-    real, seen = lanes._programs, []
+    real, seen = sets._programs, []
 
     def fragile(*args):
-        begin, advance, refill = real(*args)
+        made = real(*args)
 
         def limited(states, idle, passes, data):
             seen.append(len(idle))
             if len(idle) > 2:
                 raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
-            return advance(states, idle, passes, data)
+            return made.advance(states, idle, passes, data)
 
-        return begin, limited, refill
+        return replace(made, advance=limited)
 
-    monkeypatch.setattr(lanes, "_programs", fragile)
+    monkeypatch.setattr(sets, "_programs", fragile)
     items = [quench.Start(x, np.float64(1.0)) for x in RNG.normal(size=(5, 3))]
     outcomes = lanes.run(quench.BFGS(1e-6), problem.kernel.first, items, None, layout=Layout(8, 50, 1, 1))
     assert len(outcomes) == 5 and seen[0] == 8 and seen[-1] == 2

@@ -9,7 +9,7 @@ import pytest
 from jaxland import Problem
 from jaxland.core.energy.kernels import LIFTED
 from jaxland.core.solvers import lanes, quench
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.errors import ArgumentError
 from jaxland.landscape import explore
 from jaxland.problem import potentials

@@ -42,7 +42,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 from shared_cases import xor
 from test_scale_out import SETTINGS
-from jaxland.core.solvers.lanes import Layout
+from jaxland.core.solvers.protocol import Layout
 from jaxland.landscape.search.workers import work
 work(xor(), {path!r}, SETTINGS, batch=7, lease=3.0, layout=Layout(4, 64, 1, 1))
 """
@@ -154,7 +154,8 @@ from shared_cases import xor
 from test_scale_out import OPTIONS
 from jaxland.landscape import explore
 assert len(jax.local_devices()) == 8
-explore(xor(), store={out!r}, **OPTIONS)
+mesh = jax.sharding.Mesh(jax.local_devices(), ("lanes",))
+explore(xor(), store={out!r}, mesh=mesh, **OPTIONS)
 """
 
 

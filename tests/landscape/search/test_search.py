@@ -98,7 +98,7 @@ def test_six_hump_camel_is_complete(x64):
 
 
 def test_one_seed_gives_one_database_whatever_the_batch(x64, tmp_path):
-    from jaxland.core.solvers.lanes import Layout
+    from jaxland.core.solvers.protocol import Layout
 
     options = {"starts": 40, "climbs": 20, "rounds": 2, "hops": 2, "walkers": 6, "minima": 60, "seed": 4}
     rng = np.random.default_rng(0)

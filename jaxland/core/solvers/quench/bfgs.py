@@ -25,7 +25,7 @@ class BFGSState(NamedTuple):
         scale: share of ``max_step`` that is allowed now, halved to a tenth by a rejection, doubled by an acceptance.
         fresh: ``inverse`` has seen no pair yet; the next step goes down the gradient.
         evaluations: so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     x: Float[Array, " N"]
@@ -112,7 +112,7 @@ class BFGS:
         )
 
     def status(self, state: BFGSState) -> Int[Array, ""]:
-        """See ``lanes.Status``."""
+        """See ``protocol.Status``."""
         return state.status
 
     def result(self, state: BFGSState) -> Minimum:

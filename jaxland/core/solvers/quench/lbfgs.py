@@ -25,7 +25,7 @@ class LBFGSState(NamedTuple):
         step: from ``x`` to the trial point.
         scale: share of ``max_step`` that is allowed now, halved to a tenth by a rejection, doubled by an acceptance.
         evaluations: so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     x: Float[Array, " N"]
@@ -101,7 +101,7 @@ class LBFGS:
         )
 
     def status(self, state: LBFGSState) -> Int[Array, ""]:
-        """See ``lanes.Status``."""
+        """See ``protocol.Status``."""
         return state.status
 
     def result(self, state: LBFGSState) -> Minimum:

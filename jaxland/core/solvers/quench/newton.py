@@ -62,7 +62,7 @@ class NewtonState(NamedTuple):
         predicted: change of the energy that the quadratic model expects of ``step``.
         radius: of the trust region.
         evaluations: so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     x: Float[Array, " N"]
@@ -164,7 +164,7 @@ class Newton:
         )
 
     def status(self, state: NewtonState) -> Int[Array, ""]:
-        """See ``lanes.Status``."""
+        """See ``protocol.Status``."""
         return state.status
 
     def result(self, state: NewtonState) -> Minimum:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxland.core.energy.kernels import Values
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 
 
 class Start(NamedTuple):
@@ -64,7 +64,7 @@ class Carried(Protocol):
         step: from ``x`` to the trial point.
         scale: share of ``max_step`` that is allowed now.
         evaluations: so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxland.core.energy.kernels import Curved
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench.trial import allowed_rise, rms
 
 
@@ -68,7 +68,7 @@ class FollowingState(NamedTuple):
         eigenvalue: lowest of ``hessian``.
         convex: evaluations in a row without a negative eigenvalue.
         evaluations: so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     x: Float[Array, " N"]
@@ -196,7 +196,7 @@ class EigenvectorFollowing:
         )
 
     def status(self, state: FollowingState) -> Int[Array, ""]:
-        """See ``lanes.Status``."""
+        """See ``protocol.Status``."""
         return state.status
 
     def result(self, state: FollowingState) -> Saddle:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxland.core.energy.kernels import Kernel, Values
 from jaxland.core.krylov import lane
-from jaxland.core.solvers.lanes import Status
+from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench.trial import rms
 from jaxland.core.solvers.saddle.following import Guess, Saddle, following_step
 from jaxland.core.solvers.secant import History, two_loop
@@ -73,7 +73,7 @@ class HybridState(NamedTuple):
         step: from ``x`` to the trial point.
         radius: longest move along the mode allowed now.
         evaluations: so far.
-        status: see ``lanes.Status``.
+        status: see ``protocol.Status``.
     """
 
     x: Float[Array, " N"]
@@ -194,7 +194,7 @@ class HybridFollowing:
         )
 
     def status(self, state: HybridState) -> Int[Array, ""]:
-        """See ``lanes.Status``."""
+        """See ``protocol.Status``."""
         return state.status
 
     def result(self, state: HybridState) -> Saddle:

@@ -1,0 +1,92 @@
+"""What a solver is, how it ends, and how lanes are laid out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+Evaluate = Callable[[PyTree, PyTree], PyTree]
+
+
+class Status(IntEnum):
+    """How a lane ended."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_STEPS = 2
+    NONFINITE = 3
+    STALLED = 4
+    WRONG_INDEX = 5
+    DEGENERATE = 6
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """One lane of an iterative method; hashable, since it is static under jit."""
+
+    def init(self, item: PyTree) -> PyTree:
+        """State at the start of a job."""
+
+    def point(self, state: PyTree) -> PyTree:
+        """Where the driver evaluates next."""
+
+    def step(self, state: PyTree, evaluation: PyTree) -> PyTree:
+        """State after one evaluation."""
+
+    def status(self, state: PyTree) -> Int[Array, ""]:
+        """``Status`` of the lane."""
+
+    def result(self, state: PyTree) -> PyTree:
+        """What is handed out when the lane ends."""
+
+
+class Outcome(NamedTuple):
+    """A finished job: its place among the items, how it ended, its result (host arrays)."""
+
+    job: int
+    status: Status
+    result: PyTree
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How lanes are laid out; the default suits the device.
+
+    Attributes:
+        lanes: lanes per thread (CPU) or in all (accelerator).
+        passes: evaluations per lane between two visits to the host at most; fewer where they take long.
+        together: lanes evaluated in one batch; 1 maps over lanes, None takes all of them.
+        threads: host threads, each with its own lanes (a CPU device runs them on different cores).
+    """
+
+    lanes: int = 32
+    passes: int = 64
+    together: int | None = 1
+    threads: int = 1
+
+    @classmethod
+    def default(cls, n_items: int | None = None) -> Layout:
+        """Layout for the default backend and a number of jobs, where known."""
+        if jax.default_backend() == "cpu":
+            threads = min(os.cpu_count() or 1, 16)
+            lanes = 8 if n_items is None else int(np.clip(-(-n_items // threads), 1, 8))
+            return cls(lanes=1 << (lanes - 1).bit_length(), passes=4096, together=1, threads=threads)
+        lanes = 4096 if n_items is None else int(np.clip(n_items, 16, 4096))
+        return cls(lanes=1 << (lanes - 1).bit_length(), passes=32, together=None, threads=1)
+
+    def slots(self, devices: int = 1) -> int:
+        """States held: for the lanes, but two batches a device at least, all of them full.
+
+        A loop over one batch is compiled away and its rounding with it: one lane would not take the program of many.
+        """
+        if self.together is None:
+            return max(1, self.lanes // devices) * devices
+        batches = max(2, -(-self.lanes // (devices * self.together)))
+        return batches * self.together * devices

@@ -1,0 +1,114 @@
+"""Quenches, saddle searches and bands as jobs of several stages (``core.solvers.flow``): what runs on a CPU.
+
+The same steps as ``stationary.Engine`` takes with whole batches on an accelerator; here every point goes on to its
+next stage as soon as a core is free.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxland.core.solvers import band
+from jaxland.core.solvers.flow import Job, Request, Stage, together
+from jaxland.core.solvers.protocol import Status
+from jaxland.core.solvers.quench import Start
+from jaxland.core.solvers.saddle import Guess
+from jaxland.landscape.search.auditing import Audit
+from jaxland.landscape.search.points import (
+    USABLE,
+    Point,
+    TransitionState,
+    is_stationary,
+    joined,
+    peaks,
+    point_of,
+    sides,
+)
+
+if TYPE_CHECKING:
+    from jaxland.landscape.search.stationary import Engine
+
+
+class Meter:
+    """What a job has spent, in gradients: a count, not a time, so the same on every machine."""
+
+    def __init__(self) -> None:
+        self.work = 0
+
+
+class Pipeline:
+    """The jobs of one problem; each takes the ``Meter`` that counts its work.
+
+    Args:
+        engine: whose solvers and tolerances they use.
+        newton_above: rms gradient from which Newton steps finish a quench; None: only where quasi-Newton failed.
+        newton: whether there are any.
+    """
+
+    def __init__(self, engine: Engine, newton_above: float | None, newton: bool) -> None:
+        self.engine, self.tolerances = engine, engine.tolerances
+        self.always, self.newton = newton_above is not None, newton
+        kernel = engine.kernel
+        rough = engine.descent(self.tolerances.rms if newton_above is None else newton_above)
+        self.descent = Stage(rough, kernel.first, kernel.data)
+        self.audit = Stage(None, engine.inspect, kernel.data)
+        solver, evaluate, self.weight = engine.search()
+        self.climb = Stage(solver, evaluate, kernel.data)
+        self.lifted = bool(engine.problem.symmetry.zero_modes)
+
+    @cached_property
+    def polish(self) -> Stage:
+        """Newton steps."""
+        return Stage(self.engine.polish(), self.engine.kernel.second, self.engine.kernel.data)
+
+    @cached_property
+    def relaxation(self) -> Stage:
+        """Elastic bands."""
+        engine = self.engine
+        solver = band.ElasticBand(engine.images, max_step=0.2 * engine.max_step)
+        return Stage(solver, band.along_band(engine.kernel.first), engine.kernel.data)
+
+    def _audited(self, meter: Meter, x: np.ndarray, index: int) -> Job[Point | None]:
+        (answer,) = yield [Request(self.audit, x)]
+        meter.work += self.engine.curved
+        point = point_of(x, Audit(*answer.result))
+        return point if is_stationary(point, index, self.tolerances, self.lifted) else None
+
+    def quench(self, meter: Meter, start: np.ndarray, max_step: float) -> Job[Point | None]:
+        """The minimum below a start [N]; None where none was reached and verified."""
+        (answer,) = yield [Request(self.descent, Start(np.asarray(start, np.float64), np.float64(max_step)))]
+        meter.work += int(answer.result.evaluations)
+        if self.newton and answer.status in USABLE and (self.always or answer.status != Status.CONVERGED):
+            (answer,) = yield [Request(self.polish, Start(answer.result.x, np.float64(max_step)))]
+            meter.work += self.engine.curved * int(answer.result.evaluations)
+        if answer.status != Status.CONVERGED:
+            return None
+        return (yield from self._audited(meter, answer.result.x, 0))
+
+    def saddle(self, meter: Meter, guess: Guess) -> Job[Point | None]:
+        """The saddle of index 1 reached from a guess; None where none was reached and verified."""
+        (answer,) = yield [Request(self.climb, guess)]
+        meter.work += self.weight * int(answer.result.evaluations)
+        if answer.status != Status.CONVERGED:
+            return None
+        return (yield from self._audited(meter, answer.result.x, 1))
+
+    def downhill(self, meter: Meter, point: Point) -> Job[TransitionState | None]:
+        """Both downhill paths of a saddle; None where an end is not a verified minimum below it."""
+        step = 0.2 * self.engine.max_step
+        a, b = yield from together([self.quench(meter, start, step) for start in sides(point)])
+        return joined(point, a, b)
+
+    def transition_state(self, meter: Meter, guess: Guess) -> Job[TransitionState | None]:
+        """``saddle`` and ``downhill`` in one."""
+        point = yield from self.saddle(meter, guess)
+        return None if point is None else (yield from self.downhill(meter, point))
+
+    def band(self, meter: Meter, first: np.ndarray, second: np.ndarray) -> Job[list[Guess]]:
+        """Candidates for transition states between two aligned minima: local maxima, highest first."""
+        (answer,) = yield [Request(self.relaxation, np.array([first, second]))]
+        meter.work += self.engine.images * int(answer.result.evaluations)
+        return peaks(*answer.result[:3]) if answer.status in USABLE else []
