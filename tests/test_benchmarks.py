@@ -146,3 +146,28 @@ def test_a_failing_row_is_said_and_the_others_go_on(capsys):
     assert bad.unit == "FAILED" and "ValueError: of no use" in capsys.readouterr().out
     assert bench_device.run(bench_device.Bench(bench_device.SMALL, True, 0.0), [], None) == []
     assert "SKIPPED works" in capsys.readouterr().out
+
+
+def explored(*words):
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "bench_explore.py", "--small", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_the_store_row_of_whole_searches(tmp_path):
+    out = explored("--only", "store", "--json", str(tmp_path / "rows.json"))
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [r["name"] for r in rows] == ["2,000 synthetic points stored", "planned over", "most memory"]
+    assert "| most memory |" in out
+
+
+@pytest.mark.slow
+def test_every_row_of_whole_searches_runs():
+    out = explored()
+    assert "points found, default / one BLAS thread | 1.00" in out and "16 threads" in out

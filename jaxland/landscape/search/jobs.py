@@ -6,7 +6,7 @@ wherever it runs, so a round may be shared out in any way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -165,7 +165,7 @@ class Runner:
         self.batches += 1
         return Finds(lists, work)
 
-    def stream(self, batch: Batch, coordinates: Coordinates, batched: int = 64) -> Iterator[Part]:
+    def stream(self, batch: Batch, coordinates: Coordinates, batched: int = 64) -> Generator[Part, None, None]:
         """The same as the jobs end, in any order; those cut off by ``should_stop`` are missing.
 
         On accelerators (and where ``Engine.pipeline`` says so) ``batched`` jobs at a time.

@@ -18,12 +18,12 @@ from numpy.typing import DTypeLike
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense import Shape
 from jaxland.core.pallas.quench_fleet import WholeQuench
-from jaxland.core.solvers import band, fleet, lanes, quench, saddle
+from jaxland.core.solvers import band, fleet, lanes, saddle
 from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.core.solvers.protocol import Layout, Solver, Status
-from jaxland.core.solvers.quench import Start
+from jaxland.core.solvers.quench import BFGS, LBFGS, Newton, Start
 from jaxland.errors import ArgumentError, PrecisionError
 from jaxland.landscape.search.auditing import Audit, exact_audit, lanczos_audit
 from jaxland.landscape.search.pipeline import Pipeline
@@ -208,7 +208,7 @@ class Engine:
         ended = np.flatnonzero(status == Status.CONVERGED)
         return self._audited(ended, x[ended], len(starts), 0)
 
-    def descent(self, tol: float) -> quench.BFGS | quench.LBFGS:
+    def descent(self, tol: float) -> BFGS | LBFGS:
         """Quasi-Newton to a rms gradient ``tol``.
 
         Without data a gradient costs less than a dense update, and repulsive walls spoil the dense estimate: 13
@@ -216,11 +216,11 @@ class Engine:
         """
         size = self.problem.size
         dense = size <= DENSE_BFGS and (self.problem.n or size <= _FEW)
-        return quench.BFGS(tol, 4000) if dense else quench.LBFGS(tol, 50_000)
+        return BFGS(tol, 4000) if dense else LBFGS(tol, 50_000)
 
-    def polish(self) -> quench.Newton:
+    def polish(self) -> Newton:
         """Newton steps with exact Hessians, to the tolerance of a stored point."""
-        return quench.Newton(self.tolerances.rms, 500, zero=self.tolerances.zero)
+        return Newton(self.tolerances.rms, 500, zero=self.tolerances.zero)
 
     def search(self) -> tuple[Solver, Callable, int]:
         """Saddle search: the solver, what it evaluates, and what an evaluation costs in gradients."""
@@ -233,7 +233,7 @@ class Engine:
     def _descend(self, kernel: Kernel, items: Start, tol: float) -> tuple[np.ndarray, Any]:
         """See ``descent``: status [jobs] and, where any job has ended, what was found."""
         solver, shape = self.descent(tol), kernel.dense
-        if self._fleet and isinstance(solver, quench.BFGS) and isinstance(shape, Shape) and shape.groups == 1:
+        if self._fleet and isinstance(solver, BFGS) and isinstance(shape, Shape) and shape.groups == 1:
             program = WholeQuench.of(shape, self.problem.n, len(items.x), tol=tol, limit=4000)
             ended = self._counted(program, items, kernel.data, program.lanes, 1)
         else:
@@ -280,7 +280,7 @@ class Engine:
 
     def downhill(self, saddles: Sequence[Point]) -> list[TransitionState | None]:
         """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
-        starts = []
+        starts: list[np.ndarray] = []
         for point in saddles:
             starts += sides(point)
         ends = self.quench(starts, max_step=0.2 * self.max_step)
