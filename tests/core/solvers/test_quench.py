@@ -1,5 +1,7 @@
 """Minimisers, saddle search and bands on functions whose stationary points are known."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from shared_cases import SADDLES, muller_brown
 from jaxland import Problem
 from jaxland.core.energy.kernels import Curved, Values
 from jaxland.core.krylov import lane
-from jaxland.core.solvers import sets, band, lanes, quench, saddle
+from jaxland.core.solvers import band, lanes, quench, saddle, sets
 from jaxland.core.solvers.protocol import Layout, Status
 from jaxland.landscape.search.stationary import Engine
 
