@@ -8,7 +8,7 @@ from importlib import import_module as _import_module
 
 TYPE_CHECKING = False  # known to type checkers; typing itself takes longer to import than all else here
 if TYPE_CHECKING:
-    from jaxland import data, errors, hessian, information, landscape, models, paths, problem, trim
+    from jaxland import data, errors, hessian, information, landscape, models, paths, problem, progress, trim
     from jaxland.errors import JaxlandError
     from jaxland.models import Model, from_equinox, from_function, from_linen, from_nnx, mlp
     from jaxland.problem import Problem
@@ -32,6 +32,7 @@ __all__ = [
     "models",
     "paths",
     "problem",
+    "progress",
     "trim",
 ]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxland.data.recipe import Scaling, Split, split
 from jaxland.errors import ArgumentError, DataError
+from jaxland.showing import brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,8 @@ class Dataset:
     record: dict[str, Any] = field(default_factory=dict)
     scaling: Scaling | None = None
     imputed: np.ndarray | None = None
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:

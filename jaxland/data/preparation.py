@@ -14,6 +14,7 @@ from jaxland.data.reading import Table, near
 from jaxland.data.recipe import Scaling, statistic
 from jaxland.data.seen import Seen
 from jaxland.errors import DataError
+from jaxland.showing import brief, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,9 @@ class Preparation:
     scaling: Scaling | None = None
     shape: tuple[int, ...] | None = None
     seen: Seen | None = None
+
+    __repr__ = brief
+    _repr_html_ = table
 
     @classmethod
     def of_split(cls, whole: Dataset, split: Split) -> Preparation:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxland.data.seen import NEW, TEST, TRAINING
+from jaxland.showing import brief, table
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,9 @@ class Prepared:
     notes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+
+    __repr__ = brief
+    _repr_html_ = table
 
     @property
     def n(self) -> int:

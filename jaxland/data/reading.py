@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxland.data.dialect import Dialect, understood
 from jaxland.errors import ArgumentError, DataError
+from jaxland.showing import brief, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,9 @@ class Table:
     unnamed: tuple[str, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = brief
+    _repr_html_ = table
 
     def at(self, index: int) -> str:
         """What a user calls a row: line 2 of a file, row 0 of an array."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxland.errors import ArgumentError, DataError
+from jaxland.showing import brief, table
 
 if TYPE_CHECKING:
     from jaxland.data.dataset import Dataset
@@ -33,6 +34,9 @@ class Scaling:
     kind: str
     centre: np.ndarray
     scale: np.ndarray
+
+    __repr__ = brief
+    _repr_html_ = table
 
     @classmethod
     def fit(cls, x: np.ndarray, kind: str) -> Scaling:
@@ -70,6 +74,9 @@ class Split:
     test: Dataset | None
     train_rows: np.ndarray
     test_rows: np.ndarray
+
+    __repr__ = brief
+    _repr_html_ = table
 
     def __iter__(self) -> Iterator[Dataset | None]:
         return iter((self.train, self.test))

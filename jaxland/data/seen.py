@@ -7,6 +7,8 @@ from hashlib import blake2b
 
 import numpy as np
 
+from jaxland.showing import brief, table
+
 NEW, TRAINING, TEST = 0, 1, 2
 ROLES = ("new", "training", "test")
 
@@ -31,6 +33,9 @@ class Seen:
     test_at: np.ndarray
     train: np.ndarray
     test: np.ndarray
+
+    __repr__ = brief
+    _repr_html_ = table
 
     @classmethod
     def of(cls, x: np.ndarray, train_at: np.ndarray, test_at: np.ndarray) -> Seen:

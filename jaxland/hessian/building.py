@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxland.errors import ArgumentError, DataError
 from jaxland.hessian.curvature import Curvature, CurvatureWarning, Known, checked_damping
 from jaxland.hessian.gram import gram_applies
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
 from jaxland.problem.products import Products, products_of
 
@@ -22,6 +23,7 @@ EXPLICIT_LIMIT = 4000
 METHODS = ("explicit", "products", "gram")
 
 
+@in_precision
 def curvature(
     problem: Problem,
     w: Any = None,

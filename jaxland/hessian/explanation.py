@@ -16,7 +16,9 @@ from jaxland.hessian.options import ExplainKeywords, ExplainOptions
 from jaxland.hessian.spectrum import Spectrum, spectrum
 from jaxland.hessian.uncertainty import Uncertainty, uncertainty
 from jaxland.options import chosen, spelled_out
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
+from jaxland.showing import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,8 @@ class Explanation:
     spectrum: Spectrum
     losses: np.ndarray
 
+    __repr__ = brief
+
     def to_pandas(self) -> pd.DataFrame:
         """One row per test point: its quantity, uncertainty and extrapolation scores."""
         scores = self.extrapolation.to_pandas().drop(columns=[self.uncertainty.of], errors="ignore")
@@ -48,6 +52,7 @@ class Explanation:
         return self.curvature._repr_html_() + self.to_pandas().to_html(index=False, max_rows=20)
 
 
+@in_precision
 @spelled_out(ExplainOptions)
 def explain(problem: Problem, test: Any, **options: Unpack[ExplainKeywords]) -> Explanation:
     """Influence, uncertainty, extrapolation and spectrum with one curvature.

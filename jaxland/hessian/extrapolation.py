@@ -22,7 +22,9 @@ from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.probing import quadrature
 from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import L2
+from jaxland.showing import brief
 
 ORDERS = ("signed", "magnitude")
 
@@ -58,6 +60,8 @@ class Extrapolation:
     kind: str
     warnings: tuple[str, ...] = ()
 
+    __repr__ = brief
+
     def at(self, m: int) -> Float[np.ndarray, " T"]:
         """Scores with m modes dropped."""
         if not 0 <= m < self.sweep.shape[1]:
@@ -88,6 +92,7 @@ def default_quantity(curvature: Curvature) -> str:
     return "logit" if name == "probability" else name
 
 
+@in_precision
 def extrapolation(
     curvature: Curvature,
     test: Any,

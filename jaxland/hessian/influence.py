@@ -21,7 +21,9 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
+from jaxland.showing import brief
 
 SIGNS = ("removal", "upweight")
 
@@ -63,6 +65,8 @@ class DampingSweep:
     to_first: Float[np.ndarray, " s"]
     to_next: Float[np.ndarray, " s"]
     first: int
+
+    __repr__ = brief
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per damping."""
@@ -120,6 +124,8 @@ class Influence:
     damping: float
     warnings: tuple[str, ...] = ()
     sweep: DampingSweep | None = field(default=None, repr=False)
+
+    __repr__ = brief
 
     def _matrix(self) -> Float[np.ndarray, "T n"]:
         if self.values is None:
@@ -181,6 +187,7 @@ class Influence:
         return head + (f"<ul>{notes}</ul>" if notes else "") + self.to_pandas().to_html(index=False, max_rows=20)
 
 
+@in_precision
 def influence(
     curvature: Curvature,
     test: Any,
@@ -306,6 +313,7 @@ def _ends(values: Float[np.ndarray, "T n"], top: int) -> _Ends:
     return _Ends(high, low, np.take_along_axis(values, high, 1), np.take_along_axis(values, low, 1))
 
 
+@in_precision
 def self_influence(curvature: Curvature, *, rows: int | None = None) -> SelfInfluence:
     """g_i . H_d^-1 g_i and |H_d^-1 g_i| of every training example: n solves, in blocks; kept on the curvature.
 
@@ -330,6 +338,7 @@ def self_influence(curvature: Curvature, *, rows: int | None = None) -> SelfInfl
     return SelfInfluence(*known[curvature.damping])
 
 
+@in_precision
 def damping_sweep(
     curvature: Curvature,
     test: Any,

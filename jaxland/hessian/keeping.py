@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxland.core.krylov import grown
 from jaxland.errors import DataError, StoreError
 from jaxland.hessian.curvature import FACTS, Curvature, Known
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
 from jaxland.problem.products import products_of
 from jaxland.runs import probes, read_npz, write_npz
@@ -40,6 +41,7 @@ def save(curvature: Curvature, path: str | Path) -> Path:
     return write_npz(path, KIND, head, arrays)
 
 
+@in_precision
 def load(path: str | Path, problem: Problem, *, mesh: Mesh | None = None) -> Curvature:
     """Read what ``Curvature.save`` wrote; ``problem`` must be the one it was computed for (at any parameters).
 

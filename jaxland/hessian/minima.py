@@ -27,6 +27,7 @@ from jaxland.hessian.influence import influence
 from jaxland.hessian.quantity import Asked
 from jaxland.hessian.spectrum import hessian_blocks, point_array
 from jaxland.hessian.uncertainty import uncertainty
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
 
 
@@ -211,6 +212,7 @@ class Minima:
         )
 
 
+@in_precision
 def minima(
     problem: Problem,
     params: Any,

@@ -20,10 +20,12 @@ from jaxland.errors import DataError, StoreError
 from jaxland.hessian.modes_options import ModesKeywords, ModesOptions, Wanted
 from jaxland.hessian.padded import Product, padded_product
 from jaxland.options import chosen, spelled_out
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem, PyTree
 from jaxland.problem.rows import to_host
 from jaxland.problem.sharded import ShardedProblem, shard_data
 from jaxland.runs import Checkpoint, Stop, digest, stoppable
+from jaxland.showing import brief
 
 _KIND = "jaxland-lanczos-2"
 _STRIDE = 8
@@ -79,6 +81,8 @@ class ExtremeModes:
     gradient_rms: float
     seconds: float
 
+    __repr__ = brief
+
     @property
     def negative(self) -> int:
         """How many of the lowest values are negative by more than their residual: a bound on the index from below."""
@@ -107,6 +111,7 @@ class _Over(TypedDict):
     axis: str
 
 
+@in_precision
 @spelled_out(ModesOptions)
 def extreme_modes(
     problem: Problem,

@@ -21,7 +21,9 @@ from jaxland.core.krylov.lane import Quadrature
 from jaxland.errors import ArgumentError, ConvergenceError, DataError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.probing import quadrature
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
+from jaxland.showing import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,8 @@ class Spectrum:
     damping: float
     kind: str
     products: int
+
+    __repr__ = brief
 
     def sum_of(self, f: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
         """sum_j f(eigenvalue_j) and its standard error (0 where exact)."""
@@ -138,6 +142,7 @@ class Spectrum:
         return self.summary().to_html(index=False) + self.to_pandas().to_html(index=False)
 
 
+@in_precision
 def spectrum(
     curvature: Curvature,
     *,
@@ -237,6 +242,7 @@ def _probes(
     return np.concatenate(nodes), np.concatenate(weights)
 
 
+@in_precision
 def null_coordinates(curvature: Curvature, seed: int = 0) -> Int[np.ndarray, " z"]:
     """Parameters whose row of the data's curvature is exactly zero: dead inputs or units (regulariser left out)."""
     products, problem = curvature.products, curvature.problem
@@ -247,6 +253,7 @@ def null_coordinates(curvature: Curvature, seed: int = 0) -> Int[np.ndarray, " z
     return np.flatnonzero((image == 0).all(axis=0))
 
 
+@in_precision
 def spectra(problem: Problem, params: Any, *, batch: int | None = None) -> Float[np.ndarray, "M N"]:
     """All Hessian eigenvalues, ascending, at each of M points: batched, for small networks.
 

@@ -24,6 +24,8 @@ from jaxland.errors import ArgumentError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.influence import example_products
 from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.problem.precision import in_precision
+from jaxland.showing import brief
 
 METHODS = ("linear", "resample")
 
@@ -52,6 +54,8 @@ class Uncertainty:
     kind: str
     damping: float
     warnings: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def interval(self, level: float = 0.9) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
         """Central interval: quantiles of the resamples, else normal (within [0, 1] for a probability)."""
@@ -96,6 +100,7 @@ def default_quantity(curvature: Curvature) -> str:
     return "probability" if len(shape) == 2 and width > 1 else "loss"
 
 
+@in_precision
 def uncertainty(
     curvature: Curvature,
     test: Any,
@@ -187,6 +192,7 @@ def _moved(
     return np.asarray(move(curvature.problem.w, steps, *points), float)
 
 
+@in_precision
 def resampled_steps(curvature: Curvature, samples: int, seed: int = 0, batch: int = 32) -> Float[Array, "B N"]:
     """theta_b - theta for B multinomial resamples of the training set."""
     problem, n = curvature.problem, curvature.n

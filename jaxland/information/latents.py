@@ -24,6 +24,7 @@ from jaxland.information.mutual_information import check_classes, classes, encod
 from jaxland.information.options import MatrixKeywords, MatrixOptions
 from jaxland.information.results import MutualInformation
 from jaxland.options import chosen, spelled_out
+from jaxland.showing import brief
 
 MOST_LEVELS = 12  # integer columns with at most so many values count as labels by default
 
@@ -56,6 +57,8 @@ class InformationMatrix:
     symmetric: bool
     results: tuple[tuple[MutualInformation | None, ...], ...] = field(repr=False)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def frame(self, what: str = "mean") -> pd.DataFrame:
         """One of the tables, labelled: "mean", "std", "corrected", "null_mean" or "ksg"."""
@@ -103,6 +106,8 @@ class Disentanglement:
     mig_std: Float[np.ndarray, " f"]
     shared: float
     shared_std: float
+
+    __repr__ = brief
 
     def to_pandas(self) -> pd.DataFrame:
         """A line a factor."""

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jaxland.core.mixture import Mixture
 from jaxland.information.estimate import Estimate
 from jaxland.information.options import Options
+from jaxland.showing import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,8 @@ class MutualInformation:
     notes: tuple[str, ...] = ()
     mixture: Mixture | None = field(default=None, repr=False)
     coordinates: tuple[np.ndarray, ...] = field(default=(), repr=False)
+
+    __repr__ = brief
 
     @property
     def bootstrap_mean(self) -> float:

@@ -18,6 +18,7 @@ from jaxland.landscape.weights.scoring import Scorer
 from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.landscape.weights.surface import DecisionSurface, decision_surface
 from jaxland.landscape.weights.values import ValuesPerMinimum, values_per_minimum
+from jaxland.problem.precision import in_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,7 @@ class Interpretation:
         return self.windows if self.conserved.headline is None and self.windows is not None else self.conserved
 
 
+@in_precision
 def interpret(
     landscape: Landscape,
     conserved: ConservedWeights | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxland.errors import ArgumentError, DataError
 from jaxland.landscape import network
 from jaxland.problem.symmetry import Symmetry, symmetry_from_json
+from jaxland.showing import brief
 
 _PER_MINIMUM = ("energies", "coordinates", "gradients", "log_products", "orbit_sizes", "lowest_eigenvalues", "hits")
 _PER_TS = (
@@ -63,6 +64,8 @@ class Landscape:
     ts_gradients: np.ndarray | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         m, t = len(self.energies), len(self.ts_energies)

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxland.showing import brief, table
+
 PyTree = Any
 
 
@@ -31,6 +33,9 @@ class Model:
     sizes: tuple[int, ...] | None = None
     activation: str | None = None
     name: str = field(default="model")
+
+    __repr__ = brief
+    _repr_html_ = table
 
     @property
     def n_params(self) -> int:

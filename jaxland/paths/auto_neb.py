@@ -18,6 +18,7 @@ from jaxland.paths.relaxation import BatchOf, Runner, relax
 from jaxland.paths.result import MinimumEnergyPath
 from jaxland.paths.settings import PathSettings
 from jaxland.paths.state import PathCheckpoint, PathProgress, PathState, identity
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem, PyTree
 from jaxland.problem.rows import to_host
 from jaxland.problem.sharded import ShardedProblem
@@ -26,6 +27,7 @@ from jaxland.runs import stoppable
 Align = Callable[[np.ndarray, np.ndarray], np.ndarray] | bool
 
 
+@in_precision
 def minimum_energy_path(
     problem: Problem,
     start: PyTree,

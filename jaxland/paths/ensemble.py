@@ -20,7 +20,9 @@ from jaxland.paths.relaxation import BatchOf
 from jaxland.paths.result import MinimumEnergyPath
 from jaxland.paths.settings import PathSettings
 from jaxland.paths.state import PathProgress
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem, PyTree
+from jaxland.showing import brief
 
 
 class PathOptions(TypedDict, total=False):
@@ -59,6 +61,8 @@ class PathEnsemble:
     saturated: bool
     paths: list[MinimumEnergyPath]
 
+    __repr__ = brief
+
     def to_pandas(self) -> pd.DataFrame:
         """One row per path."""
         table = pd.DataFrame({"a": self.pairs[:, 0], "b": self.pairs[:, 1], "highest": self.saddles})
@@ -68,6 +72,7 @@ class PathEnsemble:
         return self.to_pandas().to_html(index=False)
 
 
+@in_precision
 def connect_minima(
     problem: Problem,
     minima: Sequence[PyTree],

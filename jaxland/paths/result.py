@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jaxland.paths.profile import Profile
 from jaxland.runs import read_npz, write_npz
+from jaxland.showing import brief
 
 KIND = "jaxland-path-1-result"
 
@@ -40,6 +41,8 @@ class MinimumEnergyPath:
     gradients: int
     seconds: float
     settings: dict[str, Any]
+
+    __repr__ = brief
 
     @property
     def saddle(self) -> Float[np.ndarray, " N"]:

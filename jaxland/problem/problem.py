@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
+from numpy.typing import DTypeLike
 
 from jaxland.core.energy import derivatives, kernels
 from jaxland.errors import ArgumentError, ProblemError
@@ -27,8 +28,19 @@ from jaxland.problem.kernel import chosen_kernel
 from jaxland.problem.losses import L2, PyTree, check_labels, checked_rows, named_loss
 from jaxland.problem.rows import sum_rows
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
+from jaxland.showing import brief, table
 
 T = TypeVar("T")
+
+
+def _in_dtype(tree: PyTree, dtype: DTypeLike) -> PyTree:
+    """Floating leaves in another precision; whole numbers and text as they are."""
+
+    def cast(leaf: Any) -> Any:
+        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        return jnp.asarray(array, np.dtype(dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree, is_leaf=lambda leaf: isinstance(leaf, list))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +83,9 @@ class Problem:
     _programs: dict[Hashable, Any] = field(init=False, repr=False)
     _wide: bool = field(init=False, repr=False)
 
+    __repr__ = brief
+    _repr_html_ = table
+
     def __post_init__(self, programs: dict[Hashable, Any] | None) -> None:
         wide = any(isinstance(a, jax.Array) and a.dtype == np.float64 for a in jax.tree.leaves(self.params))
         object.__setattr__(self, "_wide", wide or bool(jax.config.read("jax_enable_x64")))
@@ -106,6 +121,7 @@ class Problem:
         params: PyTree | None = None,
         chunk: int | None = None,
         kernel_choice: str = "auto",
+        dtype: DTypeLike | None = None,
     ) -> Problem:
         """Mean of a per-example loss of a model's outputs, plus l2 * sum(theta^2) or a regulariser of your own.
 
@@ -118,11 +134,26 @@ class Problem:
             params: where the model stands; default ``model.params``.
             chunk: rows evaluated at once.
             kernel_choice: "auto", "xla" or "fused"; see the attribute.
+            dtype: of parameters and data, such as "float64", which landscapes need; default as they are.
 
         Raises:
             DataError: lengths differ, data empty or not finite, labels outside the model's outputs.
             ArgumentError: unknown loss, negative l2, or both l2 and regulariser.
         """
+        if dtype is not None:
+            with jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext():
+                made = cls.from_model(
+                    replace(model, params=_in_dtype(model.params, dtype)),
+                    _in_dtype(x, dtype),
+                    _in_dtype(y, dtype),
+                    loss=loss,
+                    l2=l2,
+                    regulariser=regulariser,
+                    params=None if params is None else _in_dtype(params, dtype),
+                    chunk=chunk,
+                    kernel_choice=kernel_choice,
+                )
+            return made
         loss_name, per_output = named_loss(loss)
         if l2 < 0:
             raise ArgumentError(f"l2 must not be negative, got {l2}")
@@ -164,6 +195,7 @@ class Problem:
         *,
         symmetry: Symmetry | None = None,
         second: Callable[[jax.Array], Any] | None = None,
+        dtype: DTypeLike | None = None,
     ) -> Problem:
         """Any function of n variables: Mueller-Brown, Lennard-Jones, your own.
 
@@ -172,6 +204,7 @@ class Problem:
             n: number of variables.
             symmetry: transformations that leave the energy unchanged, where known.
             second: ``second(w) -> (energy, gradient [n], Hessian [n, n])``; default by automatic differentiation.
+            dtype: of the variables, such as "float64", which landscapes need; default JAX's float.
 
         >>> wells = Problem.from_energy(lambda w: jnp.sum((w**2 - 1) ** 2), 2)
         >>> wells.hessian(jnp.array([1.0, -1.0])).tolist()
@@ -179,7 +212,10 @@ class Problem:
         """
         if int(n) < 1:
             raise ArgumentError(f"n must be at least 1, got {n}")
-        return cls(jnp.zeros((int(n),)), plain=energy, symmetry=symmetry or NoSymmetry(), second=second)
+        wide = dtype is not None and np.dtype(dtype) == np.float64
+        with jax.enable_x64(True) if wide else nullcontext():
+            start = jnp.zeros((int(n),), None if dtype is None else np.dtype(dtype))
+            return cls(start, plain=energy, symmetry=symmetry or NoSymmetry(), second=second)
 
     # -- flat view ---------------------------------------------------------------------------------------------
 
@@ -205,11 +241,13 @@ class Problem:
 
     def ravel(self, params: PyTree) -> Float[Array, " N"]:
         """Pytree to flat vector."""
-        return ravel_pytree(params)[0]
+        with self.precision():
+            return ravel_pytree(params)[0]
 
     def unravel(self, w: Float[Array, " N"]) -> PyTree:
         """Flat vector to pytree."""
-        return self._flat[1](w)
+        with self.precision():
+            return self._flat[1](w)
 
     @property
     def n(self) -> int:

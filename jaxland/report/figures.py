@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,16 @@ PALETTE = (
 )
 
 
+class Shown(Figure):
+    """A figure that a notebook shows though it is not pyplot's."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        with rc_context(STYLE):
+            self.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+        return buffer.getvalue()
+
+
 def canvas(width: float = 7.0, height: float = 4.2) -> tuple[Figure, Axes]:
     """A figure and its axes, not registered with pyplot: nothing to close, no backend touched."""
     figure, axes = panels(width, height)
@@ -51,7 +62,7 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure and several axes, row by row; ``widths`` and ``heights`` are relative."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Shown(figsize=(width, height), layout="constrained")
         axes = figure.subplots(nrows, ncols, squeeze=False, sharex=sharex, width_ratios=widths, height_ratios=heights)
         return figure, list(axes.ravel())
 

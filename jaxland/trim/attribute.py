@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 from jaxland.errors import DataError
+from jaxland.showing import brief
 from jaxland.trim.build import Baseline, Groups, build
 from jaxland.trim.methods import Method, Options, find
 from jaxland.trim.model import Chosen
@@ -55,6 +56,8 @@ class Attribution:
     options: Options
     notes: tuple[str, ...]
     play: Play = field(repr=False)
+
+    __repr__ = brief
 
     @property
     def relative_gap(self) -> np.ndarray:

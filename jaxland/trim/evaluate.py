@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.showing import brief, table
 from jaxland.trim.attribute import Attribution
 from jaxland.trim.methods import METHODS
 
@@ -48,6 +49,9 @@ class Curve:
     fraction: np.ndarray
     values: np.ndarray
     area: float
+
+    __repr__ = brief
+    _repr_html_ = table
 
     def to_pandas(self) -> pd.DataFrame:
         """Mean and quartiles of f at every fraction."""

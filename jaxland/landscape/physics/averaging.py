@@ -13,6 +13,7 @@ from jaxland.landscape.physics.analysis import widths_known
 from jaxland.landscape.physics.thermodynamics import checked, checked_temperatures, log_weights
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import BLOCK, predictor, probabilities
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import PyTree
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class AveragedPrediction:
         return frame.sort_values("weight", ascending=False, ignore_index=True, kind="stable")
 
 
+@in_precision
 def average_predictions(
     landscape: Landscape,
     x: PyTree,

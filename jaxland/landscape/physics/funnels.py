@@ -28,6 +28,7 @@ from jaxland.errors import ArgumentError
 from jaxland.landscape.physics.thermodynamics import checked, checked_temperatures, log_weights
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import MergeTree, merge_tree, monotonic_basins
+from jaxland.showing import brief
 
 if TYPE_CHECKING:
     import pandas
@@ -65,6 +66,8 @@ class Funnels:
     depth: float
     temperature: float | None = None
     occupations: np.ndarray | None = None
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:

@@ -32,6 +32,7 @@ from jaxland.landscape.physics.thermodynamics import (
     log_weights,
 )
 from jaxland.landscape.result import Landscape
+from jaxland.showing import brief
 
 if TYPE_CHECKING:
     import networkx
@@ -108,6 +109,8 @@ class RateConstants:
     log_time_ab: float
     log_time_ba: float
     log_equilibrium: float
+
+    __repr__ = brief
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row per direction, base-10 logarithms."""

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.landscape.result import Landscape
+from jaxland.showing import brief
 
 if TYPE_CHECKING:
     import pandas
@@ -51,6 +52,8 @@ class Thermodynamics:
     occupations: np.ndarray
     minima: np.ndarray
     modes: int
+
+    __repr__ = brief
 
     @property
     def lowest(self) -> np.ndarray:

@@ -30,6 +30,7 @@ from jaxland.landscape.search.settings import SearchOptions, SearchSettings
 from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Store
 from jaxland.options import chosen, spelled_out
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
 from jaxland.runs import Stop, stoppable
 
@@ -168,6 +169,7 @@ class Search:
             return None if planned is None else self.store.start_round(*planned)
 
 
+@in_precision
 @spelled_out(SearchSettings)
 def explore(
     problem: Problem,

@@ -58,8 +58,8 @@ def require_float64(dtype: DTypeLike) -> None:
     """Raise ``PrecisionError`` unless a problem's parameters, of this dtype, are float64."""
     if dtype != np.float64:
         raise PrecisionError(
-            f"landscapes need float64, the problem is {np.dtype(dtype)}: build it inside "
-            "`with jax.enable_x64(True):` (the jaxland command does so by itself)"
+            f"landscapes need float64, the problem is {np.dtype(dtype)}: build it with "
+            'Problem.from_model(..., dtype="float64") (the jaxland command does so by itself)'
         )
 
 

@@ -23,6 +23,8 @@ from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.scoring import Scorer
 from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.landscape.weights.validation import validate
+from jaxland.problem.precision import in_precision
+from jaxland.showing import brief
 
 if TYPE_CHECKING:
     import pandas
@@ -48,6 +50,8 @@ class ConservedWeights:
     parameters: ParameterTable
     settings: ConservationSettings
     test_rows: int
+
+    __repr__ = brief
 
     @property
     def threshold(self) -> float:
@@ -206,6 +210,7 @@ class ConservedWeights:
         return f"<p><b>Conserved weights</b>: {head}</p>{table}"
 
 
+@in_precision
 def conserved_weights(
     landscape: Landscape,
     cut: LevelCut | None = None,

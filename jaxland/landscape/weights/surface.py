@@ -10,6 +10,7 @@ from jaxland.data import Dataset
 from jaxland.errors import DataError, ProblemError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import precision
+from jaxland.problem.precision import in_precision
 
 MARGIN = 0.06
 
@@ -35,6 +36,7 @@ class DecisionSurface:
         return _unscaled(self.data)
 
 
+@in_precision
 def decision_surface(landscape: Landscape, data: Dataset, resolution: int = 220) -> DecisionSurface:
     """Evaluate the network at the lowest minimum over the plane of its two inputs.
 

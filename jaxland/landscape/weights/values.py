@@ -25,7 +25,9 @@ from jaxland.landscape.weights.scoring import (
     rows_of,
 )
 from jaxland.problem.losses import PyTree
+from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
+from jaxland.showing import brief
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +47,8 @@ class ValuesPerMinimum:
 
     names: tuple[str, ...]
     table: np.ndarray
+
+    __repr__ = brief
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One column [M]."""
@@ -80,6 +84,7 @@ class ValuesPerMinimum:
 _METRICS: dict[str, tuple[str, ...]] = {"cross_entropy": ("loss", "accuracy", "AUC"), "squared_error": ("loss", "R2")}
 
 
+@in_precision
 def values_per_minimum(
     landscape: Landscape,
     data: Dataset | tuple[ArrayLike, ArrayLike] | None = None,
