@@ -29,7 +29,7 @@ Part = Annotated[
     str | None, typer.Option(help="Rows to look at: test, training, new or all; default test where known.")
 ]
 MODEL = "model.npz"
-TABLES = (".csv", ".csv.gz", ".tsv", ".txt", ".parquet", ".xlsx", ".xls", ".ods")
+TABLES = (".csv", ".csv.gz", ".tsv", ".txt", ".parquet", ".feather", ".xlsx", ".xlsm", ".xls", ".ods")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from jaxland.data.builtin import BUILT_IN
 from jaxland.data.columns import Rules, from_table
 from jaxland.data.dataset import Dataset
 from jaxland.data.dialect import Dialect
+from jaxland.data.formats import frame_of, is_frame
 from jaxland.data.reading import Table, near, read
 from jaxland.errors import ArgumentError, DataError
 
@@ -56,8 +57,9 @@ def load(
 
     Args:
         source: a built-in name (checkerboard, xor, breast_cancer, wine, digits), the path of a CSV file (comma,
-            semicolon, tab or bar; may be gzipped) or an npz file (arrays ``x`` and ``y``, optionally ``features``), a
-            pandas DataFrame, a ``Table``, a pair of arrays (x [n, d], y [n]), or a Dataset.
+            semicolon, tab or bar; may be gzipped), a parquet, feather or Excel file, an npz file (arrays ``x`` and
+            ``y``, optionally ``features``), a DataFrame of pandas or polars, a pyarrow or jaxland ``Table``, a pair
+            of arrays (x [n, d], y [n]), or a Dataset.
         target: the target column (CSV, DataFrame) or the npz key of the targets.
         categorical: columns of numbers that are codes, to be one-hot coded as text columns always are. A column with
             two levels becomes one feature, one with k > 2 levels k features.
@@ -113,8 +115,8 @@ def load(
         data = _from_file(source, target, rules, dialect)
     elif isinstance(source, Table):
         data = from_table(source, target, rules)
-    elif hasattr(source, "columns") and hasattr(source, "iloc"):
-        data = from_table(Table(frame=source, name="DataFrame"), target, rules)
+    elif is_frame(source):
+        data = from_table(Table(frame=frame_of(source), name="DataFrame"), target, rules)
     elif isinstance(source, tuple | list) and len(source) == 2:
         data = _from_arrays(source[0], source[1], None, rules, "arrays", target or "y")
     else:
@@ -140,8 +142,8 @@ def _from_file(source: str | Path, target: str | None, rules: Rules, dialect: Di
         hint = f"; did you mean the built-in {close[0]!r}?" if close else f"; built-in data: {', '.join(BUILT_IN)}"
         raise DataError(f"data file {source} does not exist{hint}")
     if path.is_dir():
-        raise DataError(f"{source} is a folder: give a CSV or npz file")
-    if path.suffix in (".xls", ".xlsx", ".parquet", ".feather", ".pkl", ".json"):
+        raise DataError(f"{source} is a folder: give a CSV, parquet, Excel or npz file")
+    if path.suffix in (".pkl", ".json"):
         raise DataError(
             f"{path.name}: {path.suffix} files are not read here; read it with pandas, pass the DataFrame"
         )

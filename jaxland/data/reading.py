@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxland.data import formats
 from jaxland.data.dialect import Dialect, understood
 from jaxland.errors import ArgumentError, DataError
 from jaxland.showing import brief, table
@@ -104,7 +105,7 @@ class Table:
 
 
 def read(path: Path, *, header: bool | None = True, dialect: Dialect | None = None) -> Table:
-    """A CSV file: separated by comma, semicolon, tab or bar; quoted values; may be gzipped.
+    """A CSV file: separated by comma, semicolon, tab or bar; quoted values; may be gzipped. Or parquet or Excel.
 
     How numbers are written is found for every column: a comma may mark decimals in one and group thousands in
     another. What can be read in two ways is kept as text with its fault, which is raised where the column is used.
@@ -122,6 +123,8 @@ def read(path: Path, *, header: bool | None = True, dialect: Dialect | None = No
     if not path.exists():
         raise DataError(f"data file {path} does not exist")
     dialect = Dialect() if dialect is None else dialect
+    if path.suffix.lower() in formats.SUFFIXES:
+        return of_frame(formats.frame_of_file(path), path.stem, dialect)
     lines, skipped, sep = _body(_text(path, dialect.encoding))
     delimiter = dialect.sep or sep or _separator(lines)
     records, numbers = _records(lines, skipped, delimiter, path.name)
@@ -151,6 +154,12 @@ def read(path: Path, *, header: bool | None = True, dialect: Dialect | None = No
         notes={name: column.note for name, column in found.items() if column.note},
         faults={name: column.fault for name, column in found.items() if column.fault},
     )
+
+
+def of_frame(frame: pd.DataFrame, name: str, dialect: Dialect | None = None) -> Table:
+    """A table from a DataFrame whose columns may be dates, categories or text."""
+    found, notes, faults = formats.plain(frame, Dialect() if dialect is None else dialect)
+    return Table(frame=found, name=name, notes=notes, faults=faults)
 
 
 def _text(path: Path, encoding: str | None) -> str:
