@@ -337,6 +337,7 @@ def summarise(association: InformationMatrix, between: InformationMatrix) -> Dis
     shared = between.samples[above].mean(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mig, mig_std = gap / norm, spread(gap_samples / norm_samples)
+        gap_std = spread(gap_samples)
     labels = np.array(association.categorical, bool)
     endless = np.isinf(top) & ~labels
     gap = np.where(np.isinf(top) & np.isinf(mean[second, f]), 0.0, gap)
@@ -351,7 +352,7 @@ def summarise(association: InformationMatrix, between: InformationMatrix) -> Dis
         top=top,
         top_std=association.std[first, f],
         gap=gap,
-        gap_std=spread(gap_samples),
+        gap_std=gap_std,
         mig=np.where(empty, np.nan, mig),
         mig_std=np.where(empty, np.nan, mig_std),
         shared=float(between.mean[above].mean()),

@@ -29,6 +29,17 @@ from jaxland.report.hessian_summary import LOOK, PREDICTIONS, RESTS, RowNames, h
 from jaxland.report.html import Page
 
 RED, BLUE, GREEN = PALETTE[:3]
+# What the facts of a curvature are called on its page.
+NAMES = {
+    "examples": "training rows",
+    "damping_chosen": "damping chosen by jaxland",
+    "lowest": "lowest eigenvalue (loss per squared parameter)",
+    "highest": "highest eigenvalue (loss per squared parameter)",
+    "gradient_norm": "|gradient| of the training loss",
+    "stationarity": "|gradient| relative to that of single rows",
+    "max_iterations": "most iterations of a solve",
+    "deflation": "modes solved exactly first",
+}
 
 
 def density_figure(spectrum: Spectrum, width: float | None = None) -> Figure:
@@ -269,7 +280,9 @@ def _curvature(page: Page, explained: Explanation) -> None:
     page.section("Curvature")
     for note in curvature.warnings:
         page.note(note, warn=True)
-    page.table(curvature.to_pandas().T.reset_index().set_axis(["", "value"], axis=1))
+    facts = curvature.to_pandas().T.reset_index().set_axis(["", "value"], axis=1)
+    facts[""] = [NAMES.get(str(name), str(name).replace("_", " ")) for name in facts[""]]
+    page.table(facts)
     if sweep is not None:
         page.text(
             "The damping was chosen by jaxland. How much the ranking of the training examples depends on it "

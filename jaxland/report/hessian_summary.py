@@ -58,7 +58,10 @@ def hessian_summary(page: Page, explained: Explanation, right: np.ndarray | None
         (f"{curvature.problem.size:,}", "parameters"),
         (f"{curvature.problem.n:,}", "training rows"),
         (f"{len(u.value):,}", "predictions explained"),
-        (f"{number(curvature.damping)}", f"damping of the {curvature.kind}"),
+        (
+            f"{number(curvature.damping)}",
+            f"damping of the {'Hessian' if curvature.kind == 'hessian' else curvature.kind}",
+        ),
     ]
     if right is not None:
         cards.append((f"{right.mean():.1%}", "of them right"))

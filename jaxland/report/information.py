@@ -162,11 +162,11 @@ def mig_text(mig: float, error: float) -> str:
     """A MIG with its error; undefined where no latent carries the factor.
 
     >>> mig_text(0.5, 0.02), mig_text(float("nan"), float("nan"))
-    ('0.50 ± 0.02', 'undefined')
+    ('0.500 ± 0.020', 'undefined')
     """
     if not np.isfinite(mig):
         return "undefined"
-    return f"{mig:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
+    return f"{mig:.3f}" + (f" ± {error:.3f}" if np.isfinite(error) else "")
 
 
 def disentanglement_figure(summary: Disentanglement) -> Figure:
@@ -250,11 +250,12 @@ def information_report(
         page.figure(diagnostics_figure(result), f"{result.label}: choice of components, and bootstraps")
     page.section("All pairs")
     page.text(
-        "mean: the estimate; corrected: less the bootstrap bias; null: with shuffled samples; ksg: a "
-        "nearest-neighbour estimate as an independent check; map: raw columns or normal scores, chosen on held-out "
-        "samples."
+        f"Information in {tables.units}. mean: the estimate; corrected: less the bootstrap bias; null: with shuffled "
+        "samples; ksg: a nearest-neighbour estimate as an independent check; map: raw columns or normal scores, "
+        "chosen on held-out samples."
     )
-    page.table(lines.drop(columns=["units", "n", "notes"]))
+    shown = lines.drop(columns=["units", "n", "notes"])
+    page.table(shown.rename(columns=lambda name: name.replace("_", " ")))
     noted = [(r["x"], r["y"], note) for _, r in lines.iterrows() for note in str(r["notes"]).split("; ") if note]
     if noted:
         page.section("Notes")

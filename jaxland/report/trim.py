@@ -191,7 +191,7 @@ def _answers(
     lead: tuple[str, str, float, float],
 ) -> list[tuple[str, str, str, str, bool]]:
     """(question, answer, evidence, section, doubt) for the summary."""
-    top = listed([f"{attribution.labels[k]} ({share[k]:.0%})" for k in order[:4]])
+    top = listed([f"{attribution.labels[k]} ({share[k]:.0%})" for k in order[:4] if share[k] >= 0.005])
     name, other, gap, error = lead
     told = [
         (

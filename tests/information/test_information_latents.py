@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from jaxland import information
 from jaxland.errors import ArgumentError, DataError, JaxlandError
-from jaxland.information.latents import summarise
+from jaxland.information.latents import InformationMatrix, summarise
 from jaxland.report import information as drawing
+from jaxland.report.information import disentanglement_figure, heat_map
 
 QUICK = dict(bootstraps=8, null=2, starts=1, folds=2)
 
@@ -184,3 +185,44 @@ def test_command_errors(tmp_path, command):
     assert "give --against" in str(alone.exception)
     (tmp_path / "empty.csv").write_text("")
     assert isinstance(command(tmp_path / "empty.csv").exception, DataError)
+
+
+def table_like(mean, std, null, *, categorical=(False, False), symmetric=False):
+    """A matrix of given numbers, with bootstraps to match."""
+    rng = np.random.default_rng(0)
+    mean, std = np.asarray(mean, float), np.asarray(std, float)
+    samples = mean[..., None] + std[..., None] * rng.normal(size=(*mean.shape, 40))
+    count = mean.shape[1]
+    return InformationMatrix(
+        rows=tuple(f"z{i}" for i in range(len(mean))),
+        columns=tuple(f"f{i}" for i in range(count)),
+        mean=mean,
+        std=std,
+        corrected=mean,
+        null_mean=np.full(mean.shape, float(null)),
+        ksg=np.full(mean.shape, np.nan),
+        samples=samples,
+        categorical=categorical,
+        entropy=np.where(categorical, np.log(2), np.nan),
+        units="nats",
+        symmetric=symmetric,
+        results=tuple(tuple(None for _ in range(count)) for _ in mean),
+    )
+
+
+def test_mig_of_what_no_latent_carries_is_undefined_and_of_what_is_determined_is_one(tmp_path):
+    between = table_like([[np.nan, 0.1], [0.1, np.nan]], [[0, 0.01], [0.01, 0]], 0.01, symmetric=True)
+    found = table_like([[0.004, np.inf], [0.003, 0.2]], [[0.003, 0.0], [0.003, 0.01]], 0.002)
+    summary = summarise(found, between)
+    # Noise over noise: 0.001 / 0.004 with bootstraps that cross zero gave errors of thousands.
+    assert np.isnan(summary.mig[0]) and np.isnan(summary.mig_std[0])
+    assert summary.mig[1] == 1.0 and summary.mig_std[1] == 0.0 and summary.best[1] == "z0"
+    numbers = [[0.004, 0.5], [0.003, 0.1]], [[0.003] * 2] * 2, 0.002
+    labels = summarise(table_like(*numbers, categorical=(True, True)), between)
+    assert np.isfinite(labels.mig).all() and labels.mig[0] < 0.01  # an entropy is no ratio of zeros
+    for figure in (heat_map(found), disentanglement_figure(summary)):
+        texts = [t.get_text() for t in figure.axes[0].texts]
+        assert any("∞" in text for text in texts)
+    drawn = disentanglement_figure(summary).axes[0]
+    assert max(bar.get_height() for bar in drawn.patches) > 0.2  # the endless bar stands above all others
+    assert "undefined" in drawn.get_xticklabels()[0].get_text()

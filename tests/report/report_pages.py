@@ -57,7 +57,8 @@ def attributed(folder):
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(30, 16))
-    result = trim.attribute(lambda v: v @ np.cos(np.arange(16) * np.pi / 4), x, transform="dct", method="gradients")
+    wave = np.cos(np.arange(16) * np.pi / 4)
+    result = trim.attribute(lambda v: v @ wave, x, transform=trim.rfft(16))
     page = report.page(
         result,
         spectrum=trim.power(result),
@@ -80,7 +81,7 @@ def informed(folder):
     z = rng.normal(size=(400, 2))
     latents = pd.DataFrame({"z1": z[:, 0] + 0.3 * rng.normal(size=400), "z2": z[:, 1] + 0.5 * rng.normal(size=400)})
     factors = pd.DataFrame({"size": z[:, 0], "kind": np.where(z[:, 1] > 0, "round", "square")})
-    options = {"components": 3, "bootstraps": 8, "seed": 0}
+    options = {"orders": 2, "bootstraps": 8, "seed": 0}
     between, table = matrix(latents, **options), matrix(latents, factors, **options)
     return information_report(
         table, folder / "report.html", between=between, summary=summarise(table, between), title="Latents"
