@@ -75,6 +75,7 @@ bench-start: $(VENV)/.test
 GALLERY := conserved_weights mislabelled_rows noise_and_funnels trim_random_fields latent_vae pathsample_roundtrip
 gallery: demo $(VENV)/.test
 	for example in $(GALLERY); do $(BIN)/python examples/$$example.py || exit 1; done
+	cp $(OUT)/disconnectivity.png docs/checkerboard.png
 	$(BIN)/python docs/pictures.py runs docs/gallery
 
 # The documentation, offline and strict, into site/.

@@ -7,10 +7,8 @@ from PIL import Image
 
 # Picture of a run -> its name in the gallery.
 PICTURES = {
-    "checkerboard/disconnectivity.png": "../checkerboard.png",
     "checkerboard/decision.png": "decision.png",
     "wine/disconnectivity-test.png": "wine.png",
-    "wine/network.png": "network.png",
     "noise/occupation.png": "occupation.png",
     "noise/funnels.png": "funnels.png",
     "mislabelled/precision_recall.png": "mislabelled.png",

@@ -138,7 +138,7 @@ def _summary(page: Page, found: Interpretation) -> None:
     if found.scores is not None:
         cards.append((f"{found.scores.scores[0]:.3f}", f"test {found.scores.metric} of the best"))
     page.cards(cards)
-    page.answers(tuple(answer) for answer in conclusion.answers(found))
+    page.answers(conclusion.answers(found))
     if not said.refused:
         page.text("What was found of conserved weights, sentence by sentence:")
         for sentence, missing in findings(told):

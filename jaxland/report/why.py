@@ -105,7 +105,9 @@ def _rests(found: Why) -> list[tuple[str, str, str, bool]]:
 
 def _data(found: Why) -> list[tuple[str, str, str, bool]]:
     """Whether the data bear out the direction in which the leading columns moved the prediction."""
-    against, borne, open_ = [], [], []
+    against: list[str] = []
+    borne: list[str] = []
+    open_: list[str] = []
     sign = dict(zip(found.columns, np.sign(found.moved)))
     for a in found.alike[:4]:
         gap = (a.mean - a.overall) * sign[a.column]

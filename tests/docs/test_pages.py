@@ -65,3 +65,17 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
     assert len(pages) > 20
     assert not [page.name for page in pages if loaded.search(page.read_text())]
     assert "--time-limit" in (tmp_path / "reference" / "commands.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_the_one_that_the_demo_draws(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    command = [sys.executable, "-m", "jaxland", "explore", "checkerboard", "--quiet", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    drawn, shown = (np.asarray(Image.open(p).convert("L"), float) for p in (
+        tmp_path / "disconnectivity.png", ROOT / "docs/checkerboard.png"))  # fmt: skip
+    assert drawn.shape == shown.shape
+    assert np.mean(np.abs(drawn - shown) > 64) < 0.01
