@@ -201,11 +201,11 @@ PUBLISHED_VAE = {"floor hue": (2.295, "z3"), "wall hue": (2.290, "z6"), "object 
 
 
 def _latents(page: Page, small: bool, seed: int) -> None:
-    steps, n, bootstraps, count = (200, 600, 4, 2_000) if small else (8_000, 3_000, 20, 20_000)
+    steps, n, bootstraps, count = (200, 600, 4, 2_000) if small else (5_000, 2_000, 20, 20_000)
     page.section("A beta-VAE on generated shapes")
     images = shapes.pictures(shapes.draw_factors(count, seed)).reshape(count, -1)
     middle = images.mean(0)
-    model = latent_vae.train(images - middle, beta=BETA, steps=steps, latents=LATENTS, width=256, seed=seed)
+    model = latent_vae.train(images - middle, beta=BETA, steps=steps, latents=LATENTS, width=128, seed=seed)
     factors = shapes.draw_factors(n, seed + 1)
     shown = shapes.pictures(factors).reshape(n, -1) - middle
     mean, log_var = model.encode(jnp.asarray(shown))
