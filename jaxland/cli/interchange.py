@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-FORMATS = ("pathsample", "graphml", "npz", "csv")
+FORMATS = ("pathsample", "graphml", "npz", "csv", "xyz")
 
 
 def import_(
@@ -53,6 +53,7 @@ def export(
         float | None, typer.Option(help="pathsample: number to write where no log product is known.")
     ] = None,
     coordinates: Annotated[bool, typer.Option("--coordinates", help="csv: coordinates too.")] = False,
+    symbol: Annotated[str, typer.Option(help="xyz: of the atoms, such as Ar.")] = "X",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a landscape for other programs; the data it was made from are not needed."""
@@ -80,6 +81,8 @@ def export(
         paths = formats.graphml(landscape, out, force=force)
     elif to == "npz":
         paths = [archive.save(landscape, out / archive.ARCHIVE, extras=extras, force=force)]
+    elif to == "xyz":
+        paths = formats.xyz(landscape, out, symbols=symbol, force=force)
     else:
         paths = formats.csv(landscape, out, coordinates=coordinates, force=force)
     typer.echo(landscape.describe())

@@ -11,13 +11,13 @@ import html
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from jaxland.errors import ArgumentError, DataError
+from jaxland.errors import ArgumentError, DataError, DependencyError
 from jaxland.information.categorical import fewest_of_class
 from jaxland.information.columns import Variable, same_length, variable
 from jaxland.information.mutual_information import check_classes, classes, encode, pairs
@@ -25,6 +25,9 @@ from jaxland.information.options import MatrixKeywords, MatrixOptions
 from jaxland.information.results import MutualInformation
 from jaxland.options import chosen, spelled_out
 from jaxland.showing import brief
+
+if TYPE_CHECKING:
+    import xarray
 
 MOST_LEVELS = 12  # integer columns with at most so many values count as labels by default
 
@@ -63,6 +66,24 @@ class InformationMatrix:
     def frame(self, what: str = "mean") -> pd.DataFrame:
         """One of the tables, labelled: "mean", "std", "corrected", "null_mean" or "ksg"."""
         return pd.DataFrame(getattr(self, what), index=list(self.rows), columns=list(self.columns))
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Tables and bootstraps with named rows and columns.
+
+        Raises:
+            DependencyError: xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise DependencyError("xarray is not installed: pip install 'jaxland[xarray]'") from error
+        table = ("row", "column")
+        tables: dict[str, Any] = {
+            name: (table, getattr(self, name)) for name in ("mean", "std", "corrected", "null_mean", "ksg")
+        }
+        tables["samples"] = ((*table, "bootstrap"), self.samples)
+        coordinates = {"row": list(self.rows), "column": list(self.columns)}
+        return xarray.Dataset(tables, coords=coordinates, attrs={"units": self.units})
 
     def to_pandas(self) -> pd.DataFrame:
         """A line a pair, with everything a result says."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxland.errors import ArgumentError, DataError
+from jaxland.errors import ArgumentError, DataError, DependencyError
 from jaxland.landscape import network
 from jaxland.problem.symmetry import Symmetry, symmetry_from_json
 from jaxland.showing import brief
+
+if TYPE_CHECKING:
+    import xarray
 
 _PER_MINIMUM = ("energies", "coordinates", "gradients", "log_products", "orbit_sizes", "lowest_eigenvalues", "hits")
 _PER_TS = (
@@ -245,6 +248,27 @@ class Landscape:
             f"{self.n_minima} minima from {self.energies[0]:.6g} to {self.energies[-1]:.6g}, "
             f"{self.n_ts} transition states ({int(self.degenerate.sum())} degenerate), {parts}"
         )
+
+    def to_xarray(self) -> xarray.Dataset:
+        """All columns with named dimensions: minimum, transition_state, coordinate, end.
+
+        Raises:
+            DependencyError: xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise DependencyError("xarray is not installed: pip install 'jaxland[xarray]'") from error
+        columns: dict[str, Any] = {
+            name: (("minimum", "coordinate")[: np.ndim(getattr(self, name))], getattr(self, name))
+            for name in _PER_MINIMUM
+        }
+        for name in _PER_TS:
+            value = getattr(self, name)
+            if value is not None:
+                second = "end" if name == "ts_ends" else "coordinate"
+                columns[name] = (("transition_state", second)[: np.ndim(value)], value)
+        return xarray.Dataset(columns, attrs={"landscape": self.describe()})
 
     def _repr_html_(self) -> str:
         import html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -37,6 +37,13 @@ class Model:
     __repr__ = brief
     _repr_html_ = table
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Closures do not pickle; a dense network is known by its sizes.
+        params = jax.tree.map(np.asarray, self.params)
+        if self.sizes is not None:
+            return _dense, (self.sizes, self.activation, params, self.name)
+        return Model, (self.apply, params, self.init, None, self.activation, self.name)
+
     @property
     def n_params(self) -> int:
         """Number of parameters."""
@@ -45,3 +52,10 @@ class Model:
     def __call__(self, x: Any, params: PyTree | None = None) -> jax.Array:
         """Outputs [n, ...] of the model at its own, or the given, parameters."""
         return self.apply(self.params if params is None else params, x)
+
+
+def _dense(sizes: tuple[int, ...], activation: str, params: PyTree, name: str) -> Model:
+    """A dense network from what was pickled; parameters stay NumPy arrays, which keep their precision."""
+    from jaxland.models.mlp import mlp
+
+    return replace(mlp(sizes, activation), params=params, name=name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -31,6 +31,16 @@ from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 from jaxland.showing import brief, table
 
 T = TypeVar("T")
+
+
+def _restored(kept: dict[str, Any], wide: bool) -> Problem:
+    """A problem from what was pickled, in the precision it had."""
+    with jax.enable_x64(True) if wide else nullcontext():
+        plain = {name: jax.tree.map(jnp.asarray, kept[name]) for name in ("params", "x", "y")}
+        model, per_output = kept["model"], kept["output_loss"]
+        if model is not None:
+            kept = {**kept, "loss": lambda p, xs, ys: per_output(model.apply(p, xs), ys)}
+        return Problem(**{**kept, **plain})
 
 
 def _in_dtype(tree: PyTree, dtype: DTypeLike) -> PyTree:
@@ -90,6 +100,15 @@ class Problem:
         wide = any(isinstance(a, jax.Array) and a.dtype == np.float64 for a in jax.tree.leaves(self.params))
         object.__setattr__(self, "_wide", wide or bool(jax.config.read("jax_enable_x64")))
         object.__setattr__(self, "_programs", {} if programs is None else programs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs stay behind; arrays travel as NumPy's, which keep their precision in any process.
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        del kept["loss"]
+        if self.model is None and self.plain is None:
+            kept["loss"] = self.loss
+        plain = {name: jax.tree.map(np.asarray, kept[name]) for name in ("params", "x", "y")}
+        return _restored, ({**kept, **plain}, self._wide)
 
     def precision(self) -> AbstractContextManager[Any]:
         """The x64 state the problem was built in, for calls that must not depend on the caller's."""

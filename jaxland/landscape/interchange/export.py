@@ -13,6 +13,7 @@ from jaxland.landscape.result import Landscape
 from jaxland.runs import replacing
 
 GRAPH = "landscape.graphml"
+FRAMES = ("minima.xyz", "transition_states.xyz")
 TABLES = ("minima.csv", "transition_states.csv", "coordinates.csv", "ts_coordinates.csv")
 
 
@@ -47,6 +48,27 @@ def graphml(landscape: Landscape, folder: str | Path, *, force: bool = False) ->
     with replacing(folder, [GRAPH], force=force) as scratch, (scratch / GRAPH).open("wb") as file:
         nx.write_graphml_xml(graph, file)
     return [folder / GRAPH]
+
+
+def xyz(landscape: Landscape, folder: str | Path, *, symbols: str = "X", force: bool = False) -> list[Path]:
+    """Write ``minima.xyz`` and ``transition_states.xyz``: one frame a point, with its energy.
+
+    Raises:
+        ArgumentError: the coordinates are not those of atoms in space. StoreError: the files are there already.
+    """
+    from jaxland.problem.atoms import write_xyz
+
+    folder = Path(folder)
+    ends = [f"transition state {t} of {a} and {b}" for t, (a, b) in enumerate(landscape.ts_ends)]
+    minima = [f"minimum {m}" for m in range(landscape.n_minima)]
+    parts = (
+        (FRAMES[0], landscape.coordinates, landscape.energies, minima),
+        (FRAMES[1], landscape.ts_coordinates, landscape.ts_energies, ends),
+    )
+    with replacing(folder, FRAMES, force=force) as scratch:
+        for name, points, energies, names in parts:
+            write_xyz(scratch / name, points, energies, symbols=symbols, names=names)
+    return [folder / name for name in FRAMES]
 
 
 def _known(attributes: dict[str, Any]) -> None:

@@ -1,0 +1,180 @@
+"""Atoms of ASE: its calculators as problems, problems as its calculators, xyz files of minima and paths.
+
+problem = from_ase(atoms)                # an Atoms with a calculator: energies and forces are asked on the host
+landscape = explore(problem, box=(-2.0, 2.0))
+atoms.calc = calculator(problem)         # and the other way round
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxland.errors import ArgumentError, DependencyError, ProblemError
+from jaxland.problem.problem import Problem
+from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.runs import write_whole
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Of central differences of forces, in units of length: truncation and rounding meet at about the cube root of 1e-16.
+STEP = 1e-5
+
+
+def from_ase(atoms: Atoms, *, step: float = STEP) -> Problem:
+    """The potential energy of a free cluster of one element under its calculator, coordinates [3 * atoms].
+
+    Energies and forces come from the calculator, one call at a time, on the host; second derivatives are central
+    differences of forces. In the calculator's units (eV and angstrom in ASE).
+
+    Args:
+        atoms: with a calculator that gives energies and forces.
+        step: of the differences.
+
+    Raises:
+        ProblemError: no calculator, a periodic cell, or several elements (their permutations are no symmetry).
+    """
+    if atoms.calc is None:
+        raise ProblemError("the atoms have no calculator: set atoms.calc first")
+    if bool(np.any(atoms.pbc)):
+        raise ProblemError("periodic cells are not known here: atoms.pbc must be False")
+    kinds = sorted(set(atoms.get_chemical_symbols()))
+    if len(kinds) != 1:
+        raise ProblemError(f"clusters of one element are known here, these atoms are of {', '.join(kinds)}")
+    count = len(atoms)
+    if count < 2:
+        raise ProblemError(f"a cluster has at least two atoms, got {count}")
+    asked = _Asked(atoms.copy(), atoms.calc)
+    with jax.enable_x64(True):
+        energy = _differentiable(asked, 3 * count, float(step))
+        start = jnp.asarray(atoms.get_positions().reshape(-1), jnp.float64)
+        return Problem(start, plain=energy, symmetry=ClusterSymmetry(count), kernel_choice="xla")
+
+
+class _Asked:
+    """One calculator, asked by one thread at a time."""
+
+    def __init__(self, atoms: Any, calculator: Any) -> None:
+        self.atoms, self.lock = atoms, threading.Lock()
+        self.atoms.calc = calculator
+
+    def energy(self, w: ArrayLike) -> np.ndarray:
+        with self.lock:
+            self.atoms.set_positions(np.asarray(w, float).reshape(-1, 3))
+            return np.float64(self.atoms.get_potential_energy())
+
+    def gradient(self, w: ArrayLike) -> np.ndarray:
+        with self.lock:
+            self.atoms.set_positions(np.asarray(w, float).reshape(-1, 3))
+            return -np.asarray(self.atoms.get_forces(), np.float64).reshape(-1)
+
+
+def _differentiable(asked: _Asked, size: int, step: float) -> Any:
+    """``energy(w)`` with gradients from forces and Hessian products from their central differences."""
+    scalar, vector = jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((size,), np.float64)
+    call = partial(jax.pure_callback, vmap_method="sequential")
+
+    @jax.custom_jvp
+    def gradient(w: jax.Array) -> jax.Array:
+        return call(asked.gradient, vector, w)
+
+    @gradient.defjvp
+    def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        (w,), (v,) = primals, tangents
+        length = jnp.sqrt(jnp.sum(v * v))
+        unit = v / jnp.where(length > 0, length, 1.0)
+        difference = call(asked.gradient, vector, w + step * unit) - call(asked.gradient, vector, w - step * unit)
+        return gradient(w), difference * (length / (2.0 * step))
+
+    @jax.custom_jvp
+    def energy(w: jax.Array) -> jax.Array:
+        return call(asked.energy, scalar, w)
+
+    @energy.defjvp
+    def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+        (w,), (v,) = primals, tangents
+        return energy(w), jnp.dot(gradient(w), v)
+
+    return energy
+
+
+def calculator(problem: Problem) -> Any:
+    """A problem over 3 N coordinates as an ASE calculator: energies, and forces from its gradient.
+
+    Raises:
+        DependencyError: ASE is not installed. ProblemError: the coordinates are not three to an atom.
+    """
+    try:
+        from ase.calculators.calculator import Calculator, all_changes
+    except ImportError as error:
+        raise DependencyError("ASE is not installed: pip install 'jaxland[ase]'") from error
+    if problem.size % 3:
+        raise ProblemError(f"{problem.size} coordinates are not three to an atom")
+
+    class JaxlandCalculator(Calculator):
+        """Energies and forces of a jaxland problem."""
+
+        implemented_properties = ("energy", "forces")
+
+        def calculate(
+            self, atoms: Any = None, properties: Sequence[str] = ("energy",), system_changes: Any = all_changes
+        ) -> None:
+            """As ASE asks for it."""
+            super().calculate(atoms, properties, system_changes)
+            w = np.asarray(self.atoms.get_positions(), float).reshape(-1)
+            if w.size != problem.size:
+                raise ProblemError(f"the problem has {problem.size // 3} atoms, these are {w.size // 3}")
+            self.results = {
+                "energy": float(problem.energy(w)),
+                "forces": -np.asarray(problem.gradient(w), float).reshape(-1, 3),
+            }
+
+    return JaxlandCalculator()
+
+
+def write_xyz(
+    path: str | Path,
+    points: ArrayLike,
+    energies: ArrayLike | None = None,
+    *,
+    symbols: str | Sequence[str] = "X",
+    names: Sequence[str] | None = None,
+) -> Path:
+    """Points [M, 3 N] as frames of an extended xyz file, which ASE, OVITO, VMD and Jmol read.
+
+    Args:
+        path: of the file.
+        points: coordinates.
+        energies: [M], kept with each frame.
+        symbols: of the atoms: one for all, or one each.
+        names: of the frames [M].
+
+    Raises:
+        ArgumentError: the coordinates are not three to an atom, or not as many symbols as atoms.
+    """
+    frames = np.asarray(points, float)
+    if frames.ndim != 2 or frames.shape[1] % 3:
+        raise ArgumentError(f"points must have shape [M, 3 atoms], got {frames.shape}: these are no atoms in space")
+    atoms = frames.shape[1] // 3
+    kinds = [symbols] * atoms if isinstance(symbols, str) else list(symbols)
+    if len(kinds) != atoms:
+        raise ArgumentError(f"symbols must name {atoms} atoms, got {len(kinds)}")
+    lines: list[str] = []
+    for k, frame in enumerate(frames.reshape(len(frames), atoms, 3)):
+        facts = ["Properties=species:S:1:pos:R:3", 'pbc="F F F"']
+        if energies is not None:
+            facts.append(f"energy={float(np.asarray(energies)[k])!r}")
+        if names is not None:
+            facts.append(f'name="{names[k]}"')
+        lines += [str(atoms), " ".join(facts)]
+        lines += [f"{kind} {x:.12g} {y:.12g} {z:.12g}" for kind, (x, y, z) in zip(kinds, frame)]
+    return write_whole(path, "\n".join(lines) + "\n")
