@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/checkerboard
 
-.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start docs gallery clean
+.PHONY: demo papers test test-slow test-peers test-gpu lint types bench bench-table bench-compare bench-scaling bench-start docs gallery notebooks clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -82,6 +82,11 @@ gallery: demo $(VENV)/.test
 docs: $(VENV)/.base
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build -q
+
+# The scripts of examples/notebooks as .ipynb, for Jupyter or Colab.
+notebooks: $(VENV)/.base
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[notebook,sklearn]'
+	$(BIN)/jupytext --to ipynb examples/notebooks/*.py
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

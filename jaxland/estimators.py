@@ -117,7 +117,7 @@ class LandscapeClassifier(ClassifierMixin, _OnLandscape):
         """Probability of every class [n, c]."""
         from scipy.special import softmax
 
-        return sum(share * softmax(outputs, axis=1) for share, outputs in self._outputs(self._validated(X)))  # type: ignore[return-value]
+        return sum(share * softmax(outputs, axis=1) for share, outputs in self._outputs(self._validated(X)))
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class [n]."""

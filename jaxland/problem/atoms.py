@@ -123,14 +123,15 @@ def calculator(problem: Problem) -> Any:
     class JaxlandCalculator(Calculator):
         """Energies and forces of a jaxland problem."""
 
-        implemented_properties = ("energy", "forces")
+        implemented_properties = ["energy", "forces"]  # noqa: RUF012 (a list, as ASE has it)
 
         def calculate(
             self, atoms: Any = None, properties: Sequence[str] = ("energy",), system_changes: Any = all_changes
         ) -> None:
             """As ASE asks for it."""
             super().calculate(atoms, properties, system_changes)
-            w = np.asarray(self.atoms.get_positions(), float).reshape(-1)
+            positions: np.ndarray = self.atoms.get_positions()  # type: ignore[union-attr]
+            w = positions.reshape(-1)
             if w.size != problem.size:
                 raise ProblemError(f"the problem has {problem.size // 3} atoms, these are {w.size // 3}")
             self.results = {
