@@ -46,8 +46,12 @@ def verdict(found: Why) -> tuple[str, bool]:
     else:
         said = f"Predicted {found.said}"
     said += f", in truth {found.truth}"
-    top = [found.columns[s] for s in np.argsort(-np.abs(found.moved), kind="stable")[:3] if found.moved[s]]
-    said += f": because of {listed(top)}" if top else ""
+    order = np.argsort(-np.abs(found.moved), kind="stable")[:6]
+    ups = [found.columns[s] for s in order if found.moved[s] > 0][:3]
+    downs = [found.columns[s] for s in order if found.moved[s] < 0][:3]
+    because, despite = ("because of", "despite") if len(found.outputs) > 1 else ("raised by", "lowered by")
+    said += f": {because} {listed(ups)}" if ups else ""
+    said += f"{', ' if ups else ': '}{despite} {listed(downs)}" if downs else ""
     if not doubts:
         return f"{said}. No system doubts it.", False
     lowered = [d[0].lower() + d[1:].rstrip(".") for d in doubts]
