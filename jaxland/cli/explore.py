@@ -107,6 +107,17 @@ def search(recipe: Recipe, out: Path, time_limit: float | None, quiet: bool) -> 
     return found
 
 
+def account(found: Landscape) -> list[str]:
+    """How complete a landscape is, why its search ended, and what came to nothing, in sentences."""
+    from jaxland.landscape.search.completeness import Completeness, ending, failures
+
+    facts = found.statistics.get("completeness", {})
+    told = [Completeness(**known).describe(what.replace("_", " ")) for what, known in facts.items()]
+    if facts:
+        told.append(f"the search is {ending(found.statistics, found.settings)}")
+    return [*told, *failures(found.statistics.get("rounds", []))]
+
+
 def write_report(
     recipe: Recipe,
     found: Landscape,
@@ -117,15 +128,13 @@ def write_report(
 ) -> Path:
     """Tables, model and pictures of what was found; path of report.html."""
     from jaxland.landscape import interpret
-    from jaxland.landscape.search.completeness import Completeness
     from jaxland.report.conclusion import headline
     from jaxland.report.imported import imported_report
     from jaxland.report.landscape import explore_report, save_figures
     from jaxland.report.why import verdict
 
     say(quiet, found.describe())
-    for what, facts in found.statistics["completeness"].items():
-        say(quiet, Completeness(**facts).describe(what.replace("_", " ")))
+    say(quiet, *account(found))
     found.to_pandas().to_csv(out / "minima.csv")
     found.to_pandas("transition_states").to_csv(out / "transition_states.csv")
     if recipe.is_potential:

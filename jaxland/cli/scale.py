@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jaxland.cli.explore import Out, Quiet, Searching, Source
+from jaxland.cli.explore import Out, Quiet, Searching, Source, account
 from jaxland.cli.options import spread
 from jaxland.cli.progress import Display, say
 from jaxland.cli.recipe import FILE, SEARCH, Recipe
@@ -49,11 +49,21 @@ def work(
     options: WorkOptions,
     quiet: Quiet = False,
 ) -> None:
-    """Take part in a search until it is finished. Workers may come and go: the database does not depend on it."""
+    """Take part in a search until it is finished. Workers may come and go: the database does not depend on it.
+
+    With --on the workers are jobs of SLURM or processes of a Dask cluster; they need to see the directory.
+    """
     from jaxland.core.solvers.protocol import Layout
     from jaxland.landscape.search.workers import work as take_part
 
     recipe = Recipe.load(run)
+    if options.on != "here":
+        from jaxland.cli.engines import SUBMITIT, through_dask, through_submitit
+
+        through = through_submitit if options.on in SUBMITIT else through_dask
+        done = through(run, options, lambda line: say(quiet, line))
+        typer.echo(f"{done} batches done there; `jaxland status {run}`, then `jaxland report {run}`")
+        return
     others = [_start(run, options) for _ in range(options.workers - 1)]
     with Display(quiet, recipe.settings.minima, options.time_limit) as display:
         done = take_part(
@@ -74,13 +84,12 @@ def work(
 def status(run: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
     """What a run has found so far, how complete it is, and who is working on it."""
     from jaxland.landscape.interchange import archive
-    from jaxland.landscape.search.completeness import Completeness
     from jaxland.landscape.search.workers import Spool, claims
 
     landscape = archive.read(run)
     typer.echo(landscape.describe())
-    for what, facts in landscape.statistics.get("completeness", {}).items():
-        typer.echo(Completeness(**facts).describe(what.replace("_", " ")))
+    for line in account(landscape):
+        typer.echo(line)
     rounds = landscape.statistics.get("rounds", [])
     if rounds:
         last = rounds[-1]

@@ -376,6 +376,7 @@ class Store:
             settings=settings if settings is not None else self.get("settings", {}),
             statistics={
                 "rounds": self.rounds(),
+                "ended": None if self.open_round() else self.get("ended"),
                 "saddle_hits": saddles["hits"].tolist(),
                 "completeness": {
                     "minima": Completeness.of(self.minima.hits).to_dict(),

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxland.core.energy import derivatives
@@ -132,6 +133,48 @@ def _beside_functions(
         lambda w, v, data: product(w, v, data[0]),
         lambda w, data: second(w, data[1]),
     )
+
+
+def coarse_far(fine: Kernel, coarse: Kernel, near: float) -> Kernel:
+    """``fine``, with Hessians over fewer rows wherever the rms gradient is above ``near``.
+
+    Energy and gradient are always those of all rows, so stationary points are too; far from them a sampled Hessian
+    points the way (subsampled Newton), near them and in an audit the Hessian is whole.
+
+    Args:
+        fine: over all rows.
+        coarse: the same energy over some of them.
+        near: rms gradient.
+    """
+    first, product, second = _coarse_functions(fine.first, fine.product, fine.second, coarse.second, near)
+    return Kernel(
+        first=first,
+        second=second,
+        product=product,
+        data=(fine.data, coarse.data),
+        name=fine.name,
+        hessian_cost=coarse.hessian_cost,
+        dense=fine.dense,
+    )
+
+
+@lru_cache(maxsize=64)
+def _coarse_functions(
+    first: Callable[..., Values],
+    product: Callable[..., jax.Array],
+    second: Callable[..., Curved],
+    coarse: Callable[..., Curved],
+    near: float,
+) -> tuple[Callable[..., Values], Callable[..., jax.Array], Callable[..., Curved]]:
+    def curved(w: jax.Array, data: PyTree) -> Curved:
+        values = first(w, data[0])
+        far = jnp.mean(values.gradient * values.gradient) > near * near
+        hessian = jax.lax.cond(
+            far, lambda: coarse(w, data[1]).hessian, lambda: second(w, data[0]).hessian.astype(w.dtype)
+        )
+        return Curved(values.energy, values.gradient, hessian)
+
+    return lambda w, data: first(w, data[0]), lambda w, v, data: product(w, v, data[0]), curved
 
 
 LIFTED = 1e4

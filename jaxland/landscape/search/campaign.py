@@ -2,8 +2,13 @@
 would, and any number of workers end in one database.
 
 Random quenches and basin hopping come first, then a campaign of single-ended searches and bands between pairs chosen
-by several strategies. Each round goes to the strategy with most new transition states per unit of work so far; work
-counts gradients, not seconds, and is therefore the same on every machine.
+by several strategies. Each round goes to the strategy with most gain per unit of work so far; work counts gradients,
+not seconds, and is therefore the same on every machine.
+
+How much strangers are worth follows from how often a random quench meets a known minimum (``familiar``). Where it
+always does, the landscape can be exhausted: every new transition state is a gain. Where it never does (a glass: real
+tables with many weights), minima that are not joined to the lowest are too many ever to be joined: a gain is what
+grows the part connected to the lowest minimum, and searches leave from there.
 """
 
 from __future__ import annotations
@@ -15,12 +20,16 @@ import numpy as np
 
 from jaxland.errors import ConvergenceError
 from jaxland.landscape.schema import RoundRecord
+from jaxland.landscape.search.completeness import COMPLETE, ENOUGH, EXHAUSTED, ROUNDS
+from jaxland.landscape.search.displacement import choose, no_yields, pieces
 from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED, Job
 from jaxland.landscape.search.pairs import Distances, Pairs, to_expand
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.store import Store
 
 _FADE = 0.6  # weight of a strategy's older rounds in its yield
+_OFTEN = 5
+_GLASS = 0.1  # chance of meeting a known minimum below which a landscape is taken for a glass
 _PATIENCE = 8  # rounds after which a strategy that was passed over is tried again
 
 
@@ -31,8 +40,8 @@ class NextRound(NamedTuple):
     jobs: list[Job]
 
 
-def next_round(store: Store, settings: SearchSettings, distances: Distances) -> NextRound | None:
-    """The next round of a search, or None when it is finished.
+def next_round(store: Store, settings: SearchSettings, distances: Distances) -> NextRound | str:
+    """The next round of a search, or why it is finished (see ``completeness.ending``).
 
     Args:
         store: what is known; no round may be open.
@@ -43,6 +52,7 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
         ConvergenceError: the random quenches found no minimum.
     """
     s, done = settings.widened(), store.rounds()
+    known = familiar(done)
     if not done:
         return NextRound("random", list(range(s.starts)))
     if not len(store.minima):
@@ -54,15 +64,27 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     if s.walkers and hops < s.hops:
         return NextRound("hop", _hop_jobs(store, s, hops))
     past = [row for row in done if row["kind"] in (*SINGLE_ENDED, *PAIRS)]
-    if s.climbs and not any(row["kind"] == "climb" for row in past):
-        return NextRound("climb", list(range(s.climbs)))
-    if len(past) - bool(s.climbs) >= s.rounds:
-        return None
+    climbs = _share(s.climbs, known)
+    if climbs and not any(row["kind"] == "climb" for row in past):
+        return NextRound("climb", list(range(climbs)))
+    if len(past) - bool(climbs) >= s.rounds:
+        return ROUNDS
     label = store.components()
     lowest = int(np.argmin(store.minima.energies))
     if s.minima is not None and int(np.sum(label == label[lowest])) >= s.minima:
-        return None
-    return _campaign(store, s, distances, past, bool((label != label[lowest]).any()))
+        return ENOUGH
+    return _campaign(store, s, distances, past, known)
+
+
+def familiar(done: list[RoundRecord]) -> float:
+    """Chance that a random quench ends in a known minimum, by the repeats among them (Laplace's rule)."""
+    found, new = (sum(row[name] for row in done if row["kind"] == "random") for name in ("found", "new_minima"))
+    return (found - new + 1) / (found + 2)
+
+
+def _share(count: int, part: float) -> int:
+    """A part of so many jobs: some, unless none are wanted."""
+    return max(min(count, 4), round(part * count))
 
 
 def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Job]:
@@ -76,46 +98,71 @@ def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Job]:
 
 
 def _campaign(
-    store: Store, s: SearchSettings, distances: Distances, past: list[RoundRecord], split: bool
-) -> NextRound | None:
+    store: Store, s: SearchSettings, distances: Distances, past: list[RoundRecord], known: float
+) -> NextRound | str:
     pairs = Pairs(store, distances)
+    split = bool((pairs.label != pairs.label[pairs.order[0]]).any())
+    # Where nothing recurs, strategies that mostly join strangers are tried with a few jobs, not with many.
+    count = _share(s.pairs, known)
+    # What can be exhausted grows wide: rounds keep up with it.
+    climbs = _share(s.climbs, known) + round(known * len(store.saddles) / 4)
+    expand = s.expand + round(known * len(store.minima) / 8)
     climbed = sum(row["total"] for row in past if row["kind"] == "climb")
     arms: dict[str, Callable[[], list[Job]]] = {}
     if s.searches:
-        arms["expand"] = lambda: _expand_jobs(store, s)
+        arms["expand"] = lambda: _expand_jobs(store, s, expand, round(known * expand), len(past))
     if s.climbs:
-        arms["climb"] = lambda: list(range(climbed, climbed + s.climbs))
+        arms["climb"] = lambda: list(range(climbed, climbed + climbs))
     if s.pairs:
-        arms["join"] = lambda: _jobs(pairs.join(s.pairs))
-        arms["nearest"] = lambda: _jobs(pairs.nearest(s.pairs))
-        arms["untrap"] = lambda: _jobs(pairs.untrap(s.pairs))
-        arms["lowest"] = lambda: _jobs(pairs.lowest(s.pairs))
-        arms["chance"] = lambda: _jobs(pairs.chance(s.pairs, [s.seed, 9, len(past)]))
-    if _nothing_new(store, s, past):
+        arms["join"] = lambda: _jobs(pairs.join(count))
+        arms["nearest"] = lambda: _jobs(pairs.nearest(count))
+        arms["untrap"] = lambda: _jobs(pairs.untrap(count))
+        arms["lowest"] = lambda: _jobs(pairs.lowest(count))
+        arms["chance"] = lambda: _jobs(pairs.chance(count, [s.seed, 9, len(past)]))
+    nothing_new = _nothing_new(store, s, past)
+    if nothing_new:
         # Only a hole in the network is worth more work; without single-ended searches every pair is.
         arms = {name: arm for name, arm in arms.items() if split and name == "join"}
-    for name in _order(list(arms), past, split):
+    for name in _order(list(arms), past, split, _gains(store, past, known), known):
         jobs = arms[name]()
         if jobs:
             return NextRound(name, jobs)
-    return None
+    return COMPLETE if nothing_new else EXHAUSTED
 
 
 def _jobs(pairs: list[tuple[int, int]]) -> list[Job]:
     return [list(pair) for pair in pairs]
 
 
-def _expand_jobs(store: Store, s: SearchSettings) -> list[Job]:
+def _expand_jobs(store: Store, s: SearchSettings, count: int, strangers: int, turn: int) -> list[Job]:
     done = {int(i): int(k) for i, k in store.get("expanded", {}).items()}
-    return [
-        [i, k] for i in to_expand(store, done, s.expand) for k in range(done.get(i, 0), done.get(i, 0) + s.searches)
-    ]
+    minima = to_expand(store, done, count, s.searches, strangers)
+    local = bool(pieces(store.problem.symmetry))
+    kinds = choose(store.get("displacements", no_yields()), len(minima) * s.searches, local, [s.seed, 10, turn])
+    jobs: list[Job] = []
+    for i in minima:
+        for _ in range(s.searches):
+            jobs.append([i, done.get(i, 0), kinds[len(jobs)]])
+            done[i] = done.get(i, 0) + 1
+    return jobs
+
+
+def _gains(store: Store, past: list[RoundRecord], known: float) -> list[float]:
+    """Of each round: minima newly joined to the lowest, and new transition states as far as strangers recur."""
+    connected = {int(k): n for k, n in store.get("connected", {}).items()}
+    gains = []
+    for row in past:
+        growth = connected.get(row["id"], 0) - connected.get(row["id"] - 1, 0) if row["id"] in connected else 0
+        gains.append(max(growth, 0) + known * row["new_saddles"])
+    return gains
 
 
 def _nothing_new(store: Store, s: SearchSettings, past: list[RoundRecord]) -> bool:
     """Whether single-ended searches have found known transition states only, ``patience`` times as many as there are.
 
-    Every minimum must have been climbed out of, too. Searches that end nowhere count a tenth.
+    Every minimum must have been climbed out of, too. Searches that end nowhere count a tenth. Hits are uneven: while a
+    known one was found fewer than ``_OFTEN`` times, a little rarer one may well be missing, so so many
+    times more patience is asked for (not for ever: some are met by bands alone).
     """
     if s.searches and len(store.get("expanded", {})) < len(store.minima):
         return False
@@ -127,25 +174,32 @@ def _nothing_new(store: Store, s: SearchSettings, past: list[RoundRecord]) -> bo
             break
         if row["kind"] in SINGLE_ENDED:
             found, jobs = found + row["found"], jobs + row["total"]
-    return max(found, jobs / 10) >= s.patience * max(len(store.saddles), 3)
+    rare = len(store.saddles) > 0 and int(np.min(store.saddles.hits)) < _OFTEN
+    return max(found, jobs / 10) >= (_OFTEN if rare else 1) * s.patience * max(len(store.saddles), 3)
 
 
-def _order(arms: list[str], past: list[RoundRecord], split: bool) -> list[str]:
-    """Strategies, the one to use first leading: forgotten ones, then by yield; one in pieces is joined first."""
+def _order(arms: list[str], past: list[RoundRecord], split: bool, gains: list[float], known: float) -> list[str]:
+    """Strategies, the one to use first leading: forgotten ones, then by yield; one in pieces is joined first.
+
+    Where nothing recurs the climb out of minima leads, and what was never tried waits until its turn has come.
+    """
 
     def merit(arm: str) -> float:
-        new = work = 0.0
-        for age, row in enumerate(row for row in reversed(past) if row["kind"] == arm):
-            new, work = new + _FADE**age * row["new_saddles"], work + _FADE**age * row["work"]
-        return new / max(work, 1.0)
+        gain = work = 0.0
+        rounds = [(row, g) for row, g in zip(reversed(past), reversed(gains)) if row["kind"] == arm]
+        for age, (row, g) in enumerate(rounds):
+            gain, work = gain + _FADE**age * g, work + _FADE**age * row["work"]
+        return gain / max(work, 1.0)
 
     last = {arm: max((k for k, row in enumerate(past) if row["kind"] == arm), default=-1) for arm in arms}
     merits = {arm: merit(arm) for arm in arms}
+    spacing = 0 if known > _GLASS else _PATIENCE  # rounds between first tries
 
     def key(arm: str) -> tuple:
-        never = last[arm] < 0
         waited = len(past) - last[arm]
-        if never or waited > _PATIENCE + len(arms):
+        if last[arm] < 0 and len(past) < spacing * arms.index(arm):
+            return (3, 0, arms.index(arm))
+        if last[arm] < 0 or waited > _PATIENCE + max(spacing, 1) * len(arms):
             return (0, last[arm], arms.index(arm))
         if arm == "join" and split and last["join"] != len(past) - 1 and merits[arm] > 0.1 * max(merits.values()):
             return (1, 0, 0)

@@ -1,4 +1,4 @@
-"""Rounds of jobs through any ``concurrent.futures`` executor: process pool, loky, Dask, mpi4py, Ray's adapter.
+"""Rounds of jobs through anything that submits: process pools, loky, Dask, mpi4py, Ray's adapter, submitit.
 
 What travels is bytes (``shards``), the settings, and a *factory*: a function of a module or a frozen dataclass with
 ``__call__``, which builds the problem once in every worker process.
@@ -7,7 +7,7 @@ What travels is bytes (``shards``), the settings, and a *factory*: a function of
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Executor
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -20,6 +20,15 @@ from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch
 from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Store
 from jaxland.problem.problem import Problem
+
+
+@runtime_checkable
+class Submitting(Protocol):
+    """A ``concurrent.futures.Executor``, or what has its ``submit``: the result has ``result()`` and ``cancel()``."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run ``fn(*args)`` somewhere."""
+
 
 _RUNNERS: dict[Hashable, Runner] = {}
 
@@ -54,7 +63,7 @@ class Through:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: Submitting,
         factory: Callable[[], Problem],
         store: Store,
         settings: SearchSettings,

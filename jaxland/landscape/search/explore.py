@@ -7,7 +7,6 @@ with jax.enable_x64(True):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -22,7 +21,7 @@ from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.schema import Round
 from jaxland.landscape.search.campaign import next_round
-from jaxland.landscape.search.executors import Through
+from jaxland.landscape.search.executors import Submitting, Through
 from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
 from jaxland.landscape.search.pairs import Distances
 from jaxland.landscape.search.rounds import Progress, batches, keep, merge, ready, standing, unmerged
@@ -166,7 +165,10 @@ class Search:
         """Start the next round; None when the search is finished."""
         with self.store.transaction():
             planned = next_round(self.store, self.settings, self.distances)
-            return None if planned is None else self.store.start_round(*planned)
+            ended = planned if isinstance(planned, str) else None
+            if self.store.get("ended") != ended:
+                self.store.put("ended", ended)
+            return None if isinstance(planned, str) else self.store.start_round(*planned)
 
 
 @in_precision
@@ -176,7 +178,7 @@ def explore(
     settings: SearchSettings | None = None,
     *,
     store: str | Path | Store | None = None,
-    executor: Executor | None = None,
+    executor: Submitting | None = None,
     factory: Callable[[], Problem] | None = None,
     mesh: Mesh | None = None,
     box: Box | None = None,
@@ -194,7 +196,8 @@ def explore(
         store: file to keep (and to continue); None keeps nothing.
         box: (low, high), scalars or [N]: random starts are uniform in it instead of normal.
         tolerances: see ``Tolerances``.
-        executor: any ``concurrent.futures`` executor whose workers run the jobs; the result does not depend on it.
+        executor: any ``concurrent.futures`` executor (Dask's, loky's, submitit's too) whose workers run the jobs; the
+            result does not depend on it.
         factory: with ``executor``: a function of a module (or frozen dataclass with ``__call__``) that builds the
             same problem in a worker process.
         mesh: devices with an axis "lanes"; default all local devices.
@@ -219,7 +222,11 @@ def explore(
     opened = store if isinstance(store, Store) else Store(store, problem, tolerances)
     try:
         with stoppable(time_limit) as stop:
-            search = Search(opened, wanted, box=box, layout=layout, mesh=mesh, progress=progress, stop=stop)
+            # Batches small enough that every worker of an executor gets some of a round.
+            batch = None if executor is None else 16
+            search = Search(
+                opened, wanted, box=box, layout=layout, mesh=mesh, batch=batch, progress=progress, stop=stop
+            )
             if executor is not None and factory is not None:
                 search.compute = Through(executor, factory, opened, wanted, box=box, layout=layout, should_stop=stop)
             return search.run()

@@ -17,6 +17,7 @@ from jaxland.core.solvers.flow import Job as Flowing
 from jaxland.core.solvers.flow import flow, together
 from jaxland.core.solvers.protocol import Layout
 from jaxland.core.solvers.saddle import Guess
+from jaxland.landscape.search.displacement import KINDS, displaced, pieces
 from jaxland.landscape.search.pipeline import Meter, Pipeline
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.stationary import Engine, Point, Tolerances, TransitionState
@@ -39,8 +40,8 @@ class Batch(NamedTuple):
 
     Attributes:
         kind: of the round.
-        jobs: random and climb: a number; hop: [walker, step, minimum, temperature]; expand: [minimum, search]; pair
-            strategies: [minimum, minimum].
+        jobs: random and climb: a number; hop: [walker, step, minimum, temperature]; expand: [minimum, search,
+            kind of displacement]; pair strategies: [minimum, minimum].
     """
 
     kind: str
@@ -54,8 +55,12 @@ class Batch(NamedTuple):
         """Jobs of a hop round: walker, step, minimum, temperature."""
         return [(int(w), int(k), int(i), t) for w, k, i, t in cast(list[list[float]], self.jobs)]
 
+    def expansions(self) -> list[tuple[int, int, int]]:
+        """Jobs of an expand round: minimum, search, kind of displacement (an open round of 0.2.0 has none)."""
+        return [(job[0], job[1], job[2] if len(job) > 2 else 0) for job in cast(list[list[int]], self.jobs)]
+
     def couples(self) -> list[tuple[int, int]]:
-        """Jobs of an expand round (minimum, search) or of a pair strategy (minimum, minimum)."""
+        """Jobs of a pair strategy."""
         return [(a, b) for a, b in cast(list[list[int]], self.jobs)]
 
     def minima(self) -> list[int]:
@@ -65,7 +70,7 @@ class Batch(NamedTuple):
         if self.kind == "hop":
             return sorted({minimum for _, _, minimum, _ in self.hops()})
         if self.kind == "expand":
-            return sorted({minimum for minimum, _ in self.couples()})
+            return sorted({minimum for minimum, _, _ in self.expansions()})
         return sorted({i for pair in self.couples() for i in pair})
 
 
@@ -127,6 +132,9 @@ class Runner:
         self.box = None if box is None else tuple(np.broadcast_to(np.asarray(b, float), problem.size) for b in box)
         self.stopping = should_stop or (lambda: False)
         self.batches = 0
+        self._pieces = pieces(problem.symmetry)
+        rows = settings.sampled(problem.n)
+        sample = None if rows is None else (rows, settings.seed)
         self.engine = Engine(
             problem,
             tolerances,
@@ -135,6 +143,7 @@ class Runner:
             max_step=settings.max_step,
             images=settings.images,
             precision=settings.precision,
+            sample=sample,
             should_stop=should_stop,
         )
 
@@ -144,11 +153,8 @@ class Runner:
             return rng.uniform(*self.box)
         return self.settings.start_scale * rng.normal(size=self.problem.size)
 
-    def _displaced(self, x: np.ndarray, minimum: int, search: int) -> np.ndarray:
-        """A copy of a minimum, displaced by 5 to 50 % of its rms coordinate: far enough for a negative curvature."""
-        rng = generator(self.settings.seed, "expand", minimum, search)
-        size = np.exp(rng.uniform(np.log(0.05), np.log(0.5))) * max(float(np.sqrt(np.mean(x * x))), 1e-2)
-        return x + size * rng.normal(size=x.size)
+    def _displaced(self, x: np.ndarray, minimum: int, search: int, kind: int) -> np.ndarray:
+        return displaced(x, KINDS[kind], self._pieces, generator(self.settings.seed, "expand", minimum, search))
 
     def _hop(self, x: np.ndarray, walker: int, step: int) -> np.ndarray:
         size = self.settings.hop_size * max(float(np.sqrt(np.mean(x * x))), 1e-3)
@@ -220,7 +226,7 @@ class Runner:
         if batch.kind == "hop":
             return [self._hop(coordinates[i], walker, step) for walker, step, i, _ in batch.hops()]
         if batch.kind == "expand":
-            return [self._displaced(coordinates[i], i, k) for i, k in batch.couples()]
+            return [self._displaced(coordinates[i], i, k, kind) for i, k, kind in batch.expansions()]
         return [self._random_point(batch.kind, job) for job in batch.numbers()]
 
     def _aligned(self, batch: Batch, coordinates: Coordinates) -> list[tuple[np.ndarray, np.ndarray]]:

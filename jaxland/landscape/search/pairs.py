@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import islice
 
 import numpy as np
@@ -208,15 +209,31 @@ class Pairs:
         return chosen
 
 
-def to_expand(store: Store, done: dict[int, int], count: int) -> list[int]:
-    """Minima to climb out of next: the least climbed, of these the ones joined to the lowest minimum, by energy."""
+def to_expand(store: Store, done: dict[int, int], count: int, searches: int, strangers: int) -> list[int]:
+    """Minima to climb out of next: the least climbed, of these the ones joined to the lowest minimum, by energy.
+
+    Args:
+        store: what is known.
+        done: searches out of each minimum so far.
+        count: so many; minima come more than once where there are fewer.
+        searches: out of a minimum each time it comes.
+        strangers: of minima that are not joined to the lowest, at most so many.
+    """
     if not len(store.minima):
         return []
     label, energies = store.components(), store.minima.energies
-    climbed = np.zeros(len(energies), int)
-    climbed[list(done)] = list(done.values())
     apart = label != label[int(np.argmin(energies))]
-    return np.lexsort((energies, apart, climbed))[:count].tolist()
+    heap = [(done.get(i, 0), bool(apart[i]), float(energies[i]), i) for i in range(len(energies))]
+    heapify(heap)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        climbed, stranger, energy, i = heappop(heap)
+        if stranger and not strangers:
+            continue
+        strangers -= stranger
+        chosen.append(i)
+        heappush(heap, (climbed + searches, stranger, energy, i))
+    return chosen
 
 
 def _pair(i: int, j: int) -> tuple[int, int]:

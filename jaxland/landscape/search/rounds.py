@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxland.landscape.schema import Round
+from jaxland.landscape.search.displacement import counted, faded, no_yields
 from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, generator
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_finds, unpack_finds
@@ -61,12 +62,36 @@ def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds:
         r = store.advance(r, r.next_job + len(batch.jobs), len(found), new, finds.work, seconds)
         if r.kind == "hop":
             _move(store, settings, r, batch, finds, numbers)
-        if r.kind == "expand" and r.next_job == len(r.jobs):
-            done = store.get("expanded", {})
-            for minimum, search in Batch(r.kind, r.jobs).couples():
-                done[str(minimum)] = max(done.get(str(minimum), 0), search + 1)
-            store.put("expanded", done)
+        if r.kind == "expand":
+            _learn(store, batch, finds, joined, new_saddles)
+        if r.next_job == len(r.jobs):
+            _end(store, r)
     return r
+
+
+def _learn(store: Store, batch: Batch, finds: Finds, joined: np.ndarray, new: np.ndarray) -> None:
+    """Note which kinds of displacement led to new passes out of the minimum that was left."""
+    jobs, ends = batch.expansions(), iter(zip(joined.tolist(), new.tolist()))
+    came_back = [
+        sum(fresh and minimum in pair and pair[0] != pair[1] for pair, fresh in (next(ends) for _ in several))
+        for (minimum, _, _), several in zip(jobs, finds.lists)
+    ]
+    yields = counted(store.get("displacements", no_yields()), [kind for _, _, kind in jobs], came_back)
+    store.put("displacements", yields)
+
+
+def _end(store: Store, r: Round) -> None:
+    """After a round's last batch: what the next one is planned from."""
+    if r.kind == "expand":
+        done = store.get("expanded", {})
+        for minimum, search, _ in Batch(r.kind, r.jobs).expansions():
+            done[str(minimum)] = max(done.get(str(minimum), 0), search + 1)
+        store.put("expanded", done)
+        store.put("displacements", faded(store.get("displacements", no_yields())))
+    if len(store.minima):
+        label = store.components()
+        joined = int(np.sum(label == label[int(np.argmin(store.minima.energies))]))
+        store.put("connected", {**store.get("connected", {}), str(r.id): joined})
 
 
 def _move(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds: Finds, numbers: np.ndarray) -> None:

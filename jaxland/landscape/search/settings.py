@@ -9,6 +9,8 @@ from jaxland.errors import ArgumentError
 from jaxland.options import option
 
 PRECISIONS = ("double", "mixed")
+# Enough for the curvature of some hundred parameters; a Hessian over them costs no more than its eigenvectors.
+SAMPLED_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,20 @@ class SearchSettings:
     minima: int | None = option(
         None, "Stop when so many minima are joined to the lowest; default: when nothing new turns up."
     )
-    rounds: int = option(50, "Most rounds of expansion and bands.")
+    rounds: int = option(400, "Most rounds of expansion and bands.")
     patience: int = option(
         30,
         "The landscape counts as complete when every minimum was expanded and single-ended searches have then found "
-        "this many times as many transition states as are known, all of them known.",
+        "this many times as many transition states as are known, all of them known; five times longer while some "
+        "were found fewer than five times, since rarer ones may exist then.",
     )
     precision: str = option(
         "double", "Of quenches: double, or mixed (float32 search, float64 finish); all else is float64."
+    )
+    hessian_rows: int | None = option(
+        None,
+        "Rows, drawn by seed, over which Hessians are taken far from rest, on a CPU; 0: all. Gradients, last steps "
+        "and every audit take all rows. Default: all up to 4,000, else 2,000.",
     )
     max_step: float = option(1.0, "Longest step of a quench.")
     images: int = option(11, "Images of an elastic band.")
@@ -75,6 +83,8 @@ class SearchSettings:
             raise ArgumentError("starts must be at least 1: something must be quenched first")
         if self.breadth is not None and self.breadth < 1:
             raise ArgumentError(f"breadth must be at least 1, got {self.breadth}")
+        if self.hessian_rows is not None and self.hessian_rows < 0:
+            raise ArgumentError(f"hessian_rows must not be negative, got {self.hessian_rows}")
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
@@ -83,6 +93,13 @@ class SearchSettings:
         times = self.breadth or 1
         wide = {name: times * getattr(self, name) for name in ("starts", "walkers", "climbs", "expand", "pairs")}
         return replace(self, breadth=1, **wide)
+
+    def sampled(self, rows: int) -> int | None:
+        """Of so many rows, how many a Hessian is taken over far from rest; None: all."""
+        wanted = self.hessian_rows
+        if wanted is None:
+            wanted = SAMPLED_ROWS if rows > 2 * SAMPLED_ROWS else 0
+        return wanted if 0 < wanted < rows else None
 
     def to_json(self) -> dict[str, int | float | str | None]:
         """JSON-able."""
@@ -108,6 +125,7 @@ class SearchOptions(TypedDict, total=False):
     rounds: int
     patience: int
     precision: str
+    hessian_rows: int | None
     max_step: float
     images: int
 
@@ -120,10 +138,26 @@ class WorkOptions:
         ArgumentError: a value makes no sense.
     """
 
-    workers: int = option(1, "Processes to start here, one thread each.")
+    workers: int = option(
+        1, "Processes here, one thread each; or jobs to submit, processes of a cluster to use."
+    )
+    on: str = option(
+        "here",
+        "Where workers run: here; slurm (jobs through submitit); local (the same as processes here); or the "
+        "address of a Dask scheduler, such as tcp://node1:8786.",
+    )
+    resource: tuple[str, ...] = option(
+        (), "What a SLURM job asks for, as submitit calls it: timeout_min=60, slurm_partition=long, cpus_per_task=1."
+    )
     time_limit: float | None = option(None, "Seconds; others, or a later call, go on.")
     lease: float = option(60.0, "Seconds after which a silent worker's jobs are taken over.")
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ArgumentError(f"--workers must be at least 1, got {self.workers}")
+        if self.on not in ("here", "slurm", "local") and "://" not in self.on:
+            raise ArgumentError(
+                f"--on must be here, slurm, local or the address of a Dask scheduler, got {self.on!r}"
+            )
+        if self.resource and self.on not in ("slurm", "local"):
+            raise ArgumentError(f"--resource is for --on slurm, not for --on {self.on}")

@@ -86,4 +86,9 @@ def test_the_least_climbed_joined_lowest_minima_are_expanded_first(store):
     energies, label = store.minima.energies, store.components()
     main, done = label[int(np.argmin(energies))], {k: k % 3 for k in range(0, 40, 2)}
     order = sorted(range(40), key=lambda i: (done.get(i, 0), bool(label[i] != main), energies[i], i))
-    assert to_expand(store, done, 12) == order[:12]
+    assert to_expand(store, done, 12, 3, 40) == order[:12]
+    members = [i for i in order if label[i] == main]
+    strangers = [i for i in order if label[i] != main]
+    few = to_expand(store, done, 30, 3, 2)
+    assert [i for i in few if i in strangers] == strangers[:2] and set(few) - set(strangers) <= set(members)
+    assert len(to_expand(store, done, 200, 3, 0)) == 200

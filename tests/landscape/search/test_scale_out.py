@@ -257,3 +257,66 @@ def test_plan_work_status_report_as_a_user_types_them(tmp_path):
     assert merged.returncode == 0 and "3 minima" in merged.stdout, merged.stderr
     (run / "run.json").write_text("{")
     assert "damaged" in jaxland("work", run, cache=tmp_path).stderr
+
+
+SMALL = {**OPTIONS, "starts": 20, "climbs": 10, "pairs": 6, "rounds": 2}
+
+
+def test_what_only_submits_will_do(x64):
+    class Immediate:
+        def submit(self, fn, /, *args):
+            pool = ThreadPoolExecutor(1)
+            return pool.submit(fn, *args)
+
+    same(explore(xor(), **SMALL), explore(xor(), executor=Immediate(), factory=module_xor, **SMALL))
+
+
+@pytest.mark.slow
+def test_two_dask_processes_give_the_same_database(x64):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+        client.get_executor() as executor,
+    ):
+        client.run(sys.path.extend, [TESTS, f"{TESTS}/landscape/search"])
+        found = explore(xor(), executor=executor, factory=module_xor, **SMALL)
+    same(explore(xor(), **SMALL), found)
+
+
+@pytest.mark.slow
+def test_a_run_worked_on_by_submitit_and_by_dask(tmp_path):
+    pytest.importorskip("submitit")
+    distributed = pytest.importorskip("distributed")
+    small = ["--starts", 30, "--climbs", 20, "--rounds", 2, "--minima", 0, "--quiet"]
+    for name in ("alone", "jobs", "cluster"):
+        assert jaxland("plan", "mueller-brown", "--out", tmp_path / name, *small, cache=tmp_path).returncode == 0
+    assert jaxland("work", tmp_path / "alone", "--quiet", cache=tmp_path).returncode == 0
+    done = jaxland("work", tmp_path / "jobs", "--on", "local", "--workers", 2, cache=tmp_path)
+    assert done.returncode == 0 and "batches done there" in done.stdout, done.stderr
+    with distributed.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        done = jaxland("work", tmp_path / "cluster", "--on", address, "--workers", 2, cache=tmp_path)
+    assert done.returncode == 0 and "2 workers of tcp://" in done.stdout, done.stderr
+    from jaxland.problem import potentials
+
+    with jax.enable_x64(True):
+        problem = potentials.by_name("mueller-brown")
+        kept = []
+        for name in ("alone", "jobs", "cluster"):
+            with Store(tmp_path / name / "landscape.db", problem) as store:
+                kept.append(store.landscape())
+    same(kept[0], kept[1])
+    same(kept[0], kept[2])
+
+
+def test_engines_that_are_not_there_are_named(tmp_path):
+    planned = jaxland("plan", "mueller-brown", "--out", tmp_path / "run", "--quiet", cache=tmp_path)
+    assert planned.returncode == 0
+    for words, message in (
+        (["--on", "pbs"], "--on must be here, slurm, local"),
+        (["--on", "local", "--resource", "timeout_min"], "takes name=value"),
+        (["--resource", "timeout_min=5"], "is for --on slurm"),
+    ):
+        failed = jaxland("work", tmp_path / "run", *words, cache=tmp_path)
+        assert failed.returncode != 0 and message in failed.stderr, failed.stderr
