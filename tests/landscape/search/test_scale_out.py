@@ -17,7 +17,7 @@ from jaxland.errors import ArgumentError, StoreError
 from jaxland.landscape import Store, explore
 from jaxland.landscape.search.jobs import Batch, Finds, Runner
 from jaxland.landscape.search.merge import absorb
-from jaxland.landscape.search.settings import SearchSettings
+from jaxland.landscape.search.settings import SearchSettings, WorkOptions
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
 from jaxland.landscape.search.workers import Spool, work
 from jaxland.runs import Stop
@@ -259,7 +259,7 @@ def test_plan_work_status_report_as_a_user_types_them(tmp_path):
     assert "damaged" in jaxland("work", run, cache=tmp_path).stderr
 
 
-SMALL = {**OPTIONS, "starts": 20, "climbs": 10, "pairs": 6, "rounds": 2}
+SMALL = {**OPTIONS, "starts": 20, "climbs": 10, "hops": 0, "pairs": 0, "rounds": 1}
 
 
 def test_what_only_submits_will_do(x64):
@@ -310,13 +310,14 @@ def test_a_run_worked_on_by_submitit_and_by_dask(tmp_path):
     same(kept[0], kept[2])
 
 
-def test_engines_that_are_not_there_are_named(tmp_path):
-    planned = jaxland("plan", "mueller-brown", "--out", tmp_path / "run", "--quiet", cache=tmp_path)
-    assert planned.returncode == 0
-    for words, message in (
-        (["--on", "pbs"], "--on must be here, slurm, local"),
-        (["--on", "local", "--resource", "timeout_min"], "takes name=value"),
-        (["--resource", "timeout_min=5"], "is for --on slurm"),
+def test_engines_that_are_not_there_are_named():
+    from jaxland.cli.engines import parsed
+
+    for options, message in (
+        ({"on": "pbs"}, "--on must be here, slurm, local"),
+        ({"resource": ("timeout_min=5",)}, "is for --on slurm"),
     ):
-        failed = jaxland("work", tmp_path / "run", *words, cache=tmp_path)
-        assert failed.returncode != 0 and message in failed.stderr, failed.stderr
+        with pytest.raises(ArgumentError, match=message):
+            WorkOptions(**options)
+    with pytest.raises(ArgumentError, match="takes name=value"):
+        parsed(["timeout_min"])
