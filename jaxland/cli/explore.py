@@ -65,6 +65,7 @@ def explore(
     are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
     """
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
+    recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())
     recipe.save(out)
     found = search(recipe, out, time_limit, quiet)
@@ -91,6 +92,17 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (explore, report):
         app.command()(command)
+
+
+def settled(recipe: Recipe, out: Path, quiet: bool) -> Recipe:
+    """The recipe with ``--l2 auto`` decided, and what it was decided from on the screen."""
+    if recipe.network.l2 != "auto":
+        return recipe
+    with spinner(quiet, "L2 weight by held-out loss"):
+        recipe = recipe.settled(out)
+    if recipe.l2_choice is not None:
+        say(quiet, *recipe.l2_choice.describe())
+    return recipe
 
 
 def search(recipe: Recipe, out: Path, time_limit: float | None, quiet: bool) -> Landscape:

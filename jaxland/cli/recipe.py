@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxland.data.options import SplitOptions, TableOptions
+from jaxland.errors import ArgumentError
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.models.options import NetworkOptions
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from jaxland.data import Dataset, Split
     from jaxland.models.model import Model
     from jaxland.problem.problem import Problem
+    from jaxland.problem.regularisation import L2Choice
 
 FILE = "run.json"
 # A first look: a landscape large enough to say something, within minutes.
@@ -37,6 +39,7 @@ class Recipe:
         table, rows: how it is read and split.
         network: the model and its regulariser.
         search: what the search does.
+        l2_choice: where the weight of the regulariser was left to held-out loss: what was chosen, and from what.
     """
 
     source: str
@@ -44,6 +47,24 @@ class Recipe:
     rows: SplitOptions = field(default_factory=SplitOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     search: SearchSettings = SEARCH
+    l2_choice: L2Choice | None = None
+
+    def settled(self, out: Path) -> Recipe:
+        """With ``--l2 auto`` replaced by the weight of least held-out loss; a run in ``out`` keeps the one it has."""
+        from jaxland.problem.problem import Problem
+
+        if self.network.l2 != "auto":
+            return self
+        if self.is_potential:
+            raise ArgumentError(f"--l2 auto needs a table: {self.source} has no rows to hold out")
+        if (out / FILE).exists():
+            kept = Recipe.load(out)
+            if kept.l2_choice is not None and (kept.table, kept.rows) == (self.table, self.rows):
+                return replace(self, network=replace(self.network, l2=kept.l2_choice.l2), l2_choice=kept.l2_choice)
+        train = self.parts.train
+        choice = Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2="auto").l2_choice
+        assert choice is not None
+        return replace(self, network=replace(self.network, l2=choice.l2), l2_choice=choice)
 
     def save(self, out: Path) -> None:
         """Write ``run.json``."""
@@ -52,6 +73,8 @@ class Recipe:
         kept: dict[str, object] = {"source": _located(self.source)}
         for part in (self.table, self.rows, self.network, self.search):
             kept |= asdict(part)
+        if self.l2_choice is not None:
+            kept["l2_choice"] = asdict(self.l2_choice)
         write_whole(out / FILE, json.dumps(kept, indent=1) + "\n")
 
     @classmethod
@@ -74,15 +97,15 @@ class Recipe:
     @classmethod
     def _of(cls, kept: Mapping[str, Any]) -> Recipe:
         values: dict[str, Any] = {FORMER.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
-        source = values.pop("source")
+        source, choice = values.pop("source"), values.pop("l2_choice", None)
         plain = cls(source)
-        parts = {f.name: getattr(plain, f.name) for f in fields(cls) if f.name != "source"}
+        parts = {name: getattr(plain, name) for name in ("table", "rows", "network", "search")}
         for name, part in parts.items():
             own = {f.name: values.pop(f.name) for f in fields(part) if f.name in values}
             parts[name] = replace(part, **own)
         if values:
             raise ValueError(f"unknown fields {', '.join(sorted(values))}")
-        return cls(source, **parts)
+        return cls(source, **parts, l2_choice=None if choice is None else _choice(choice))
 
     @property
     def seed(self) -> int:
@@ -130,7 +153,8 @@ class Recipe:
         if self.is_potential:
             return potentials.by_name(self.source)
         train = self.parts.train
-        return Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2=self.network.l2)
+        problem = Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2=self.network.l2)
+        return replace(problem, l2_choice=self.l2_choice)
 
     def __call__(self) -> Problem:
         """``problem``: a recipe is the factory of executors."""
@@ -141,7 +165,7 @@ class Recipe:
         problem = self.problem
         if self.is_potential:
             return [f"{self.source}: {problem.size} coordinates, symmetry: {problem.symmetry.describe()}"]
-        model = f"{self.model.name}: {problem.size} parameters, L2 weight {self.network.l2:g}"
+        model = f"{self.model.name}: {problem.size} parameters, L2 weight {float(self.network.l2):g}"
         train = self.parts.train
         notes = (f"note: {note}" for note in train.notes)
         return [train.describe(), *notes, f"{model}; {problem.kernel.name} kernel"]
@@ -158,7 +182,7 @@ class Recipe:
             self.model,
             self.problem.unravel(jnp.asarray(w)),
             loss=self.loss,
-            l2=self.network.l2,
+            l2=float(self.network.l2),
             rows=self.parts.train.n,
             source=_located(self.source),
             table=asdict(self.table),
@@ -186,3 +210,9 @@ class Recipe:
 def _located(source: str) -> str:
     """A table as any process finds it; names of built-in data as they are."""
     return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def _choice(kept: Mapping[str, Any]) -> L2Choice:
+    from jaxland.problem.regularisation import L2Choice, L2Row
+
+    return L2Choice(**{**kept, "table": tuple(L2Row(**row) for row in kept["table"])})

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jaxland.cli.explore import Out, Quiet, Searching, Source, account
+from jaxland.cli.explore import Out, Quiet, Searching, Source, account, settled
 from jaxland.cli.options import spread
 from jaxland.cli.progress import Display, say
 from jaxland.cli.recipe import FILE, SEARCH, Recipe
@@ -36,6 +36,7 @@ def plan(
     from jaxland.landscape.search.workers import Spool
 
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
+    recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())
     with Store(out / "landscape.db", recipe.problem):
         recipe.save(out)

@@ -14,7 +14,17 @@ class NetworkOptions:
 
     hidden: str = option("5", "Hidden units; several layers as 8,4.")
     activation: str = option("tanh", "tanh, sigmoid, gelu, softplus, sin or relu.")
-    l2: float = option(1e-4, "Weight of the sum of squared parameters.")
+    l2: float | str = option(
+        1e-4, "Weight of the sum of squared parameters; auto: by held-out loss, which says what it chose from."
+    )
+
+    def __post_init__(self) -> None:
+        if self.l2 == "auto":
+            return
+        try:
+            object.__setattr__(self, "l2", float(self.l2))
+        except ValueError as error:
+            raise ArgumentError(f"--l2 takes a number or auto, got {self.l2!r}") from error
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from jaxland.models.mlp import ODD_ACTIVATIONS
 from jaxland.models.model import Model
 from jaxland.problem.kernel import chosen_kernel
 from jaxland.problem.losses import L2, PyTree, check_labels, checked_rows, named_loss
+from jaxland.problem.regularisation import L2Choice
 from jaxland.problem.rows import sum_rows
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 from jaxland.showing import brief, table
@@ -71,6 +72,7 @@ class Problem:
         second: for ``from_energy``: ``second(w) -> (energy, gradient, Hessian)`` in closed form, where known.
         kernel_choice: what evaluates the loss for solvers: "xla", "fused" (one Pallas kernel per network; on a CPU
             interpreted, so slow), or "auto": fused where a timed trial on the device finds it faster.
+        l2_choice: for ``l2="auto"``: what was chosen, and the table it was chosen from.
 
     Parameters and data keep the precision they had when the problem was built, and its methods compute in it,
     whatever the state of ``jax.enable_x64`` when they are called.
@@ -89,6 +91,7 @@ class Problem:
     output_loss: Callable[[Any, Any], jax.Array] | None = None
     second: Callable[[jax.Array], Any] | None = None
     kernel_choice: str = "auto"
+    l2_choice: L2Choice | None = None
     programs: InitVar[dict[Hashable, Any] | None] = None
     _programs: dict[Hashable, Any] = field(init=False, repr=False)
     _wide: bool = field(init=False, repr=False)
@@ -135,7 +138,7 @@ class Problem:
         y: Any,
         *,
         loss: str | Callable[[Any, Any], jax.Array] = "cross_entropy",
-        l2: float = 0.0,
+        l2: float | str = 0.0,
         regulariser: Callable[[PyTree], jax.Array] | None = None,
         params: PyTree | None = None,
         chunk: int | None = None,
@@ -148,7 +151,8 @@ class Problem:
             model: see ``jaxland.models``.
             x: inputs [n, ...]; y: targets [n] (class indices for cross-entropy) or [n, ...].
             loss: "cross_entropy", "squared_error", or ``loss(outputs, y) -> [n]``.
-            l2: weight of the sum of squares, without the factor 1/2.
+            l2: weight of the sum of squares, without the factor 1/2; "auto": by the held-out loss of a few dozen
+                quenches, see ``l2_choice``.
             regulariser: instead of ``l2``.
             params: where the model stands; default ``model.params``.
             chunk: rows evaluated at once.
@@ -173,6 +177,19 @@ class Problem:
                     kernel_choice=kernel_choice,
                 )
             return made
+        if l2 == "auto":
+            return cls._by_held_out_loss(
+                model,
+                x,
+                y,
+                loss=loss,
+                regulariser=regulariser,
+                params=params,
+                chunk=chunk,
+                kernel_choice=kernel_choice,
+            )
+        if isinstance(l2, str):
+            raise ArgumentError(f'l2 must be a number or "auto", got {l2!r}')
         loss_name, per_output = named_loss(loss)
         if l2 < 0:
             raise ArgumentError(f"l2 must not be negative, got {l2}")
@@ -205,6 +222,15 @@ class Problem:
             output_loss=per_output,
             kernel_choice=kernel_choice,
         )
+
+    @classmethod
+    def _by_held_out_loss(cls, model: Model, x: Any, y: Any, **options: Any) -> Problem:
+        from jaxland.problem.regularisation import choose_l2
+
+        if options["regulariser"] is not None:
+            raise ArgumentError("give either l2 or regulariser, not both")
+        choice = choose_l2(cls.from_model(model, x, y, **options))
+        return replace(cls.from_model(model, x, y, l2=choice.l2, **options), l2_choice=choice)
 
     @classmethod
     def from_energy(

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxland.data.summary import feature_summary
 from jaxland.landscape.audit import audit
 from jaxland.landscape.interpretation import Interpretation
+from jaxland.landscape.search.completeness import ending, failures
 from jaxland.landscape.weights.null import LIVE_SHARE
 from jaxland.report import conclusion
 from jaxland.report.conserved.figures import group_colours
@@ -156,6 +157,13 @@ def _data(page: Page, found: Interpretation) -> None:
     if train.notes:
         page.listing(train.notes)
     page.folded(feature_summary(train).head(200), "Features as the network gets them, in the units of the file.")
+    choice = getattr(found.landscape.problem, "l2_choice", None)
+    if choice is not None:
+        page.text(
+            f"The weight of the regulariser, {choice.l2:g}, was chosen among {len(choice.table)} for the least loss "
+            f"on {choice.held_out:,} rows held out of {choice.rows + choice.held_out:,}; training takes all of them."
+        )
+        page.folded(choice.to_pandas(), "Loss (without the regulariser) of a few quenches for every weight tried.")
 
 
 def _graph(page: Page, found: Interpretation, colours: Mapping[str, str]) -> None:
@@ -293,6 +301,8 @@ def _search(page: Page, found: Interpretation, command: str) -> None:
         page.code(command)
     rounds = landscape.statistics.get("rounds")
     if rounds:
+        page.text(f"The search is {ending(landscape.statistics, landscape.settings)}.")
+        page.listing(failures(rounds))
         frame = pd.DataFrame(rounds).drop(columns="id", errors="ignore")
         page.table(frame.groupby("kind", sort=False).sum().reset_index(), "What the search did, by kind of job.")
     simple = {k: v for k, v in landscape.statistics.items() if isinstance(v, int | float | str)}

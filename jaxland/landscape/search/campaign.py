@@ -160,9 +160,9 @@ def _gains(store: Store, past: list[RoundRecord], known: float) -> list[float]:
 def _nothing_new(store: Store, s: SearchSettings, past: list[RoundRecord]) -> bool:
     """Whether single-ended searches have found known transition states only, ``patience`` times as many as there are.
 
-    Every minimum must have been climbed out of, too. Searches that end nowhere count a tenth. Hits are uneven: while a
-    known one was found fewer than ``_OFTEN`` times, a little rarer one may well be missing, so so many
-    times more patience is asked for (not for ever: some are met by bands alone).
+    Every minimum must have been climbed out of, too. Searches that end nowhere count a tenth. Hits are uneven: while
+    a known one was found fewer than ``_OFTEN`` times, one a little rarer may well be missing, and so many times more
+    patience is asked for (not for ever: some are met by bands alone).
     """
     if s.searches and len(store.get("expanded", {})) < len(store.minima):
         return False

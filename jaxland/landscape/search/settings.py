@@ -138,9 +138,7 @@ class WorkOptions:
         ArgumentError: a value makes no sense.
     """
 
-    workers: int = option(
-        1, "Processes here, one thread each; or jobs to submit, processes of a cluster to use."
-    )
+    workers: int = option(1, "Processes here, one thread each; or jobs to submit, processes of a cluster to use.")
     on: str = option(
         "here",
         "Where workers run: here; slurm (jobs through submitit); local (the same as processes here); or the "
