@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxland.core.energy import kernels
+from jaxland.core.energy.chunked import chunked
 from jaxland.core.energy.one_hidden import one_hidden
 from jaxland.errors import ArgumentError
 from jaxland.models.mlp import ACTIVATIONS
@@ -16,6 +17,7 @@ from jaxland.problem.losses import L2
 if TYPE_CHECKING:
     from jaxland.problem.problem import Problem
 
+_LANE_BYTES = 2**29
 KERNEL_CHOICES = ("auto", "xla", "fused")
 
 
@@ -80,6 +82,13 @@ def _fused_kernel(problem: Problem, base: kernels.Kernel) -> kernels.Kernel | st
     )
 
 
+def _chunk(problem: Problem) -> int | None:
+    """Rows at a time: the problem's, or what keeps a lane's Hessian within ``_LANE_BYTES``; None: all."""
+    fit = max(1, _LANE_BYTES // (3 * problem.size * problem.dtype.itemsize))
+    chunk = problem.chunk or (fit if problem.n > fit else None)
+    return None if chunk is None or chunk >= problem.n else chunk
+
+
 def xla_kernel(problem: Problem) -> kernels.Kernel:
     """In closed form where the problem allows it, else by autodiff."""
     model, reg = problem.model, problem.regulariser
@@ -88,19 +97,20 @@ def xla_kernel(problem: Problem) -> kernels.Kernel:
         and model.sizes is not None
         and len(model.sizes) == 3
         and problem.loss_name is not None
-        and problem.chunk is None
         and (reg is None or isinstance(reg, L2))
         and jnp.asarray(problem.x).ndim == 2
     ):
-        return one_hidden(
+        chunk, lam = _chunk(problem), 0.0 if reg is None else reg.lam
+        kernel = one_hidden(
             model.sizes,
             ACTIVATIONS[model.activation or "identity"],
             problem.loss_name,
-            0.0 if reg is None else reg.lam,
+            0.0 if chunk else lam,
             jnp.asarray(problem.x, problem.dtype),
             problem.y,
             is_tanh=model.activation == "tanh",
         )
+        return chunked(kernel, problem.n, chunk, lam) if chunk else kernel
     if problem.second is not None:
         kernel = kernels.closed_form(problem.second, problem.data, problem.size)
     else:

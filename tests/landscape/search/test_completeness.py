@@ -29,7 +29,7 @@ def test_few_points(hits):
 
 
 def test_why_a_search_ended_is_said(x64, tmp_path):
-    small = {"starts": 20, "hops": 0, "climbs": 20, "start_scale": 1.5}
+    small = {"starts": 20, "hops": 0, "climbs": 20, "pairs": 0, "start_scale": 1.5}
     found = explore(xor(), rounds=1, **small)
     assert found.statistics["ended"] == "rounds"
     assert "not complete" in ending(found.statistics, found.settings)

@@ -146,6 +146,15 @@ def test_a_time_limit_is_only_a_pause(x64, tmp_path, two):
     same(two, explore(xor(), store=path, start_scale=1.5, seed=2))
 
 
+def test_points_found_with_hessians_of_few_rows_are_points_of_all(x64):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (60, 2))
+    problem = Problem.from_model(mlp((2, 3, 2)), x, (x[:, 0] * x[:, 1] > 0).astype(int), l2=1e-3)
+    found = explore(problem, hessian_rows=20, starts=10, hops=0, climbs=10, pairs=0, rounds=1)
+    assert found.n_minima > 2 and found.n_ts > 2
+    audit(found)
+
+
 def test_alignment_is_exact_for_one_hidden_layer(x64):
     rng = np.random.default_rng(0)
     for h in range(1, 6):
