@@ -101,6 +101,6 @@ def displaced(
     """A displaced copy of a minimum."""
     size = np.exp(rng.uniform(np.log(kind.low), np.log(kind.high))) * max(float(np.sqrt(np.mean(x * x))), 1e-2)
     moved = x.copy()
-    where = parts[rng.integers(len(parts))] if kind.local and parts else np.arange(x.size)
+    where = parts[int(rng.integers(len(parts)))] if kind.local and parts else np.arange(x.size)
     moved[where] += size * rng.normal(size=len(where))
     return moved
