@@ -106,7 +106,8 @@ def _campaign(
     count = _share(s.pairs, known)
     # What can be exhausted grows wide: rounds keep up with it.
     climbs = _share(s.climbs, known) + round(known * len(store.saddles) / 4)
-    expand = s.expand + round(known * len(store.minima) / 8)
+    # In a glass a search is dear and what displacements come back is worth knowing soon: rounds are short.
+    expand = s.expand + round(known * len(store.minima) / 8) if known > _GLASS else -(-s.expand // 4)
     climbed = sum(row["total"] for row in past if row["kind"] == "climb")
     arms: dict[str, Callable[[], list[Job]]] = {}
     if s.searches:
