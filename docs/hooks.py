@@ -1,13 +1,23 @@
-"""What the site takes from the code: the page of commands, from the command line's own help texts."""
+"""What the site takes from elsewhere: the page of commands from their help texts, chapters of the papers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
+    from mkdocs.config.defaults import MkDocsConfig
 
 MARK = "<!-- commands -->"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The chapters of ``make papers`` stand in the navigation as they are there."""
+    chapters = sorted(path.name for path in Path(config.docs_dir).glob("papers/*.md"))
+    if chapters and config.nav is not None:
+        config.nav.insert(-2, {"The papers made again": [f"papers/{name}" for name in chapters]})
+    return config
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

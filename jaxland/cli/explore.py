@@ -67,9 +67,10 @@ def explore(
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
     recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())
+    asked = _asked(recipe, why)
     recipe.save(out)
     found = search(recipe, out, time_limit, quiet)
-    typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet, why or ())}")
+    typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet, asked)}")
 
 
 @spread
@@ -83,9 +84,10 @@ def report(
     from jaxland.landscape import Store
 
     recipe = Recipe.load(run)
+    asked = _asked(recipe, why)
     with Store(run / "landscape.db", recipe.problem) as store:
         found = store.landscape()
-    typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet, why or ())}")
+    typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet, asked)}")
 
 
 def register(app: typer.Typer) -> None:
@@ -164,6 +166,25 @@ def write_report(
         path = explore_report(told, out / "report.html", command=command, why=reasons)
     say(quiet, headline(told).sentence, *(verdict(reason)[0] for reason in reasons))
     return path
+
+
+def _asked(recipe: Recipe, rows: Sequence[int] | None) -> Sequence[int]:
+    """The rows to explain, checked before minutes of search.
+
+    Raises:
+        ArgumentError: there is no such row, or nothing that predicts.
+    """
+    from jaxland.errors import ArgumentError
+
+    if not rows:
+        return ()
+    if recipe.is_potential:
+        raise ArgumentError(f"--why explains predictions, and {recipe.source} makes none")
+    where, data = ("training", recipe.parts.train) if recipe.parts.test is None else ("test", recipe.parts.test)
+    for row in rows:
+        if not 0 <= row < data.n:
+            raise ArgumentError(f"--why {row}: the {where} data have rows 0 to {data.n - 1}")
+    return rows
 
 
 def _reasons(recipe: Recipe, found: Landscape, rows: Sequence[int], quiet: bool) -> list[Why]:

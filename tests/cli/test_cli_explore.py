@@ -54,6 +54,28 @@ def test_explore_writes_what_it_promises_and_resumes(run, environment):
     pd.testing.assert_frame_equal(minima, pd.read_csv(out / "run" / "minima.csv"))
 
 
+def test_why_is_checked_before_the_search_and_explained_in_the_report(run, environment):
+    out, args = run
+    late = subprocess.run([*args, "--why", "24"], env=environment, capture_output=True, text=True, timeout=500)
+    assert late.returncode == 2 and "--why 24: the test data have rows 0 to 23" in late.stderr
+    none = subprocess.run(command("explore", "lj7", "--out", out / "lj", "--why", 1), env=environment,
+                          capture_output=True, text=True, timeout=500)  # fmt: skip
+    assert none.returncode == 2 and "lj7 makes none" in none.stderr and not (out / "lj").exists()
+
+
+@pytest.mark.slow
+def test_a_report_explains_a_row_by_all_four_systems(run, environment):
+    out, args = run
+    subprocess.run(args, env=environment, capture_output=True, text=True, timeout=500, check=True)
+    done = subprocess.run(command("report", out / "run", "--why", 3), env=environment, capture_output=True,
+                          text=True, timeout=500)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Predicted " in done.stdout and done.stdout.strip().splitlines()[-1].startswith("report:")
+    page = (out / "run" / "report.html").read_text()
+    for words in ("Why row 3?", "(landscape)", "(Hessian)", "trim against information", "training row"):
+        assert words in page
+
+
 def test_ctrl_c_stops_between_two_commits_and_still_reports(run, environment):
     out, args = run
     args = [*args[:-1], str(out / "stopped"), "--starts", "100000"]
