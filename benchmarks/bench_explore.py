@@ -6,9 +6,9 @@
     python benchmarks/bench_explore.py --small              # that every row runs, not how fast
 
 Every row is a process of its own, its environment the user's unless the row says otherwise. "compiled" is the wall
-time that lanes' threads spend inside compiled programs, over wall time and threads; "Python" is the CPU time of all
-threads outside of them over wall time: what the interpreter's lock was held for at most. A first, short search
-compiles and is not timed. On a shared machine only ratios within a run mean anything.
+time that lanes' threads spend inside compiled programs, over wall time and threads; "Python" is the CPU time of these
+threads and the main one outside of them, over wall time: what the interpreter's lock was held for at most. A first,
+short search compiles and is not timed. On a shared machine only ratios within a run mean anything.
 """
 
 from __future__ import annotations
@@ -46,20 +46,22 @@ class Row:
 
 
 class Clock:
-    """Wall and CPU time inside compiled programs, over all threads, while ``running``."""
+    """Wall time inside compiled programs and CPU time of the threads that call them, by what was wrapped."""
 
     def __init__(self) -> None:
-        self.lock, self.compiled, self.cpu = threading.Lock(), 0.0, 0.0
+        self.lock = threading.Lock()
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
 
-    def wrap(self, f: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(self, name: str, f: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
             wall, cpu = time.perf_counter(), time.thread_time()
             try:
                 return f(*args, **kwargs)
             finally:
                 with self.lock:
-                    self.compiled += time.perf_counter() - wall
-                    self.cpu += time.thread_time() - cpu
+                    self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
+                    self.cpu[name] = self.cpu.get(name, 0.0) + time.thread_time() - cpu
 
         return timed
 
@@ -83,14 +85,14 @@ def search(case: dict[str, Any]) -> dict[str, Any]:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from jaxland.core.solvers import batches, sets
+    from jaxland.core.solvers import batches, flow, sets
     from jaxland.core.solvers.protocol import Layout
     from jaxland.landscape import Store
     from jaxland.landscape.search.explore import Search
     from jaxland.runs import stoppable
 
     recipe, clock = recipe_of(case), Clock()
-    layout = Layout.default()
+    layout = Layout.default(size=recipe.problem.size)
     if case.get("threads"):
         layout = Layout(layout.lanes, layout.passes, 1, case["threads"])
     if case.get("warm", True):
@@ -98,8 +100,9 @@ def search(case: dict[str, Any]) -> dict[str, Any]:
         short = type(recipe.settings)(**{**warm, "pairs": 2, "rounds": 7, "seed": 99})
         with Store(None, recipe.problem) as store, stoppable(case.get("warming", 60.0)) as stop:
             Search(store, short, box=recipe.box, layout=layout, stop=stop).run()
-    sets.Lanes._advance = clock.wrap(sets.Lanes._advance)
-    batches._Mapped._evaluate = clock.wrap(batches._Mapped._evaluate)
+    sets.Lanes._advance = clock.wrap("compiled", sets.Lanes._advance)
+    batches._Mapped._evaluate = clock.wrap("compiled", batches._Mapped._evaluate)
+    flow._Flow.work = clock.wrap("lanes", flow._Flow.work)
     first: list[float] = []
     planning = [0.0]
 
@@ -122,19 +125,21 @@ def search(case: dict[str, Any]) -> dict[str, Any]:
         found = Search(store, recipe.settings, box=recipe.box, layout=layout, progress=tell, stop=stop).run()
         label = store.components()
     wall = time.perf_counter() - began
-    outside = time.process_time() - cpu - clock.cpu
+    main = time.thread_time() - main
+    # The threads of lanes outside of compiled programs, and the main thread: who holds the interpreter's lock.
+    python = main + clock.cpu.get("lanes", 0.0) - clock.cpu.get("compiled", 0.0)
     return {
         "minima": found.n_minima,
         "transition_states": found.n_ts,
         "connected": int((label == label[found.energies.argmin()]).sum()) if found.n_minima else 0,
         "seconds": wall,
         "cpu": time.process_time() - cpu,
-        "main": time.thread_time() - main,
+        "main": main,
         "planning": planning[0],
         "first": first[0] if first else None,
         "threads": layout.threads,
-        "compiled": clock.compiled / (wall * layout.threads),
-        "python": outside / wall,
+        "compiled": clock.wall.get("compiled", 0.0) / (wall * layout.threads),
+        "python": python / wall,
         "sum": float(found.energies.sum()).hex(),
     }
 

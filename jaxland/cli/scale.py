@@ -75,7 +75,7 @@ def work(
             lease=options.lease,
             stop=display.stop,
             progress=display.update,
-            layout=Layout(8, 64, 1, 1) if others else None,
+            layout=Layout(8, 4096, 1, 1) if others else None,
         )
     for process in others:
         process.wait()

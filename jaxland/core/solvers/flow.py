@@ -12,7 +12,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -105,14 +105,14 @@ class _Flow:
     """What the threads share; everything below ``ready`` is guarded by it."""
 
     def __init__(
-        self, jobs: Iterable[Job[Any]], layout: Layout, stopping: Callable[[], bool], done: queue.SimpleQueue
+        self, jobs: Sequence[Job[Any]], layout: Layout, stopping: Callable[[], bool], done: queue.SimpleQueue
     ) -> None:
-        self.jobs, self.layout, self.stopping, self.done = enumerate(jobs), layout, stopping, done
+        self.jobs, self.layout, self.stopping, self.done = jobs, layout, stopping, done
         self.ready = threading.Condition()
         self.queues: dict[Stage, list[_Waiting]] = {}
         self.paces: dict[Stage, Pace] = {}
         self.order = itertools.count()
-        self.open, self.exhausted = 0, False
+        self.begun = self.ended = 0
 
     # -- jobs --------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class _Flow:
             except StopIteration as end:
                 self.done.put((job.number, end.value))
                 with self.ready:
-                    self.open -= 1
+                    self.ended += 1
                     self.ready.notify_all()
                 return
             if asked:
@@ -147,21 +147,15 @@ class _Flow:
                 return
         self.advance(job, cast(list[Answer], job.answers))
 
-    def _start(self) -> bool:
-        """Open the next job, where there is one; whether there was. Called with the lock held."""
-        try:
-            number, job = next(self.jobs)
-        except StopIteration:
-            self.exhausted = True
-            self.ready.notify_all()
-            return False
-        self.open += 1
+    def _start(self) -> None:
+        """Begin the next job. Called with the lock held."""
+        number = self.begun
+        self.begun += 1
         self.ready.release()
         try:
-            self.advance(_Open(number, job), None)
+            self.advance(_Open(number, self.jobs[number]), None)
         finally:
             self.ready.acquire()
-        return True
 
     # -- threads -----------------------------------------------------------------------------------------------
 
@@ -188,11 +182,11 @@ class _Flow:
                 full = [stage for stage, q in waiting.items() if len(q) >= self._enough(stage)]
                 if full:
                     return min(full, key=lambda stage: waiting[stage][0][:2])
-                if not self.exhausted and self.open < most:
+                if self.begun < len(self.jobs) and self.begun - self.ended < most:
                     self._start()
                 elif waiting:
                     return min(waiting, key=lambda stage: waiting[stage][0][:2])
-                elif self.exhausted and not self.open:
+                elif self.ended == len(self.jobs):
                     self.ready.notify_all()
                     return None
                 else:
@@ -200,16 +194,17 @@ class _Flow:
             return None
 
     def _enough(self, stage: Stage) -> int:
+        """Requests of a stage that keep a thread busy for a block, but no more than its share of what is left."""
         most = _ROWS if stage.solver is None else self.layout.lanes
-        return self.paces[stage].lanes(most) if stage in self.paces else 1
+        wanted = self.paces[stage].lanes(most) if stage in self.paces else 1
+        return min(wanted, -(-(len(self.jobs) - self.ended) // self.layout.threads))
 
     def take(self, stage: Stage, room: int) -> list[_Waiting]:
-        """The oldest requests of a stage, at most ``room``; a fair share where no more jobs come."""
+        """The oldest requests of a stage, at most ``room`` and a fair share of what waits or has not begun."""
         with self.ready:
             q = self.queues.get(stage, [])
-            if self.exhausted:
-                room = min(room, -(-len(q) // self.layout.threads))
-            return [heapq.heappop(q) for _ in range(min(room, len(q)))]
+            share = -(-(len(q) + len(self.jobs) - self.begun) // self.layout.threads)
+            return [heapq.heappop(q) for _ in range(min(room, share, len(q)))]
 
     def _evaluate(self, stage: Stage) -> None:
         """A few rows of a stage without steps; its first call compiles and is not timed."""
@@ -255,7 +250,7 @@ class _StageSource:
 
 
 def flow(
-    jobs: Iterable[Job[R]], *, layout: Layout | None = None, should_stop: Callable[[], bool] | None = None
+    jobs: Sequence[Job[R]], *, layout: Layout | None = None, should_stop: Callable[[], bool] | None = None
 ) -> Iterator[tuple[int, R]]:
     """Hand out the jobs' results as they end: (number of the job, result), in any order.
 

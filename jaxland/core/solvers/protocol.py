@@ -72,11 +72,16 @@ class Layout:
     threads: int = 1
 
     @classmethod
-    def default(cls, n_items: int | None = None) -> Layout:
-        """Layout for the default backend and a number of jobs, where known."""
+    def default(cls, n_items: int | None = None, size: int | None = None) -> Layout:
+        """Layout for the default backend, a number of jobs and of parameters, where known.
+
+        On a CPU as many lanes as fill a tenth of a second where jobs take milliseconds; a few where a state holds
+        large matrices.
+        """
         if jax.default_backend() == "cpu":
             threads = min(os.cpu_count() or 1, 16)
-            lanes = 8 if n_items is None else int(np.clip(-(-n_items // threads), 1, 8))
+            most = 8 if size is None else int(np.clip(2**19 // size**2, 2, 32))
+            lanes = most if n_items is None else int(np.clip(-(-n_items // threads), 1, most))
             return cls(lanes=1 << (lanes - 1).bit_length(), passes=4096, together=1, threads=threads)
         lanes = 4096 if n_items is None else int(np.clip(n_items, 16, 4096))
         return cls(lanes=1 << (lanes - 1).bit_length(), passes=32, together=None, threads=1)

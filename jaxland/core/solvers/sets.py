@@ -212,8 +212,8 @@ class Lanes:
                 self.block(_FIRST_PASSES)
 
     def _advance(self, passes: int) -> tuple[np.ndarray, PyTree, np.ndarray]:
-        count, idle = jnp.asarray(passes, jnp.int32), jnp.asarray(self.idle())
-        self.states, status, result, made = self.programs.advance(self.states, idle, count, self.source.data)
+        arguments = self.states, self.idle(), np.int32(passes), self.source.data
+        self.states, status, result, made = self.programs.advance(*arguments)
         return np.asarray(status), result, np.asarray(made)
 
     def _next(self) -> int:
@@ -236,10 +236,11 @@ class Lanes:
         ended = np.flatnonzero((codes != Status.RUNNING) & ~self.idle())
         self.pace.note(spent, float(made.sum() if self.serial else made.max()), len(ended))
         if len(ended):
-            host = jax.tree.map(np.asarray, result)
+            leaves, tree = jax.tree.flatten(result)
+            host = [np.asarray(leaf) for leaf in leaves]
             for lane in ended.tolist():
                 job, self.held[lane], self.items[lane] = self.held[lane], None, None
-                piece = jax.tree.map(lambda leaf, lane=lane: np.array(leaf[lane]), host)
+                piece = jax.tree.unflatten(tree, [np.array(leaf[lane]) for leaf in host])
                 self.source.emit(job, Status(int(codes[lane])), piece)
 
 

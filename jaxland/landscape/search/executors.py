@@ -81,7 +81,7 @@ class Through:
             ) from error
         self.executor, self.store, self.should_stop = executor, store, should_stop
         if layout is None and jax.default_backend() == "cpu":
-            layout = Layout(8, 64, 1, 1)
+            layout = Layout(8, 4096, 1, 1)
         self.arguments = (factory, settings, store.tolerances, box, layout)
 
     def __call__(self, r: Round, batches: list[Batch]) -> Iterator[Finds]:

@@ -178,7 +178,7 @@ class Runner:
         """
         pipeline = self.engine.pipeline
         if pipeline is not None:
-            jobs = (self._job(pipeline, batch, place, coordinates) for place in range(len(batch.jobs)))
+            jobs = [self._job(pipeline, batch, place, coordinates) for place in range(len(batch.jobs))]
             for place, (found, work) in flow(jobs, layout=self.engine.layout, should_stop=self.stopping):
                 yield Part(place, [found], work)
             return

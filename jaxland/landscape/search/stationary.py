@@ -118,7 +118,7 @@ class Engine:
             # A Newton step squares a relative error: from here on one or two whole Hessians suffice.
             near = 3.0 * float(np.sqrt(self.tolerances.rms))
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
-        self.layout, self.should_stop = layout or Layout.default(), should_stop
+        self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
         self.mesh = mesh or (None if jax.default_backend() == "cpu" else _local_mesh())
         # One accelerator: everything stays on it. Several, or a CPU: lanes.
         self._fleet = jax.default_backend() != "cpu" and self.mesh is None

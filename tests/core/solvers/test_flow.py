@@ -45,7 +45,7 @@ def nothing(start):
 @pytest.mark.parametrize("layout", [Layout(1, 64, 1, 1), Layout(8, 3, 1, 2), Layout(4, 4096, 1, 5)])
 def test_results_do_not_depend_on_lanes_and_threads(stages, layout):
     starts = np.random.default_rng(0).normal(size=(23, 3))
-    found = dict(flow((both(stages, x) for x in starts), layout=layout))
+    found = dict(flow([both(stages, x) for x in starts], layout=layout))
     assert sorted(found) == list(range(23))
     reference = dict(flow([both(stages, x) for x in starts], layout=Layout(2, 64, 1, 1)))
     for k, ((x, twice, total), middle, (y, _, _)) in found.items():
