@@ -126,10 +126,11 @@ def account(found: Landscape) -> list[str]:
     from jaxland.landscape.search.completeness import Completeness, ending, failures
 
     facts = found.statistics.get("completeness", {})
-    told = [Completeness(**known).describe(what.replace("_", " ")) for what, known in facts.items()]
+    kind = "smooth " if found.statistics.get("kinks") else ""
+    told = [Completeness(**known).describe(kind + what.replace("_", " ")) for what, known in facts.items()]
     if facts:
         told.append(f"the search is {ending(found.statistics, found.settings)}")
-    return [*told, *failures(found.statistics.get("rounds", []))]
+    return [*told, *failures(found.statistics.get("rounds", [])), *(f"note: {note}" for note in found.notes())]
 
 
 def write_report(
@@ -155,6 +156,7 @@ def write_report(
         with spinner(quiet, "report"):
             return imported_report(found, out, title=f"Landscape of {recipe.source}", energy_label="energy")
     recipe.save_model(out / "model.npz", found.best)
+    say(quiet, *recipe.errors(found.best))
     with spinner(quiet, "conserved weights, null groups, validation"):
         told = interpret(found, data=recipe.parts, settings=replace(conservation, seed=recipe.seed))
     reasons = _reasons(recipe, found, why, quiet)

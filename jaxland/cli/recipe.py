@@ -190,6 +190,22 @@ class Recipe:
             **Preparation.of_split(self.whole, self.parts).facts(),
         )
 
+    def errors(self, w: np.ndarray) -> list[str]:
+        """Errors of the network with parameters w [N] in the units of the file; of scaled targets only."""
+        import numpy as np
+
+        scaled = self.parts.train.target_scaling
+        if scaled is None:
+            return []
+        said = []
+        for part, data in zip(("training", "test"), self.parts):
+            if data is not None:
+                missed = np.asarray(self.problem.predict(w, data.x))[:, 0] - data.y
+                error = float(scaled.scale[0]) * float(np.sqrt(np.mean(missed**2)))
+                said.append(f"{error:.4g} on the {part} data")
+        target = self.parts.train.target
+        return [f"root mean square error of the lowest minimum, in units of {target}: {', '.join(said)}"]
+
     @property
     def box(self) -> tuple[ArrayLike, ArrayLike] | None:
         """Where random starts are uniform; None: normal."""

@@ -31,6 +31,7 @@ class Dataset:
         notes: what was done to the data, a sentence each.
         record: the same as plain JSON-able values.
         scaling: the map already applied to ``x``, None where x is in original units.
+        target_scaling: the same of ``y``, for regression.
         imputed: bool [n, d], the entries that were filled in; None where none was.
     """
 
@@ -45,6 +46,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
     scaling: Scaling | None = None
+    target_scaling: Scaling | None = None
     imputed: np.ndarray | None = None
 
     __repr__ = brief
@@ -109,6 +111,7 @@ class Dataset:
         stratify: bool = True,
         *,
         scale: str = "none",
+        target_scale: str = "none",
         train_rows: int | None = None,
     ) -> Split:
         """Training and test parts; unpacks as ``train, test = data.split(...)``.
@@ -118,13 +121,14 @@ class Dataset:
             seed: of the permutation of rows.
             stratify: keep the proportions of the classes (classification only).
             scale: ``standardise``, ``mean-abs`` or ``none``, fitted on the training part.
+            target_scale: the same of a numeric target; classes stay as they are.
             train_rows: use only so many rows of the training part (drawn by the same seed); the test part stays.
 
         Raises:
             ArgumentError: a fraction outside [0, 1), an unknown scale, or data that are scaled already.
             DataError: a class with too few rows to be in both parts.
         """
-        return split(self, test_fraction, seed, stratify, scale, train_rows)
+        return split(self, test_fraction, seed, stratify, scale, train_rows, target_scale)
 
     def to_pandas(self) -> pd.DataFrame:
         """A DataFrame of the features, with the target as last column (class names for classification)."""
@@ -134,13 +138,20 @@ class Dataset:
         frame[self.target] = np.asarray(self.classes, object)[self.y] if self.task == "classification" else self.y
         return frame
 
+    def targets(self) -> np.ndarray:
+        """y in the units of the source."""
+        if self.target_scaling is None:
+            return self.y
+        return self.target_scaling.invert(self.y[:, None])[:, 0]
+
     def describe(self) -> str:
         """One sentence."""
         what = f"{self.name}: {self.n:,} rows, {self.d} features"
         if len(set(self.sources)) != self.d:
             what += f" from {len(set(self.sources))} columns"
         if self.task == "regression":
-            return f"{what}, target {self.target} from {self.y.min():.4g} to {self.y.max():.4g}"
+            y = self.targets()
+            return f"{what}, target {self.target} from {y.min():.4g} to {y.max():.4g}"
         counts = self.class_counts()
         shown = ", ".join(f"{c}: {k:,}" for c, k in list(zip(self.classes, counts))[:6])
         more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""

@@ -36,12 +36,15 @@ class TableOptions(Dialect):
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Which rows train and how their features are scaled."""
+    """Which rows train and how they are scaled."""
 
     rows: int | None = option(None, "Training rows, drawn by seed; default all.")
     test_fraction: float = option(0.3, "Part of the rows kept for testing.")
     scale: str = option("standardise", "standardise, mean-abs or none.")
+    target_scale: str = option("standardise", "Of a numeric target: standardise, mean-abs or none.")
 
     def split(self, data: Dataset, seed: int = 0) -> Split:
         """``Dataset.split`` with these options."""
-        return data.split(self.test_fraction, seed, scale=self.scale, train_rows=self.rows)
+        return data.split(
+            self.test_fraction, seed, scale=self.scale, target_scale=self.target_scale, train_rows=self.rows
+        )

@@ -36,6 +36,7 @@ class Preparation:
         classes: names, in the order of the outputs; empty where it does not say, or for regression.
         target, task: of the table it was trained on.
         scaling: the map it was trained behind; None where the data are given as they are.
+        target_scaling: of the targets of a regression; the model's outputs are in these units.
         shape: of one input, where it is no list of features.
         seen: the rows that trained and tested it, where known.
     """
@@ -48,6 +49,7 @@ class Preparation:
     target: str | None = None
     task: str | None = None
     scaling: Scaling | None = None
+    target_scaling: Scaling | None = None
     shape: tuple[int, ...] | None = None
     seen: Seen | None = None
 
@@ -67,6 +69,7 @@ class Preparation:
             target=train.target,
             task=train.task,
             scaling=train.scaling,
+            target_scaling=train.target_scaling,
             seen=Seen.of(_unfilled(whole), split.train_rows, split.test_rows),
         )
 
@@ -78,11 +81,14 @@ class Preparation:
             found = facts.get(key)
             return tuple(map(str, found)) if isinstance(found, Sequence) and not isinstance(found, str) else ()
 
-        centre, scale, fill, shape = (facts.get(key) for key in ("centre", "scale", "fill", "shape"))
-        scaling = None
-        if centre is not None and scale is not None:
-            kind = str(facts.get("scaled", "standardise"))
-            scaling = Scaling(kind, np.asarray(centre, float), np.asarray(scale, float))
+        def scaling(prefix: str) -> Scaling | None:
+            centre, scale = (facts.get(prefix + key) for key in ("centre", "scale"))
+            if centre is None or scale is None:
+                return None
+            kind = str(facts.get(prefix + "scaled", "standardise"))
+            return Scaling(kind, np.asarray(centre, float), np.asarray(scale, float))
+
+        fill, shape = (facts.get(key) for key in ("fill", "shape"))
         marks = {name: facts.get(f"seen_{name}") for name in ("train_at", "test_at", "train", "test")}
         known = all(isinstance(value, np.ndarray) for value in marks.values())
         return cls(
@@ -93,15 +99,26 @@ class Preparation:
             classes=listed("classes"),
             target=facts.get("target"),
             task=facts.get("task"),
-            scaling=scaling,
+            scaling=scaling(""),
+            target_scaling=scaling("target_"),
             shape=None if shape is None else tuple(int(n) for n in shape),
             seen=Seen(**{name: np.asarray(value) for name, value in marks.items()}) if known else None,
         )
 
     def facts(self) -> dict[str, Any]:
         """What ``of_model`` reads; plain values and arrays."""
-        scaling = self.scaling
+        scaling, targets = self.scaling, self.target_scaling
+        scaled = (
+            {}
+            if targets is None
+            else {
+                "target_centre": targets.centre.tolist(),
+                "target_scale": targets.scale.tolist(),
+                "target_scaled": targets.kind,
+            }
+        )
         return {
+            **scaled,
             "features": None if self.features is None else list(self.features),
             "sources": list(self.sources),
             "levels": {column: list(values) for column, values in self.levels.items()},
@@ -140,6 +157,12 @@ class Preparation:
                 what += f" from {len(self.columns)} columns"
             scaled = "" if self.scaling is None else f", scaled as in training ({self.scaling.kind})"
             told.append(f"the model's file brings {what}{scaled}")
+        if self.target_scaling is not None:
+            centre, scale = float(self.target_scaling.centre[0]), float(self.target_scaling.scale[0])
+            told.append(
+                f"outputs and targets are scaled as in training, ({self.target or 'target'} - {centre:.6g}) / "
+                f"{scale:.6g}"
+            )
         if self.seen is not None:
             told.append(
                 f"it knows its {len(self.seen.train):,} training rows and {len(self.seen.test):,} kept for testing"
@@ -217,7 +240,8 @@ class Preparation:
                 )
             y = np.array([self.classes.index(name) for name in data.classes])[y]
         raw = _unfilled(data)[:, columns]
-        done = self._finished(raw, y, data.name, data.notes, filled=data.x[:, columns])
+        fresh = data.target_scaling is None
+        done = self._finished(raw, y, data.name, data.notes, filled=data.x[:, columns], scale_targets=fresh)
         done = replace(done, columns=self.columns or tuple(wanted), classes=self.classes or data.classes)
         return done if data.scaling is None else replace(done, x=data.x[:, columns])
 
@@ -259,8 +283,11 @@ class Preparation:
         name: str,
         notes: tuple[str, ...],
         filled: np.ndarray | None = None,
+        scale_targets: bool = True,
     ) -> Prepared:
         roles = np.zeros(len(raw), np.int8) if self.seen is None else self.seen.roles(raw.reshape(len(raw), -1))
+        if y is not None and self.target_scaling is not None and scale_targets:
+            y = self.target_scaling.apply(np.asarray(y, float).reshape(-1, 1))[:, 0]
         whole = raw if filled is None else filled
         if self.fill is not None:
             whole = np.where(np.isnan(raw), self.fill, raw)

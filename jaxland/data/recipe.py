@@ -83,7 +83,13 @@ class Split:
 
 
 def split(
-    data: Dataset, test_fraction: float, seed: int, stratify: bool, scale: str, train_rows: int | None
+    data: Dataset,
+    test_fraction: float,
+    seed: int,
+    stratify: bool,
+    scale: str,
+    train_rows: int | None,
+    target_scale: str = "none",
 ) -> Split:
     """See ``Dataset.split``."""
     if not 0 <= test_fraction < 1:
@@ -100,18 +106,30 @@ def split(
             train = _thin(data, train, train_rows, rng, stratify)
     whole = data if data.imputed is None else replace(data, x=_refill(data, train))
     scaling = Scaling.fit(whole.x[train], scale)
-    notes = data.notes + _notes(whole, train, scale)
+    targets = _target_scaling(data, train, target_scale)
+    notes = data.notes + _notes(whole, train, scale) + _target_notes(data, targets)
     record = {
         **data.record,
         "split": {"test_fraction": test_fraction, "seed": seed, "stratify": stratify, "train_rows": len(train)},
         "scale": scale,
     }
+    if targets is not None:
+        record["target_scale"] = target_scale
 
     def part(rows: np.ndarray) -> Dataset:
         taken = whole.take(rows)
         x = taken.x if scale == "none" else scaling.apply(taken.x)
         done = data.scaling if scale == "none" else scaling
-        return replace(taken, x=np.ascontiguousarray(x), scaling=done, notes=notes, record=record)
+        y = taken.y if targets is None else targets.apply(taken.y[:, None])[:, 0]
+        return replace(
+            taken,
+            x=np.ascontiguousarray(x),
+            y=y,
+            scaling=done,
+            target_scaling=data.target_scaling if targets is None else targets,
+            notes=notes,
+            record=record,
+        )
 
     first = part(train)
     first.check_classes(f"the training part of {data.name}")
@@ -122,6 +140,28 @@ def _notes(whole: Dataset, train: np.ndarray, scale: str) -> tuple[str, ...]:
     flat = [f for f, v in zip(whole.features, np.ptp(whole.x[train], axis=0)) if v == 0]
     notes = [f"Constant in the training part, so without influence: {', '.join(flat)}."] if flat else []
     return (*notes, *([_SCALE_NOTES[scale]] if scale != "none" else []))
+
+
+def _target_scaling(data: Dataset, train: np.ndarray, kind: str) -> Scaling | None:
+    """The map of a numeric target, fitted on the training part; None where it stays as it is."""
+    if kind not in SCALES:
+        raise ArgumentError(f"target_scale {kind!r} is unknown; choose one of {', '.join(SCALES)}")
+    if kind == "none" or data.task != "regression":
+        return None
+    if data.target_scaling is not None:
+        raise ArgumentError("the target is scaled already: scale the data that load() returned")
+    return Scaling.fit(np.asarray(data.y[train], float)[:, None], kind)
+
+
+def _target_notes(data: Dataset, targets: Scaling | None) -> tuple[str, ...]:
+    if targets is None:
+        return ()
+    centre, scale = float(targets.centre[0]), float(targets.scale[0])
+    shifted = f"minus {centre:.6g}, " if centre else ""
+    return (
+        f"The target {data.target} was scaled for training ({shifted}divided by {scale:.6g}): losses of the "
+        f"landscape are in units of {scale:.6g}^2; losses on the test data are in the units of the file.",
+    )
 
 
 def _refill(data: Dataset, train: np.ndarray) -> np.ndarray:

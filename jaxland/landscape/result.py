@@ -270,8 +270,23 @@ class Landscape:
                 columns[name] = (("transition_state", second)[: np.ndim(value)], value)
         return xarray.Dataset(columns, attrs={"landscape": self.describe()})
 
+    def notes(self) -> list[str]:
+        """What a reader must know of the search, a sentence each: kinks, flat directions."""
+        said = []
+        kinks, flat = self.statistics.get("kinks"), self.statistics.get("flat")
+        if kinks:
+            below = self.n_minima and kinks["lowest"] < self.energies[0]
+            than = f", below the lowest minimum by {self.energies[0] - kinks['lowest']:.3g}" if below else ""
+            said.append(
+                f"{kinks['ended']} of {kinks['quenches']} quenches ended on kinks, where the gradient jumps "
+                f"({kinks['stationary']} of them stationary in Clarke's sense): the lowest at {kinks['lowest']:.6g}"
+                f"{than}. This landscape holds smooth minima only, and its completeness speaks of these"
+            )
+        return said + ([flat["words"]] if flat else [])
+
     def _repr_html_(self) -> str:
         import html
 
         table = self.to_pandas().head(10).to_html(border=0, float_format=lambda v: f"{v:.6g}")
-        return f"<p><b>Landscape</b>: {html.escape(self.describe())}</p>{table}"
+        notes = "".join(f"<p>{html.escape(note)}.</p>" for note in self.notes())
+        return f"<p><b>Landscape</b>: {html.escape(self.describe())}</p>{notes}{table}"

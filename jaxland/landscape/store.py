@@ -23,9 +23,11 @@ from jaxland.landscape.network import components
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.schema import Round, RoundRecord, checksum
 from jaxland.landscape.search.completeness import Completeness
-from jaxland.landscape.search.jobs import Job
+from jaxland.landscape.search.jobs import QUENCHES, Job
+from jaxland.landscape.search.kinks import Kinks
 from jaxland.landscape.search.stationary import Point, Tolerances, require_float64
 from jaxland.problem.problem import Problem
+from jaxland.problem.scale import Box, Scale, reduced, scale_of
 from jaxland.runs import agree, identity
 
 _POINT = "id, energy, rms, lowest, flat, log_product, orbit, hits, round, x"
@@ -33,9 +35,17 @@ _TABLES = {"minima": f"{_POINT}, checksum", "saddles": f"{_POINT}, end_1, end_2,
 
 
 class Store:
-    """The landscape of one problem on disk (or in memory, ``path=None``).
+    """The landscape of one problem on disk (or in memory, ``path=None``), kept in units of the problem's scale.
+
+    Args:
+        path: of the file.
+        problem: whose landscape it is.
+        tolerances: see ``Tolerances``.
+        box: where random starts will be drawn: a new store finds the scale of an energy there.
 
     Attributes:
+        scale: units of energy and length of everything below; ``landscape`` is in the user's.
+        reduced: the problem in these units.
         minima, saddles: what is known of the points, in the order they were stored.
         tries: how often a band between two minima was tried.
 
@@ -44,16 +54,22 @@ class Store:
             written. The file is left as it was. A file of jaxland 0.2.0 is brought to this format.
     """
 
-    def __init__(self, path: str | Path | None, problem: Problem, tolerances: Tolerances | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None,
+        problem: Problem,
+        tolerances: Tolerances | None = None,
+        *,
+        box: Box | None = None,
+    ) -> None:
         require_float64(problem.dtype)
         self.path = None if path is None else Path(path)
-        self.problem = problem
+        self.problem, self.box = problem, box
         self.tolerances = tolerances or Tolerances()
         self._db: sqlite3.Connection
         self._lock: IO[str] | None = None
         self._seal, self._failed = 0, False
-        self.minima = Catalogue(problem.symmetry, self.tolerances)
-        self.saddles = Catalogue(problem.symmetry, self.tolerances)
+        self._settle(problem, Scale())
         self.tries: dict[tuple[int, int], int] = {}
         try:
             self._open()
@@ -73,6 +89,13 @@ class Store:
         return self.saddles.ends
 
     # -- opening -----------------------------------------------------------------------------------------------
+
+    def _settle(self, problem: Problem, scale: Scale) -> None:
+        """Take the units of what is stored, before anything is."""
+        self.problem, self.scale = problem, scale
+        self.reduced = reduced(problem, scale)
+        self.minima = Catalogue(self.reduced.symmetry, self.tolerances)
+        self.saddles = Catalogue(self.reduced.symmetry, self.tolerances)
 
     @property
     def _name(self) -> str:
@@ -97,9 +120,12 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if fresh:
+            self._settle(self.problem, scale_of(self.problem, self.box))
             with self.transaction():
                 schema.create(self._db)
-                self.put("fingerprint", identity(self.problem))
+                self.put("fingerprint", identity(self.reduced))
+                if self.scale != Scale():
+                    self.put("scale", self.scale.to_json())
             # From now on a file without tables can only be one whose creation was cut off.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._check_seal()
@@ -112,7 +138,8 @@ class Store:
             raise StoreError(f"{self._name} is damaged: its contents fail their checksum; restore a copy")
 
     def _check_problem(self, version: int) -> None:
-        stored, mine = self.get("fingerprint"), identity(self.problem)
+        self._settle(self.problem, self._stored_scale())
+        stored, mine = self.get("fingerprint"), identity(self.reduced)
         if not isinstance(stored, dict) or stored.get("size") is None:
             raise StoreError(f"{self._name} is damaged: it does not say whose landscape it is")
         if not agree(stored, mine):
@@ -125,6 +152,9 @@ class Store:
             with self.transaction():  # 0.2.0 kept the symmetry in words alone
                 self.put("fingerprint", {**mine, "probes": stored["probes"]})
                 self._db.execute(f"PRAGMA user_version={schema.FORMAT}")
+
+    def _stored_scale(self) -> Scale:
+        return Scale(**self.get("scale", {}))
 
     def _load(self) -> None:
         for table, catalogue in (("minima", self.minima), ("saddles", self.saddles)):
@@ -282,7 +312,7 @@ class Store:
         hits: np.ndarray,
     ) -> None:
         """Append points that are new to the catalogue and to the file."""
-        symmetry, raw = self.problem.symmetry, np.array([p.x for p in points])
+        symmetry, raw = self.reduced.symmetry, np.array([p.x for p in points])
         x = np.ascontiguousarray(symmetry.canonicals(raw), "<f8")
         orbits = symmetry.orbit_sizes(raw)
         pairs: list[tuple[int, ...]] = [()] * len(points) if ends is None else [(a, b) for a, b in ends.tolist()]
@@ -364,36 +394,74 @@ class Store:
         """Minima and transition states, without modes."""
         return self.minima.points(0), self.saddles.points(1)
 
+    def points_in(self, scale: Scale, negative: int) -> list[Point]:
+        """Minima (0) or transition states (1), without modes, in units of another scale."""
+        mine, kind = self.scale, self.saddles if negative else self.minima
+        if mine == scale:
+            return kind.points(negative)
+        energy, length = mine.energy / scale.energy, mine.length / scale.length
+        shift = np.log(energy / length**2)
+        positive = self.problem.size - self.problem.symmetry.zero_modes - negative
+        return [
+            p._replace(
+                x=p.x * length,
+                energy=p.energy * energy,
+                rms=p.rms * energy / length,
+                lowest=p.lowest * energy / length**2,
+                log_product=p.log_product + (positive - p.flat) * shift,
+            )
+            for p in kind.points(negative)
+        ]
+
     def landscape(self, settings: dict[str, Any] | None = None) -> Landscape:
-        """Everything stored, as arrays."""
-        n, minima, saddles = self.problem.size, self.minima.rows, self.saddles.rows
+        """Everything stored, as arrays in the user's units."""
+        n, minima, saddles, scale = self.problem.size, self.minima.rows, self.saddles.rows, self.scale
+        statistics: dict[str, Any] = {
+            "rounds": self.rounds(),
+            "ended": None if self.open_round() else self.get("ended"),
+            "saddle_hits": saddles["hits"].tolist(),
+            "completeness": {
+                "minima": Completeness.of(self.minima.hits).to_dict(),
+                "transition_states": Completeness.of(self.saddles.hits).to_dict(),
+            },
+        }
+        if (flat := self.get("flat")) is not None:
+            statistics["flat"] = flat
+        on_kinks = Kinks.of_json(self.get("kinks"))
+        if on_kinks.ended:
+            at = (np.array(on_kinks.at) * scale.length).tolist()
+            told = on_kinks._replace(lowest=on_kinks.lowest * scale.energy, at=tuple(at)).to_json()
+            statistics["kinks"] = {**told, "quenches": self._quenches()}
+        if not scale.is_one:
+            statistics["scale"] = {"energy": scale.energy, "length": scale.length}
         return Landscape.from_points(
-            minima["energy"],
-            self.minima.coordinates.reshape(-1, n),
-            saddles["energy"],
+            minima["energy"] * scale.energy,
+            self.minima.coordinates.reshape(-1, n) * scale.length,
+            saddles["energy"] * scale.energy,
             saddles["ends"],
             problem=self.problem,
             settings=settings if settings is not None else self.get("settings", {}),
-            statistics={
-                "rounds": self.rounds(),
-                "ended": None if self.open_round() else self.get("ended"),
-                "saddle_hits": saddles["hits"].tolist(),
-                "completeness": {
-                    "minima": Completeness.of(self.minima.hits).to_dict(),
-                    "transition_states": Completeness.of(self.saddles.hits).to_dict(),
-                },
-            },
-            gradients=minima["rms"],
-            log_products=minima["log_product"],
+            statistics=statistics,
+            gradients=minima["rms"] * scale.gradient,
+            log_products=self._log_products(minima, 0),
             orbit_sizes=minima["orbit"],
-            lowest_eigenvalues=minima["lowest"],
+            lowest_eigenvalues=minima["lowest"] * scale.curvature,
             hits=minima["hits"],
-            ts_coordinates=self.saddles.coordinates.reshape(-1, n),
-            ts_log_products=saddles["log_product"],
+            ts_coordinates=self.saddles.coordinates.reshape(-1, n) * scale.length,
+            ts_log_products=self._log_products(saddles, 1),
             ts_orbit_sizes=saddles["orbit"],
-            ts_eigenvalues=saddles["lowest"],
-            ts_gradients=saddles["rms"],
+            ts_eigenvalues=saddles["lowest"] * scale.curvature,
+            ts_gradients=saddles["rms"] * scale.gradient,
         )
+
+    def _quenches(self) -> int:
+        """From random points and of walkers, so far."""
+        return sum(row["done"] for row in self.rounds() if row["kind"] in QUENCHES)
+
+    def _log_products(self, rows: np.ndarray, negative: int) -> np.ndarray:
+        """Sums of the logarithms of the positive eigenvalues, in the user's units."""
+        positive = self.problem.size - self.problem.symmetry.zero_modes - negative - rows["flat"]
+        return rows["log_product"] + positive * np.log(self.scale.curvature)
 
 
 def _number(value: float | None) -> float:

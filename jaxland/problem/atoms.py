@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from jaxland.errors import ArgumentError, DependencyError, ProblemError
 from jaxland.problem.problem import Problem
 from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.scale import Scale
 from jaxland.runs import write_whole
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def from_ase(atoms: Atoms, *, step: float = STEP) -> Problem:
     with jax.enable_x64(True):
         energy = _differentiable(asked, 3 * count, float(step))
         start = jnp.asarray(atoms.get_positions().reshape(-1), jnp.float64)
-        return Problem(start, plain=energy, symmetry=ClusterSymmetry(count), kernel_choice="xla")
+        # A calculator is dear, and electronvolt and angstrom suit atoms: no scale is looked for.
+        return Problem(start, plain=energy, symmetry=ClusterSymmetry(count), kernel_choice="xla", scale=Scale())
 
 
 class _Asked:

@@ -18,11 +18,12 @@ from jaxland.core.energy.kernels import Curved
 from jaxland.errors import ArgumentError
 from jaxland.problem.problem import Problem
 from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.scale import Scale
 
 
 def mueller_brown() -> Problem:
     """The surface of Mueller & Brown (1979): 3 minima, 2 transition states in x, y."""
-    return Problem.from_energy(_mueller_brown, 2)
+    return Problem.from_energy(_mueller_brown, 2, scale=Scale())
 
 
 def _mueller_brown(w: jax.Array) -> jax.Array:
@@ -37,7 +38,7 @@ def _mueller_brown(w: jax.Array) -> jax.Array:
 
 def six_hump_camel() -> Problem:
     """Six minima, seven transition states in x, y."""
-    return Problem.from_energy(_camel, 2)
+    return Problem.from_energy(_camel, 2, scale=Scale())
 
 
 def _camel(w: jax.Array) -> jax.Array:
@@ -47,7 +48,7 @@ def _camel(w: jax.Array) -> jax.Array:
 
 def lennard_jones(atoms: int) -> Problem:
     """A cluster of atoms bound by 4 (r^-12 - r^-6) each pair: energies in units of epsilon, lengths of sigma."""
-    return cluster(atoms, _lennard_jones)
+    return cluster(atoms, _lennard_jones, scale=Scale())
 
 
 def _lennard_jones(square: jax.Array) -> jax.Array:
@@ -59,7 +60,7 @@ def morse(atoms: int, rho: float = 6.0) -> Problem:
     """A cluster bound by exp(rho (1 - r)) (exp(rho (1 - r)) - 2) each pair; rho sets the range of the force."""
     if not rho > 0:
         raise ArgumentError(f"rho must be positive, got {rho}")
-    return cluster(atoms, _morse(float(rho)))
+    return cluster(atoms, _morse(float(rho)), scale=Scale())
 
 
 @lru_cache(maxsize=16)
@@ -71,12 +72,13 @@ def _morse(rho: float) -> Callable[[jax.Array], jax.Array]:
     return pair
 
 
-def cluster(atoms: int, pair: Callable[[jax.Array], jax.Array]) -> Problem:
-    """Identical atoms under any pair potential, coordinates [3 * atoms].
+def cluster(atoms: int, pair: Callable[[jax.Array], jax.Array], *, scale: Scale | None = None) -> Problem:
+    """Identical atoms under any pair potential in any units, coordinates [3 * atoms].
 
     Args:
         atoms: at least 2.
         pair: elementwise and twice differentiable, ``pair(squared distances) -> energies``.
+        scale: units of the search; default found.
 
     Returns:
         Problem with the symmetry of rigid motions, inversion and permutations, and its Hessian in closed form.
@@ -84,7 +86,8 @@ def cluster(atoms: int, pair: Callable[[jax.Array], jax.Array]) -> Problem:
     if int(atoms) != atoms or atoms < 2:
         raise ArgumentError(f"atoms must be an integer, at least 2, got {atoms}")
     energy, second = _cluster(int(atoms), pair)
-    return Problem.from_energy(energy, 3 * int(atoms), symmetry=ClusterSymmetry(int(atoms)), second=second)
+    symmetry = ClusterSymmetry(int(atoms))
+    return Problem.from_energy(energy, 3 * int(atoms), symmetry=symmetry, second=second, scale=scale)
 
 
 @lru_cache(maxsize=64)

@@ -24,10 +24,12 @@ from jaxland.core.energy import derivatives, kernels
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.models.mlp import ODD_ACTIVATIONS
 from jaxland.models.model import Model
+from jaxland.problem.energy_checks import check_energy, check_symmetry
 from jaxland.problem.kernel import chosen_kernel
 from jaxland.problem.losses import L2, PyTree, check_labels, checked_rows, named_loss
 from jaxland.problem.regularisation import L2Choice
 from jaxland.problem.rows import sum_rows
+from jaxland.problem.scale import Scale
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 from jaxland.showing import brief, table
 
@@ -73,6 +75,7 @@ class Problem:
         kernel_choice: what evaluates the loss for solvers: "xla", "fused" (one Pallas kernel per network; on a CPU
             interpreted, so slow), or "auto": fused where a timed trial on the device finds it faster.
         l2_choice: for ``l2="auto"``: what was chosen, and the table it was chosen from.
+        scale: units of energy and length in which a landscape is searched; None: 1 for a model, found for an energy.
 
     Parameters and data keep the precision they had when the problem was built, and its methods compute in it,
     whatever the state of ``jax.enable_x64`` when they are called.
@@ -92,6 +95,7 @@ class Problem:
     second: Callable[[jax.Array], Any] | None = None
     kernel_choice: str = "auto"
     l2_choice: L2Choice | None = None
+    scale: Scale | None = None
     programs: InitVar[dict[Hashable, Any] | None] = None
     _programs: dict[Hashable, Any] = field(init=False, repr=False)
     _wide: bool = field(init=False, repr=False)
@@ -241,8 +245,9 @@ class Problem:
         symmetry: Symmetry | None = None,
         second: Callable[[jax.Array], Any] | None = None,
         dtype: DTypeLike | None = None,
+        scale: Scale | None = None,
     ) -> Problem:
-        """Any function of n variables: Mueller-Brown, Lennard-Jones, your own.
+        """Any function of n variables, in any units: Mueller-Brown, Lennard-Jones, your own.
 
         Args:
             energy: ``energy(w[n]) -> scalar``, twice differentiable by JAX.
@@ -250,17 +255,25 @@ class Problem:
             symmetry: transformations that leave the energy unchanged, where known.
             second: ``second(w) -> (energy, gradient [n], Hessian [n, n])``; default by automatic differentiation.
             dtype: of the variables, such as "float64", which landscapes need; default JAX's float.
+            scale: units of energy and length; default found by ``scale_of``. ``Scale()`` takes every tolerance, step
+                and start of a search in your own units.
+
+        Raises:
+            ProblemError: the energy cannot be traced, is no scalar, not twice differentiable, computes in float32
+                inside, has a gradient that is not finite where the energy is, or is changed by the symmetry.
 
         >>> wells = Problem.from_energy(lambda w: jnp.sum((w**2 - 1) ** 2), 2)
         >>> wells.hessian(jnp.array([1.0, -1.0])).tolist()
         [[8.0, 0.0], [0.0, 8.0]]
         """
-        if int(n) < 1:
-            raise ArgumentError(f"n must be at least 1, got {n}")
+        if int(n) != n or n < 1:
+            raise ArgumentError(f"n must be an integer, at least 1, got {n}")
         wide = dtype is not None and np.dtype(dtype) == np.float64
         with jax.enable_x64(True) if wide else nullcontext():
             start = jnp.zeros((int(n),), None if dtype is None else np.dtype(dtype))
-            return cls(start, plain=energy, symmetry=symmetry or NoSymmetry(), second=second)
+            check_energy(energy, int(n), start.dtype, second)
+            check_symmetry(energy, int(n), start.dtype, symmetry or NoSymmetry())
+            return cls(start, plain=energy, symmetry=symmetry or NoSymmetry(), second=second, scale=scale)
 
     # -- flat view ---------------------------------------------------------------------------------------------
 

@@ -68,8 +68,8 @@ class ClusterSymmetry(Symmetry):
             pairs = np.stack([near_first[rows], columns], axis=1)
         if not len(pairs):
             return nothing
-        target = _frame(b[first][None], _second(b, np.array([second])))
-        source = _frame(a[pairs[:, 0]], _second(a, pairs[:, 1]))
+        target = frames(b[first][None], other_axis(b, np.array([second])))
+        source = frames(a[pairs[:, 0]], other_axis(a, pairs[:, 1]))
         both = np.concatenate([source, source * np.array([1.0, 1.0, -1.0])[:, None]])  # and mirrored
         turns = np.swapaxes(both, 1, 2) @ target
         moved = a @ turns  # [k, n, 3]
@@ -85,7 +85,7 @@ class ClusterSymmetry(Symmetry):
             return False
         a, b = self._atoms(w), self._atoms(reference)
         order = self._matches(a, b, tolerance)[1]
-        return any(np.linalg.norm(_refit(a[p], b) - b) < tolerance for p in order[:4])
+        return any(np.linalg.norm(refit(a[p], b) - b) < tolerance for p in order[:4])
 
     def distance(self, w: Vector, reference: Vector) -> float:
         """A cheap stand-in for the aligned distance, to rank pairs: rms difference of the sorted distances."""
@@ -111,7 +111,7 @@ class ClusterSymmetry(Symmetry):
         best, chosen = np.inf, a
         if np.max(np.abs(self.shape(w) - self.shape(reference))) < 2 * _EXACT:
             for p in self._matches(a, b, _EXACT)[1][:4]:
-                moved = _refit(a[p], b)
+                moved = refit(a[p], b)
                 distance = float(np.linalg.norm(moved - b))
                 if distance < best:
                     best, chosen = distance, moved
@@ -124,7 +124,7 @@ class ClusterSymmetry(Symmetry):
             moved, before = a @ turn, np.inf
             for _ in range(30):
                 p = linear_sum_assignment(-(b @ moved.T))[1]
-                moved = _refit(moved[p], b)
+                moved = refit(moved[p], b)
                 distance = float(np.linalg.norm(moved - b))
                 if distance > before - 1e-9:
                     break
@@ -167,6 +167,10 @@ class ClusterSymmetry(Symmetry):
         kept = values > 1e-8 * jnp.max(values)
         return rows.T @ (basis * jnp.where(kept, 1.0 / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)[None])
 
+    def reduced(self, length: float) -> Symmetry:
+        """Itself."""
+        return self
+
     def describe(self) -> str:
         """Name."""
         return f"rigid motions, inversion and permutations of {self.atoms} atoms"
@@ -176,12 +180,12 @@ class ClusterSymmetry(Symmetry):
         return {"kind": "cluster", "atoms": self.atoms, "orientations": self.orientations}
 
 
-def _second(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+def other_axis(x: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Atoms of a frame's second axis; any direction that is not along the first for a collinear cluster (-1)."""
     return np.where((index >= 0)[:, None], x[index], np.array([0.3, -0.5, 0.8124]))
 
 
-def _frame(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def frames(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Orthonormal frames [k, 3, 3], rows: along u, along the rest of v, and their cross product."""
     e1 = u / np.linalg.norm(u, axis=1, keepdims=True)
     rest = v - np.sum(v * e1, axis=1, keepdims=True) * e1
@@ -189,7 +193,9 @@ def _frame(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.stack([e1, e2, np.cross(e1, e2)], axis=1)
 
 
-def _refit(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a [n, 3] turned (improper rotations included) to lie nearest to b, atom by atom (Kabsch 1976)."""
+def refit(a: np.ndarray, b: np.ndarray, proper: bool = False) -> np.ndarray:
+    """a [n, d] turned (improper rotations included, unless ``proper``) to lie nearest to b (Kabsch 1976)."""
     u, _, vt = np.linalg.svd(a.T @ b)
+    if proper and np.linalg.det(u @ vt) < 0:
+        u[:, -1] = -u[:, -1]
     return a @ (u @ vt)

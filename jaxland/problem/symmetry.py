@@ -61,6 +61,12 @@ class Symmetry(Protocol):
         """Distance of the nearest image, or a cheaper number that ranks pairs as it does."""
         return float(np.linalg.norm(self.align(w, reference) - reference))
 
+    def reduced(self, length: float) -> Symmetry:
+        """The same group acting on coordinates in units of ``length``; itself where it knows no length."""
+        from jaxland.problem.coordinate_symmetries import Reduced
+
+        return self if length == 1.0 else Reduced(self, length)
+
     # -- the same of many points at once; what they give does not depend on what else is in the call -----------------
 
     def distances(self, points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -83,6 +89,10 @@ class Symmetry(Protocol):
 
 class NoSymmetry(Symmetry):
     """The trivial group."""
+
+    def reduced(self, length: float) -> Symmetry:
+        """Itself."""
+        return self
 
     def align(self, w: Vector, reference: Vector) -> Vector:
         """w itself."""
@@ -354,6 +364,8 @@ def symmetry_from_json(told: Mapping[str, Any]) -> Symmetry:
     Raises:
         DataError: it is not of that form.
     """
+    from jaxland.problem.coordinate_symmetries import PeriodicSymmetry, PermutationSymmetry
+    from jaxland.problem.particles import ParticleSymmetry
     from jaxland.problem.rigid_motions import ClusterSymmetry
 
     try:
@@ -364,6 +376,18 @@ def symmetry_from_json(told: Mapping[str, Any]) -> Symmetry:
                 return DenseSymmetry(told["sizes"], told["odd"])
             case "cluster":
                 return ClusterSymmetry(told["atoms"], told["orientations"])
+            case "particles":
+                return ParticleSymmetry(
+                    told["species"],
+                    told["dimensions"],
+                    rotation=told["rotation"],
+                    reflection=told["reflection"],
+                    exchange=told["exchange"],
+                )
+            case "periodic":
+                return PeriodicSymmetry([np.inf if p is None else p for p in told["periods"]])
+            case "permutations":
+                return PermutationSymmetry(*told["groups"])
             case "other":
                 return StoredSymmetry(told["words"], told["order"], told["zero_modes"])
     except (KeyError, TypeError, ValueError) as error:

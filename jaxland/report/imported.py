@@ -42,7 +42,7 @@ def imported_report(
     folder, cut = Path(folder), level_cut(landscape)
     save(disconnectivity_graph(landscape, cut, energy_label=energy_label), folder / "disconnectivity")
     page = Page(title, f"{landscape.describe()}.")
-    for note in notes:
+    for note in [*notes, *(f"{note}." for note in landscape.notes())]:
         page.note(note, warn=True)
     page.section("In short")
     page.table(_summary(landscape, sets or {}))

@@ -140,6 +140,8 @@ def _summary(page: Page, found: Interpretation) -> None:
         cards.append((f"{found.scores.scores[0]:.3f}", f"test {found.scores.metric} of the best"))
     page.cards(cards)
     page.answers(conclusion.answers(found))
+    for note in landscape.notes():
+        page.note(f"{note}.", warn=True)
     if not said.refused:
         page.text("What was found of conserved weights, sentence by sentence:")
         for sentence, missing in findings(told):

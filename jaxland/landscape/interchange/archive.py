@@ -21,6 +21,7 @@ from jaxland.landscape import schema
 from jaxland.landscape.interchange.legacy import symmetry_of_0_2
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.store import Store
+from jaxland.problem.scale import Scale
 from jaxland.problem.symmetry import NoSymmetry, Symmetry, symmetry_from_json
 from jaxland.runs import read_npz, write_npz
 
@@ -187,7 +188,9 @@ class _Reader(Store):
             raise StoreError(f"{self._name} is damaged: it does not say whose landscape it is")
         self.words = str(stored.get("symmetry"))
         self.symmetry = stored.get("group") or symmetry_of_0_2(self.words, stored["size"])
-        self.problem = _Stub(stored["size"])  # type: ignore[assignment]
+        told = NoSymmetry() if self.symmetry is None else symmetry_from_json(self.symmetry)
+        self._settle(_Stub(stored["size"], told), Scale())  # type: ignore[arg-type]
+        self.scale = self._stored_scale()
         self._load()
 
     def _connect(self, path: Path) -> None:

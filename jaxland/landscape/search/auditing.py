@@ -50,6 +50,21 @@ def exact_audit(second: Callable, zero: float) -> Callable:
 
 
 @lru_cache(maxsize=32)
+def newton_step(first: Callable, second: Callable, zero: float) -> Callable:
+    """``(x, data) -> x [N]`` after one Newton step across all modes that are not flat, where it helps."""
+
+    def step(x: jax.Array, data: Any) -> jax.Array:
+        values = second(x, data)
+        modes, basis = jnp.linalg.eigh(values.hessian)
+        slope = basis.T @ values.gradient
+        solid = jnp.abs(modes) > zero
+        ahead = x - basis @ jnp.where(solid, slope / jnp.where(solid, modes, 1.0), 0.0)
+        return jnp.where(quench.rms(first(ahead, data).gradient) < quench.rms(values.gradient), ahead, x)
+
+    return step
+
+
+@lru_cache(maxsize=32)
 def lanczos_audit(first: Callable, product: Callable, zero: float, steps: int) -> Callable:
     """The same where a Hessian is too large: the two lowest eigenvalues by Lanczos steps."""
 

@@ -23,6 +23,7 @@ from jaxland.landscape.schema import RoundRecord
 from jaxland.landscape.search.completeness import COMPLETE, ENOUGH, EXHAUSTED, ROUNDS
 from jaxland.landscape.search.displacement import choose, no_yields, pieces
 from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED, Job
+from jaxland.landscape.search.kinks import Kinks
 from jaxland.landscape.search.pairs import Distances, Pairs, to_expand
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.store import Store
@@ -56,9 +57,17 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     if not done:
         return NextRound("random", list(range(s.starts)))
     if not len(store.minima):
+        on_kinks = Kinks.of_json(store.get("kinks"))
+        if on_kinks.ended:
+            raise ConvergenceError(
+                f"none of {s.starts} random starts reached a verified minimum: {on_kinks.ended} ended on kinks, "
+                f"where the gradient jumps, the lowest at {on_kinks.lowest * store.scale.energy:.6g}; use a smooth "
+                "activation (tanh, gelu), or smooth what has kinks (relu, |x|, max)"
+            )
         raise ConvergenceError(
             f"none of {s.starts} random starts reached a verified minimum (rms gradient "
-            f"{store.tolerances.rms:g}); raise the regularisation, lower start_scale, or loosen the tolerance"
+            f"{store.tolerances.rms * store.scale.gradient:.3g}); raise the regularisation, lower start_scale, or "
+            "loosen the tolerance"
         )
     hops = sum(row["kind"] == "hop" for row in done)
     if s.walkers and hops < s.hops:
@@ -90,7 +99,7 @@ def _share(count: int, part: float) -> int:
 def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Job]:
     order = np.argsort(store.minima.energies, kind="stable")
     walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(s.walkers)])
-    temperature = s.temperature
+    temperature = None if s.temperature is None else s.temperature / store.scale.energy
     if temperature is None:
         temperature = 0.25 * float(np.std(store.minima.energies)) if hops == 0 else store.get("temperature")
         store.put("temperature", temperature)

@@ -20,6 +20,7 @@ from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch
 from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Store
 from jaxland.problem.problem import Problem
+from jaxland.problem.scale import Scale
 
 
 @runtime_checkable
@@ -38,14 +39,15 @@ def run_batch(
     settings: SearchSettings,
     tolerances: Tolerances,
     box: Box | None,
+    scale: Scale,
     layout: Layout | None,
     data: bytes,
 ) -> bytes:
     """Run one packed batch in a worker process, in float64; the problem is built on the first call."""
     with jax.enable_x64(True):
-        key = (factory, settings, tolerances, repr(box), layout)
+        key = (factory, settings, tolerances, repr(box), scale, layout)
         if key not in _RUNNERS:
-            _RUNNERS[key] = Runner(factory(), settings, tolerances, box=box, layout=layout)
+            _RUNNERS[key] = Runner(factory(), settings, tolerances, box=box, scale=scale, layout=layout)
         batch, coordinates = unpack_batch(data)
         return pack_finds(batch, _RUNNERS[key].run(batch, coordinates))
 
@@ -82,7 +84,7 @@ class Through:
         self.executor, self.store, self.should_stop = executor, store, should_stop
         if layout is None and jax.default_backend() == "cpu":
             layout = Layout(8, 4096, 1, 1)
-        self.arguments = (factory, settings, store.tolerances, box, layout)
+        self.arguments = (factory, settings, store.tolerances, box, store.scale, layout)
 
     def __call__(self, r: Round, batches: list[Batch]) -> Iterator[Finds]:
         """Finds of the batches, in order."""

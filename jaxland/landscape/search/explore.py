@@ -22,6 +22,7 @@ from jaxland.landscape.result import Landscape
 from jaxland.landscape.schema import Round
 from jaxland.landscape.search.campaign import next_round
 from jaxland.landscape.search.executors import Submitting, Through
+from jaxland.landscape.search.flatness import flat_minima
 from jaxland.landscape.search.jobs import Batch, Box, Finds, Runner
 from jaxland.landscape.search.pairs import Distances
 from jaxland.landscape.search.rounds import Progress, batches, keep, merge, ready, standing, unmerged
@@ -82,6 +83,7 @@ class Search:
             settings,
             store.tolerances,
             box=box,
+            scale=store.scale,
             layout=layout,
             mesh=mesh,
             should_stop=self.stop,
@@ -159,7 +161,16 @@ class Search:
                 self.interrupted = True
         except _OutOfTime:
             self.interrupted = True
+        self._note_flat()
         return store.landscape(self.settings.to_json())
+
+    def _note_flat(self) -> None:
+        """Say in the store which of its minima are points of one valley."""
+        found = flat_minima(self.store)
+        told = None if found is None else found.to_json()
+        if self.store.get("flat") != told:
+            with self.store.transaction():
+                self.store.put("flat", told)
 
     def plan(self) -> Round | None:
         """Start the next round; None when the search is finished."""
@@ -194,7 +205,7 @@ def explore(
         problem: in float64.
         settings: what the search does; default ``SearchSettings()``.
         store: file to keep (and to continue); None keeps nothing.
-        box: (low, high), scalars or [N]: random starts are uniform in it instead of normal.
+        box: (low, high), scalars or [N], in your units: random starts are uniform in it instead of normal.
         tolerances: see ``Tolerances``.
         executor: any ``concurrent.futures`` executor (Dask's, loky's, submitit's too) whose workers run the jobs; the
             result does not depend on it.
@@ -209,7 +220,8 @@ def explore(
             explains them.
 
     Returns:
-        Landscape. Every minimum has index 0 and every transition state index 1 at rms gradient ``tolerances.rms``.
+        Landscape, in your units. Every minimum has index 0 and every transition state index 1 at rms gradient
+        ``tolerances.rms``, in units of the problem's scale (see ``jaxland.problem.scale``).
 
     Raises:
         PrecisionError: the problem is not in float64.
@@ -219,7 +231,7 @@ def explore(
     if (executor is None) != (factory is None):
         raise ArgumentError("executor and factory go together: the factory builds the problem in the workers")
     wanted = chosen(SearchSettings, settings, options)
-    opened = store if isinstance(store, Store) else Store(store, problem, tolerances)
+    opened = store if isinstance(store, Store) else Store(store, problem, tolerances, box=box)
     try:
         with stoppable(time_limit) as stop:
             # Batches small enough that every worker of an executor gets some of a round.

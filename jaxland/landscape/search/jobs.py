@@ -13,15 +13,18 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
+from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.flow import Job as Flowing
 from jaxland.core.solvers.flow import flow, together
 from jaxland.core.solvers.protocol import Layout
 from jaxland.core.solvers.saddle import Guess
 from jaxland.landscape.search.displacement import KINDS, displaced, pieces
+from jaxland.landscape.search.kinks import Kinks, Sample, judge
 from jaxland.landscape.search.pipeline import Meter, Pipeline
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.stationary import Engine, Point, Tolerances, TransitionState
 from jaxland.problem.problem import Problem
+from jaxland.problem.scale import Scale, reduced, scale_of
 
 QUENCHES = ("random", "hop")
 SINGLE_ENDED = ("climb", "expand")
@@ -75,10 +78,17 @@ class Batch(NamedTuple):
 
 
 class Finds(NamedTuple):
-    """What a batch found: a list of minima or of transition states per job, and the work it took (see Engine)."""
+    """What a batch found.
+
+    Attributes:
+        lists: minima or transition states of each job.
+        work: it took (see Engine).
+        kinks: quenches that ended on kinks.
+    """
 
     lists: list[list[Find]]
     work: int
+    kinks: Kinks = Kinks()
 
 
 class Part(NamedTuple):
@@ -86,16 +96,18 @@ class Part(NamedTuple):
 
     Attributes:
         first: place of the first among the batch's; lists, work: see ``Finds``.
+        kinks: of each job; empty where there is none.
     """
 
     first: int
     lists: list[list[Find]]
     work: int
+    kinks: Sequence[Kinks] = ()
 
     def each(self) -> Iterator[tuple[int, Finds]]:
         """Place and finds of each job; the work of jobs that ran together counts with the first of them."""
         for k, several in enumerate(self.lists):
-            yield self.first + k, Finds([several], 0 if k else self.work)
+            yield self.first + k, Finds([several], 0 if k else self.work, self.kinks[k] if self.kinks else Kinks())
 
 
 def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
@@ -104,17 +116,19 @@ def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
 
 
 class Runner:
-    """Runs batches of one problem under one choice of settings.
+    """Runs batches of one problem under one choice of settings, in units of its scale, as its store has them.
 
     Args:
         problem: in float64.
         settings: what the search does.
         tolerances, layout, mesh: see ``Engine``.
         box: (low, high): random starts are uniform in it instead of normal.
+        scale: of the store; default found as a new store finds it.
         should_stop: asked between blocks of passes.
 
     Attributes:
         batches: run so far.
+        box: in units of the scale; width: standard deviation of random starts without one.
     """
 
     def __init__(
@@ -124,24 +138,31 @@ class Runner:
         tolerances: Tolerances | None = None,
         *,
         box: Box | None = None,
+        scale: Scale | None = None,
         layout: Layout | None = None,
         mesh: Mesh | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        self.problem, self.settings = problem, settings
-        self.box = None if box is None else tuple(np.broadcast_to(np.asarray(b, float), problem.size) for b in box)
+        scale = scale_of(problem, box) if scale is None else scale
+        self.problem, self.settings = reduced(problem, scale), settings
+        self.width = settings.start_scale * scale.reach
+        self.box = None
+        if box is not None:
+            self.box = tuple(np.broadcast_to(np.asarray(b, float) / scale.length, problem.size) for b in box)
         self.stopping = should_stop or (lambda: False)
         self.batches = 0
         self._pieces = pieces(problem.symmetry)
         rows = settings.sampled(problem.n)
         sample = None if rows is None else (rows, settings.seed)
         self.engine = Engine(
-            problem,
+            self.problem,
             tolerances,
             layout=layout,
             mesh=mesh,
             max_step=settings.max_step,
             images=settings.images,
+            # In units of another scale a tolerance means another number of digits: take all that there are.
+            exact=not scale.is_one,
             precision=settings.precision,
             sample=sample,
             should_stop=should_stop,
@@ -151,7 +172,7 @@ class Runner:
         rng = generator(self.settings.seed, kind, job)
         if self.box is not None:
             return rng.uniform(*self.box)
-        return self.settings.start_scale * rng.normal(size=self.problem.size)
+        return self.width * rng.normal(size=self.problem.size)
 
     def _displaced(self, x: np.ndarray, minimum: int, search: int, kind: int) -> np.ndarray:
         return displaced(x, KINDS[kind], self._pieces, generator(self.settings.seed, "expand", minimum, search))
@@ -163,13 +184,15 @@ class Runner:
     def run(self, batch: Batch, coordinates: Coordinates) -> Finds:
         """All jobs of a batch; ``coordinates[i]`` of the minima they name. Meaningless where ``stopping``."""
         lists: list[list[Find]] = [[] for _ in batch.jobs]
-        work = 0
+        work, kinks = 0, Kinks()
         for found in self.stream(batch, coordinates):
             work += found.work
             for place, several in zip(range(found.first, found.first + len(found.lists)), found.lists):
                 lists[place] = several
+            for one in found.kinks:
+                kinks = kinks.plus(one)
         self.batches += 1
-        return Finds(lists, work)
+        return Finds(lists, work, kinks)
 
     def stream(self, batch: Batch, coordinates: Coordinates, batched: int = 64) -> Generator[Part, None, None]:
         """The same as the jobs end, in any order; those cut off by ``should_stop`` are missing.
@@ -179,34 +202,35 @@ class Runner:
         pipeline = self.engine.pipeline
         if pipeline is not None:
             jobs = [self._job(pipeline, batch, place, coordinates) for place in range(len(batch.jobs))]
-            for place, (found, work) in flow(jobs, layout=self.engine.layout, should_stop=self.stopping):
-                yield Part(place, [found], work)
+            for place, (found, work, kinks) in flow(jobs, layout=self.engine.layout, should_stop=self.stopping):
+                yield Part(place, [found], work, [kinks])
             return
         for first in range(0, len(batch.jobs), batched):
             before = self.engine.work
             lists = self._several(Batch(batch.kind, batch.jobs[first : first + batched]), coordinates)
             if self.stopping():
                 return  # jobs dropped by the lanes look like failures
-            yield Part(first, lists, self.engine.work - before)
+            yield Part(first, lists, self.engine.work - before, self._kinks(batch.kind))
 
     # -- one job at a time -------------------------------------------------------------------------------------
 
     def _job(
         self, pipeline: Pipeline, batch: Batch, place: int, coordinates: Coordinates
-    ) -> Flowing[tuple[list[Find], int]]:
+    ) -> Flowing[tuple[list[Find], int, Kinks]]:
         meter = Meter()
         one = Batch(batch.kind, [batch.jobs[place]])
         if batch.kind in QUENCHES:
             (start,) = self._starts(one, coordinates)
             point = yield from pipeline.quench(meter, start, self.settings.max_step)
-            return ([] if point is None else [point]), meter.work
+            kinks = yield from pipeline.kinks(meter)
+            return ([] if point is None else [point]), meter.work, kinks
         if batch.kind in PAIRS:
             ((first, second),) = self._aligned(one, coordinates)
             guesses = yield from pipeline.band(meter, first, second)
         else:
             guesses = [Guess(x, np.zeros_like(x)) for x in self._starts(one, coordinates)]
         found = yield from together([pipeline.transition_state(meter, guess) for guess in guesses])
-        return [ts for ts in found if ts is not None], meter.work
+        return [ts for ts in found if ts is not None], meter.work, Kinks()
 
     # -- many together -----------------------------------------------------------------------------------------
 
@@ -220,6 +244,20 @@ class Runner:
         found = iter(self.engine.transition_states([guess for several in guesses for guess in several]))
         lists = [[next(found) for _ in several] for several in guesses]
         return [[ts for ts in several if ts is not None] for several in lists]
+
+    def _kinks(self, kind: str) -> list[Kinks]:
+        """Of each of the quenches that just ran together."""
+        lost = self.engine.lost
+        if kind not in QUENCHES or self.engine.sampling is None or all(x is None for x in lost):
+            return []
+        at = [k for k, x in enumerate(lost) if x is not None]
+        rows = map_stacked(self.engine.sampling, np.array([lost[k] for k in at]), self.engine.kernel.data)
+        found = [Kinks()] * len(lost)
+        for k, *sample in zip(at, *rows):
+            x = lost[k]
+            assert x is not None
+            found[k] = judge(x, Sample(*sample))
+        return found
 
     def _starts(self, batch: Batch, coordinates: Coordinates) -> list[np.ndarray]:
         """Where the quenches and searches of a batch set off."""

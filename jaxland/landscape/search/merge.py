@@ -27,7 +27,8 @@ def absorb(store: Store, sources: Iterable[str | Path]) -> dict[Path, tuple[int,
     opened = {}
     for path in dict.fromkeys(Path(source) for source in sources):
         with Store(path, store.problem, store.tolerances) as source:
-            opened[path] = (source.seal, *source.points(), source.minima.hits, source.saddles.hits, source.ends)
+            points = (source.points_in(store.scale, 0), source.points_in(store.scale, 1))
+            opened[path] = (source.seal, *points, source.minima.hits, source.saddles.hits, source.ends)
     news = {path: (0, 0) for path in opened}
     for path in sorted(opened, key=lambda path: opened[path][0]):
         seal, minima, saddles, hits, saddle_hits, ends = opened[path]

@@ -17,6 +17,7 @@ from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench import Start
 from jaxland.core.solvers.saddle import Guess
 from jaxland.landscape.search.auditing import Audit
+from jaxland.landscape.search.kinks import Kinks, Sample, judge
 from jaxland.landscape.search.points import (
     USABLE,
     Point,
@@ -33,10 +34,16 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """What a job has spent, in gradients: a count, not a time, so the same on every machine."""
+    """What a job has spent, in gradients: a count, not a time, so the same on every machine.
+
+    Attributes:
+        work: spent.
+        lost: where its last quench gave up [N]; None where it ended in a minimum.
+    """
 
     def __init__(self) -> None:
         self.work = 0
+        self.lost: np.ndarray | None = None
 
 
 class Pipeline:
@@ -71,7 +78,29 @@ class Pipeline:
         solver = band.ElasticBand(engine.images, max_step=0.2 * engine.max_step)
         return Stage(solver, band.along_band(engine.kernel.first), engine.kernel.data)
 
+    @cached_property
+    def refine(self) -> Stage | None:
+        """One more Newton step."""
+        refine = self.engine.refine
+        return None if refine is None else Stage(None, refine, self.engine.kernel.data)
+
+    @cached_property
+    def sampling(self) -> Stage | None:
+        """Gradients around a point where a quench gave up."""
+        sample = self.engine.sampling
+        return None if sample is None else Stage(None, sample, self.engine.kernel.data)
+
+    def kinks(self, meter: Meter) -> Job[Kinks]:
+        """Whether the job's last quench ended on a kink."""
+        if meter.lost is None or self.sampling is None:
+            return Kinks()
+        (answer,) = yield [Request(self.sampling, meter.lost)]
+        return judge(meter.lost, Sample(*answer.result))
+
     def _audited(self, meter: Meter, x: np.ndarray, index: int) -> Job[Point | None]:
+        if self.refine is not None:
+            (answer,) = yield [Request(self.refine, x)]
+            x = np.asarray(answer.result)
         (answer,) = yield [Request(self.audit, x)]
         meter.work += self.engine.curved
         point = point_of(x, Audit(*answer.result))
@@ -84,9 +113,13 @@ class Pipeline:
         if self.newton and answer.status in USABLE and (self.always or answer.status != Status.CONVERGED):
             (answer,) = yield [Request(self.polish, Start(answer.result.x, np.float64(max_step)))]
             meter.work += self.engine.curved * int(answer.result.evaluations)
+        meter.lost = np.asarray(answer.result.x) if answer.status in USABLE else None
         if answer.status != Status.CONVERGED:
             return None
-        return (yield from self._audited(meter, answer.result.x, 0))
+        point = yield from self._audited(meter, answer.result.x, 0)
+        if point is not None:
+            meter.lost = None
+        return point
 
     def saddle(self, meter: Meter, guess: Guess) -> Job[Point | None]:
         """The saddle of index 1 reached from a guess; None where none was reached and verified."""

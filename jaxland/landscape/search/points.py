@@ -45,7 +45,9 @@ class TransitionState(NamedTuple):
 
 @dataclass(frozen=True)
 class Tolerances:
-    """When a point is stationary and when two are the same.
+    """When a point is stationary and when two are the same, in units of the problem's scale (see ``Scale``).
+
+    Networks have scale 1; an energy whose ``scale`` is ``Scale()`` takes all of these in its own units.
 
     Attributes:
         rms: largest rms gradient of a stored point.

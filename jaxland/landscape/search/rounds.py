@@ -10,6 +10,7 @@ import numpy as np
 from jaxland.landscape.schema import Round
 from jaxland.landscape.search.displacement import counted, faded, no_yields
 from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, generator
+from jaxland.landscape.search.kinks import Kinks
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_finds, unpack_finds
 from jaxland.landscape.search.stationary import Point, TransitionState
@@ -58,6 +59,8 @@ def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds:
         numbers, new_minima = store.add_minima([*minima, *ends], r.id)
         joined = numbers[len(minima) :].reshape(-1, 2)
         _, new_saddles = store.add_saddles([state.saddle for state in states], joined, r.id)
+        if finds.kinks.ended:
+            store.put("kinks", Kinks.of_json(store.get("kinks")).plus(finds.kinks).to_json())
         new = int(new_minima.sum()), int(new_saddles.sum())
         r = store.advance(r, r.next_job + len(batch.jobs), len(found), new, finds.work, seconds)
         if r.kind == "hop":
@@ -118,13 +121,13 @@ def _accepted(store: Store, settings: SearchSettings, hop: tuple[int, int, int, 
 
 def ready(r: Round, first: int, ended: dict[int, Finds]) -> tuple[Batch, Finds]:
     """The jobs from ``first`` on that have ended without a gap, taken out of ``ended``."""
-    lists, work, last = [], 0, first
+    lists, work, kinks, last = [], 0, Kinks(), first
     while last in ended:
         finds = ended.pop(last)
         lists += finds.lists
-        work += finds.work
+        work, kinks = work + finds.work, kinks.plus(finds.kinks)
         last += 1
-    return Batch(r.kind, r.jobs[first:last]), Finds(lists, work)
+    return Batch(r.kind, r.jobs[first:last]), Finds(lists, work, kinks)
 
 
 def keep(store: Store, r: Round, ended: dict[int, Finds]) -> None:
@@ -136,7 +139,8 @@ def keep(store: Store, r: Round, ended: dict[int, Finds]) -> None:
     work = [ended[k].work for k in places]
     data = pack_finds(batch, Finds([several for k in places for several in ended[k].lists], sum(work)))
     with store.transaction():
-        store.put(_UNMERGED, {"round": r.id, "places": places, "work": work, "data": b64encode(data).decode()})
+        kept = {"round": r.id, "places": places, "work": work, "data": b64encode(data).decode()}
+        store.put(_UNMERGED, {**kept, "kinks": [ended[k].kinks.to_json() for k in places]})
 
 
 def unmerged(store: Store, r: Round) -> dict[int, Finds]:
@@ -150,7 +154,8 @@ def unmerged(store: Store, r: Round) -> dict[int, Finds]:
         return {}
     batch = Batch(r.kind, [r.jobs[k] for k in kept["places"]])
     finds = unpack_finds(b64decode(kept["data"]), batch)
-    return {k: Finds([several], w) for k, several, w in zip(kept["places"], finds.lists, kept["work"])}
+    each = zip(kept["places"], finds.lists, kept["work"], kept["kinks"])
+    return {k: Finds([several], work, Kinks.of_json(kinks)) for k, several, work, kinks in each}
 
 
 def standing(store: Store, r: Round, seconds: float, ended: int = 0) -> Progress:
@@ -166,6 +171,6 @@ def standing(store: Store, r: Round, seconds: float, ended: int = 0) -> Progress
         saddles=len(store.saddles),
         connected=int(np.sum(label == label[lowest])) if known else 0,
         components=int(label.max()) + 1 if known else 0,
-        best=float(store.minima.energies[lowest]) if known else np.nan,
+        best=store.scale.energy * float(store.minima.energies[lowest]) if known else np.nan,
         seconds=seconds,
     )

@@ -28,7 +28,9 @@ class SearchSettings:
     )
     starts: int = option(200, "Random quenches.")
     start_scale: float = option(
-        1.0, "Standard deviation of the normal coordinates of random starts (unless a box is given)."
+        1.0,
+        "Standard deviation of the normal coordinates of random starts (unless a box is given); of an energy of your "
+        "own relative to the distance at which it first has wells.",
     )
     walkers: int = option(32, "Basin-hopping walkers; 0: none.")
     hops: int = option(3, "Basin-hopping steps of each walker.")
@@ -67,7 +69,7 @@ class SearchSettings:
         "Rows, drawn by seed, over which Hessians are taken far from rest, on a CPU; 0: all. Gradients, last steps "
         "and every audit take all rows. Default: all up to 4,000, else 2,000.",
     )
-    max_step: float = option(1.0, "Longest step of a quench.")
+    max_step: float = option(1.0, "Longest step of a quench, in units of the problem's length.")
     images: int = option(11, "Images of an elastic band.")
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxland.errors import StoreError
 from jaxland.landscape.search.jobs import QUENCHES, Batch, Coordinates, Find, Finds
+from jaxland.landscape.search.kinks import Kinks
 from jaxland.landscape.search.stationary import Point, TransitionState
 from jaxland.runs import pack_npz, unpack_npz
 
@@ -41,7 +42,8 @@ def pack_finds(batch: Batch, finds: Finds) -> bytes:
         "numbers": np.array([[p.energy, p.rms, p.lowest, p.log_product] for p in points], np.float64),
         "indices": np.array([[p.negative, p.flat] for p in points], np.int64),
     }
-    return pack_npz(_KIND, {"kind": batch.kind, "jobs": batch.jobs, "work": finds.work}, arrays)
+    header = {"kind": batch.kind, "jobs": batch.jobs, "work": finds.work, "kinks": finds.kinks.to_json()}
+    return pack_npz(_KIND, header, arrays)
 
 
 def unpack_finds(data: bytes, batch: Batch, name: str = "the shard") -> Finds:
@@ -70,4 +72,5 @@ def unpack_finds(data: bytes, batch: Batch, name: str = "the shard") -> Finds:
     if batch.kind not in QUENCHES:
         finds = [TransitionState(points[k], (points[k + 1], points[k + 2])) for k in range(0, len(points), 3)]
     rest = iter(finds)
-    return Finds([[next(rest) for _ in range(int(count))] for count in arrays["counts"]], int(header["work"]))
+    lists = [[next(rest) for _ in range(int(count))] for count in arrays["counts"]]
+    return Finds(lists, int(header["work"]), Kinks.of_json(header.get("kinks")))

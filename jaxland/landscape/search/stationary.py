@@ -25,7 +25,8 @@ from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.core.solvers.protocol import Layout, Solver, Status
 from jaxland.core.solvers.quench import BFGS, LBFGS, Newton, Start
 from jaxland.errors import ArgumentError, PrecisionError
-from jaxland.landscape.search.auditing import Audit, exact_audit, lanczos_audit
+from jaxland.landscape.search.auditing import Audit, exact_audit, lanczos_audit, newton_step
+from jaxland.landscape.search.kinks import may_kink, sampling
 from jaxland.landscape.search.pipeline import Pipeline
 from jaxland.landscape.search.points import (
     USABLE,
@@ -84,11 +85,13 @@ class Engine:
         layout: of the lanes; default by device.
         mesh: devices with an axis "lanes" to shard them over; default all local devices, where there are several.
         sample: (rows, seed) over which Hessians are taken far from rest; None: all; on accelerators always all.
+        exact: whether points take one more Newton step before they are audited, to rounding.
         precision: "double", or "mixed": quenches search in float32 and finish in float64 (``core.precision``).
         should_stop: asked between blocks of passes.
 
     Attributes:
         work: what has been spent, in gradients (a count, not a time: the same on every machine).
+        lost: where each of the last quenches gave up [N]; None where it ended in a minimum or was cut off.
 
     Raises:
         PrecisionError: the problem is not in float64.
@@ -103,6 +106,7 @@ class Engine:
         mesh: Mesh | None = None,
         max_step: float = 1.0,
         images: int = 11,
+        exact: bool = False,
         precision: str = "double",
         sample: tuple[int, int] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -124,9 +128,14 @@ class Engine:
         self._fleet = jax.default_backend() != "cpu" and self.mesh is None
         self.images, self.max_step = images, max_step
         self.work = 0
+        self.lost: list[np.ndarray | None] = []
         # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
         self.curved = max(1, problem.size // 3)
         kernel, tol = self.kernel, self.tolerances
+        self.refine = None
+        if exact and problem.size <= EXACT_AUDIT:
+            self.refine = newton_step(kernel.first, kernel.second, tol.zero)
+        self.sampling = sampling(kernel, problem.size) if may_kink(problem) else None
         if problem.size <= EXACT_AUDIT:
             self.inspect = exact_audit(kernel.second, tol.zero)
         else:
@@ -201,11 +210,12 @@ class Engine:
         """The minimum below each start [N]; None where none was reached and verified.
 
         Quasi-Newton, then Newton with exact Hessians: from a loose tolerance where they are cheap, only for starts
-        that did not converge where they are not. Then the audit.
+        that did not converge where they are not. Then the audit; ``lost`` tells where the others ended.
         """
         if not len(starts):
             return []
         step, tol = self.max_step if max_step is None else max_step, self.tolerances
+        self.lost = [None] * len(starts)
         if self.plan is not None and not self._fleet:
             return self._quench_mixed(starts, step)
         steps = np.full(len(starts), step)
@@ -229,7 +239,10 @@ class Engine:
             if finish.result is not None:
                 x[unfinished] = finish.result.x
         ended = np.flatnonzero(status == Status.CONVERGED)
-        return self._audited(ended, x[ended], len(starts), 0)
+        points = self._audited(ended, x[ended], len(starts), 0)
+        gave_up = np.isin(status, USABLE).tolist()
+        self.lost = [w if point is None and lost else None for w, point, lost in zip(x, points, gave_up)]
+        return points
 
     def descent(self, tol: float) -> BFGS | LBFGS:
         """Quasi-Newton to a rms gradient ``tol``.
@@ -284,6 +297,8 @@ class Engine:
     def _audited(self, places: np.ndarray, xs: np.ndarray, count: int, index: int) -> list[Point | None]:
         """Points that pass the audit with this index, at their places among ``count``."""
         out: list[Point | None] = [None] * count
+        if self.refine is not None and len(xs):
+            xs = map_stacked(self.refine, xs, self.kernel.data)
         for i, point in zip(places.tolist(), self.audit(xs)):
             if self._is(point, index):
                 out[i] = point

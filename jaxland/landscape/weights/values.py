@@ -98,8 +98,9 @@ def values_per_minimum(
     Args:
         landscape: with its problem.
         data: (x, y) or a ``Dataset``; needed for metrics and for functions of the outputs.
-        metrics: of ``loss`` (mean, without the regulariser), ``accuracy``, ``AUC`` (more than two classes: mean over
-            classes, each against the rest) and ``R2``; default those that fit the problem's loss, none without data.
+        metrics: of ``loss`` (mean, without the regulariser; in the target's own units where a ``Dataset`` tells how
+            it was scaled), ``accuracy``, ``AUC`` (more than two classes: mean over classes, each against the rest)
+            and ``R2``; default those that fit the problem's loss, none without data.
         of_outputs: functions of (outputs [n, ...], y [n, ...]) by name.
         of_params: functions of the parameters (as the model takes them: a pytree; a plain energy's are a vector).
 
@@ -128,6 +129,9 @@ def values_per_minimum(
             raise ArgumentError("metrics and functions of the outputs need data=(x, y)")
         x, y = rows_of(data, problem.dtype)
         columns = _of_data(problem, landscape.coordinates, x, y, metrics, of_outputs)
+        scaled = data.target_scaling if isinstance(data, Dataset) else None
+        if scaled is not None and problem.loss_name == "squared_error" and "loss" in columns:
+            columns["loss"] = columns["loss"] * float(scaled.scale[0]) ** 2
     for name, function in of_params.items():
         with precision(problem.dtype == np.float64):
             each = [function(problem.unravel(jnp.asarray(w, problem.dtype))) for w in landscape.coordinates]
