@@ -62,16 +62,21 @@ def register(app: typer.Typer) -> None:
 
 
 def _analysed(run: Path, folder: Path, options: AnalysisOptions) -> Analysis:
+    import numpy as np
+
     from jaxland.landscape.interchange import archive
-    from jaxland.landscape.physics.analysis import analyse
+    from jaxland.landscape.physics.analysis import analyse, together
 
     landscape, extras = archive.read_with_extras(run)
     chosen = options.keywords()
     if chosen["modes"] is None:
-        chosen["modes"] = landscape.size - _rigid_motions(landscape, extras)
+        chosen["modes"] = max(0, landscape.size - _rigid_motions(landscape, extras))
     given = options.sets
     imported = len(extras.get("a", ())) and len(extras.get("b", ()))
     sets = (extras["a"], extras["b"]) if given is None and imported else given
+    if given is None and sets is not None and len(np.unique(landscape.components()[together(landscape, sets)])) > 1:
+        typer.echo("note: A and B of the database are not joined: no rates lead from one to the other", err=True)
+        sets = None
     return analyse(landscape, **chosen, sets=sets, rows=_rows(folder))
 
 
@@ -85,6 +90,7 @@ def _write_tables(analysis: Analysis, out: Path, energy_label: str) -> None:
     analysis.thermodynamics.to_pandas().to_csv(out / "curves.csv")
     analysis.minima().to_csv(out / "minima.csv")
     analysis.funnel_table().to_csv(out / "funnels.csv")
+    analysis.pieces().to_csv(out / "pieces.csv")
     save(occupation_figure(analysis), out / "occupation")
     if len(analysis.connected) > 1:
         save(funnel_figure(analysis, energy_label=energy_label), out / "funnels")
@@ -132,6 +138,14 @@ def _show(analysis: Analysis) -> None:
     console.print(f"temperature {t:.6g} ({source})", highlight=False)
     if not analysis.vibrations:
         console.print("widths of basins are not known or not used: all count as equally wide", highlight=False)
+    for note in analysis.notes:
+        console.print(f"note: {note}", highlight=False)
+    pieces = analysis.pieces()
+    if len(pieces) > 1:
+        table = Table("piece", "lowest minimum", "energy", "minima", "occupation", title="pieces")
+        for row in pieces.head(8).itertuples():
+            table.add_row(str(row.Index), str(row[1]), f"{row.energy:.8g}", str(row.minima), f"{row.occupation:.4g}")
+        console.print(table)
     table = Table("minimum", "energy", "occupation", title="occupied most")
     for i in at.occupations[0].argsort(kind="stable")[::-1][:8]:
         if at.occupations[0, i] > 1e-6:

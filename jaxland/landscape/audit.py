@@ -21,6 +21,7 @@ def audit(landscape: Landscape) -> pandas.DataFrame:
     ts_gradients = np.zeros(0) if landscape.ts_gradients is None else landscape.ts_gradients
     ends = landscape.ts_ends
     low = landscape.energies[ends].max(1) - landscape.ts_energies if len(ends) else np.zeros(0)
+    noise = 1e-9 * (landscape.scale.energy + np.abs(landscape.ts_energies))
     rows = [
         ("points", f"{landscape.n_minima:,}", f"{landscape.n_ts:,}"),
         ("largest rms gradient", _worst(landscape.gradients, np.max), _worst(ts_gradients, np.max)),
@@ -34,7 +35,7 @@ def audit(landscape: Landscape) -> pandas.DataFrame:
             f"{int(np.sum(landscape.lowest_eigenvalues <= 0))}",
             f"{int(np.sum(landscape.ts_eigenvalues >= 0))}",
         ),
-        ("below one of its minima", "–", f"{int(np.sum(low > 1e-9 * (1 + np.abs(landscape.ts_energies))))}"),
+        ("below one of its minima", "–", f"{int(np.sum(low > noise))}"),
         ("degenerate rearrangements", "–", f"{int(landscape.degenerate.sum())}"),
         ("connected components", f"{int(landscape.components().max()) + 1}", "–"),
         ("found only once", f"{int(np.sum(np.asarray(landscape.hits) == 1))}", "–"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxland.errors import ArgumentError, DataError, DependencyError
 from jaxland.landscape import network
+from jaxland.problem.scale import Scale
 from jaxland.problem.symmetry import Symmetry, symmetry_from_json
 from jaxland.showing import brief
 
@@ -172,6 +173,11 @@ class Landscape:
             return self.problem.symmetry
         told = self.settings.get("symmetry")
         return None if told is None else symmetry_from_json(told)
+
+    @property
+    def scale(self) -> Scale:
+        """Units the search worked in; 1 where it is not known or was the user's."""
+        return Scale(**self.statistics.get("scale", {}))
 
     @property
     def best(self) -> np.ndarray:

@@ -215,9 +215,10 @@ def default_levels(tree: MergeTree, target: int = 40, limit: int = 500) -> tuple
     top = float(max(tree.leaf_energies.max(), tree.energies.max() if len(tree.energies) else lowest))
     span = top - lowest
     if span <= 0:
-        return lowest + 1.0, 1.0
+        unit = abs(lowest) if 0 < abs(lowest) < 1e-6 else 1.0
+        return lowest + unit, unit
     bulk = float(np.quantile(tree.energies, 0.95)) - lowest if len(tree.energies) else span
-    raw = max(bulk / target, span / limit, 1e-12 * max(1.0, abs(top)))
+    raw = max(bulk / target, span / limit, 1e-12 * max(abs(top), abs(lowest)))
     decade = 10.0 ** math.floor(math.log10(raw))
     delta = decade * min((1, 2, 2.5, 5, 10), key=lambda step: abs(math.log(step * decade / raw)))
     first = delta * (math.floor(top / delta) + 1)

@@ -65,13 +65,15 @@ class Analysis:
     """Thermodynamics, funnels and kinetics of one landscape.
 
     Attributes:
-        landscape: all minima; connected: indices of those joined to the lowest.
+        landscape: all minima; connected: indices of those joined to the lowest, or to A and B where these lie in
+            another piece.
         thermodynamics: of all minima over a grid; at: of all minima at ``temperature``.
         temperature: the one of interest; rows: number of training rows it comes from (0: given or chosen).
         funnels: of the connected part, in its numbering.
         frustration: of the connected part at ``temperature``.
         kinetics: between the two lowest funnels; None where there is one only.
         vibrations: whether widths of basins are known.
+        notes: what could not be told, and why; a sentence each.
     """
 
     landscape: Landscape
@@ -84,6 +86,24 @@ class Analysis:
     frustration: float
     kinetics: Kinetics | None
     vibrations: bool
+    notes: tuple[str, ...] = ()
+
+    def pieces(self) -> pandas.DataFrame:
+        """One row per connected component: minima, transition states, lowest energy, occupation."""
+        import pandas as pd
+
+        land, label = self.landscape, self.landscape.components()
+        count = int(label.max()) + 1
+        first = np.array([int(np.argmax(label == k)) for k in range(count)])
+        return pd.DataFrame(
+            {
+                "lowest minimum": first,
+                "energy": land.energies[first],
+                "minima": np.bincount(label),
+                "transition states": np.bincount(label[land.ts_ends[:, 0]], minlength=count),
+                "occupation": np.bincount(label, self.at.occupations[0]),
+            }
+        ).rename_axis("piece")
 
     def minima(self) -> pandas.DataFrame:
         """One row per minimum: energy, width, images, free energy and occupation at the temperature, funnel."""
@@ -173,13 +193,13 @@ def analyse(
             tenth of the barrier between the two lowest funnels.
         temperatures: [K] grid of the curves; default ``default_temperatures``.
         depth: of a funnel.
-        sets: A and B, indices of minima joined to the lowest; default the two lowest funnels.
+        sets: A and B, indices of minima joined to one another; default the two lowest funnels of the lowest piece.
         modes, vibrations: see ``thermodynamics``; vibrations None takes widths where all are known.
         rows: number of training rows, where the landscape has no problem to ask.
     """
     if vibrations is None:
         vibrations = widths_known(landscape)
-    joined = np.flatnonzero(landscape.components() == 0)
+    joined = _piece(landscape, sets)
     part = landscape.restricted(joined)
     n = int(getattr(landscape.problem, "n", 0) or 0) if rows is None else int(rows)
     found = funnels(part, depth)
@@ -206,7 +226,40 @@ def analyse(
         frustration=frustrated,
         kinetics=kinetics,
         vibrations=vibrations,
+        notes=_notes(landscape, at.modes),
     )
+
+
+def _piece(landscape: Landscape, sets: tuple[ArrayLike, ArrayLike] | None) -> np.ndarray:
+    """Minima of the component that holds A and B; of the lowest one where they are not given or not joined."""
+    label = landscape.components()
+    pieces = np.zeros(0, int) if sets is None else np.unique(label[together(landscape, sets)])
+    return np.flatnonzero(label == (pieces[0] if len(pieces) == 1 else 0))
+
+
+def together(landscape: Landscape, sets: tuple[ArrayLike, ArrayLike]) -> np.ndarray:
+    """All minima of A and B.
+
+    Raises:
+        ArgumentError: a set is empty or holds no number of a minimum.
+    """
+    return np.concatenate([checked(members, landscape.n_minima, name) for name, members in zip("AB", sets)])
+
+
+def _notes(landscape: Landscape, modes: int) -> tuple[str, ...]:
+    said = []
+    pieces = int(landscape.components().max()) + 1
+    if pieces > 1:
+        said.append(
+            f"The landscape is in {pieces} pieces that no transition state joins: occupations are of all minima, "
+            "funnels and rates of one piece"
+        )
+    if not modes:
+        said.append(
+            "The number of vibrational modes is not known (no coordinates; give --modes or modes=): free energies, "
+            "entropies and heat capacities leave out what they share, kappa T / 2 and the like"
+        )
+    return tuple(said)
 
 
 def widths_known(landscape: Landscape) -> bool:
@@ -232,7 +285,7 @@ def _sets(
         lost = [int(i) for i in indices if int(i) not in place]
         if lost:
             raise DataError(
-                f"minimum {lost[0]} of {name} is not joined to the lowest minimum: no rates lead there yet"
+                f"minimum {lost[0]} of {name} is not joined to the lowest minimum, nor A to B: no rates lead there"
             )
         chosen.append(np.array([place[int(i)] for i in indices]))
     both = joined[np.intersect1d(chosen[0], chosen[1])]
@@ -251,7 +304,7 @@ def _middle(part: Landscape, between: tuple[np.ndarray, np.ndarray] | None) -> f
     if between is not None:
         return 0.1 * _climb(part, between)
     span = float(np.ptp(part.energies))
-    return 0.1 * span if span > 0 else 1.0
+    return 0.1 * span if span > 0 else part.scale.energy
 
 
 def _kinetics(

@@ -244,7 +244,7 @@ def _frustration(tree: MergeTree, members: np.ndarray, logs: np.ndarray | None) 
     lowest = int(members[0])
     bottom = float(tree.leaf_energies[lowest])
     climbs, above = tree.barriers(members, lowest) - bottom, tree.leaf_energies[members] - bottom
-    counted = np.isfinite(climbs) & (above > 1e-12 * max(1.0, abs(bottom)))
+    counted = np.isfinite(climbs) & (above > 1e-12 * max(abs(bottom), float(np.max(np.abs(above), initial=0.0))))
     if not counted.any():
         return math.nan
     weights = (np.zeros(len(members)) if logs is None else logs[members])[counted]

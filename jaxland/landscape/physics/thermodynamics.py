@@ -126,7 +126,8 @@ def thermodynamics(
     Args:
         landscape: with the log products of its Hessian eigenvalues, unless ``vibrations`` is False.
         temperatures: [K] or one number, positive; default ``default_temperatures``.
-        modes: kappa; default the number of parameters less the zero modes of the problem's symmetry.
+        modes: kappa; default the number of parameters less the zero modes of the problem's symmetry. 0 where no
+            coordinates are known: energies, entropies and heat capacities are then of the choice of a minimum alone.
         group_order: order of the symmetry group; default the problem's, or as kept in the settings of a landscape
             from a file, or 1. It shifts F by T ln(order) and changes no occupation.
         vibrations: False takes all basins as equally wide (f = 0).
@@ -145,7 +146,7 @@ def thermodynamics(
         raise ArgumentError("the landscape has no minima: nothing is occupied")
     t = default_temperatures(landscape) if temperatures is None else checked_temperatures(temperatures)
     kappa = vibrational_modes(landscape) if modes is None else int(modes)
-    if kappa < 1:
+    if kappa < (1 if modes is not None and landscape.size else 0):
         raise ArgumentError(f"modes must be at least 1, got {kappa}")
     log_z = log_weights(landscape, t, vibrations=vibrations, group_order=group_order)
     log_sum = np.logaddexp.reduce(log_z, axis=1)
@@ -229,7 +230,7 @@ def log_orders(
 
 def vibrational_modes(landscape: Landscape) -> int:
     """kappa: the number of parameters less the zero modes of the symmetry, where that is known."""
-    return landscape.size - (0 if landscape.symmetry is None else landscape.symmetry.zero_modes)
+    return max(0, landscape.size - (0 if landscape.symmetry is None else landscape.symmetry.zero_modes))
 
 
 def default_temperatures(landscape: Landscape, count: int = 120) -> np.ndarray:
@@ -241,7 +242,7 @@ def default_temperatures(landscape: Landscape, count: int = 120) -> np.ndarray:
     energies = np.asarray(landscape.energies)
     span = float(energies[-1] - energies[0]) if len(energies) else 0.0
     if span <= 0:
-        low, high = 1e-3, 1e1
+        low, high = 1e-3 * landscape.scale.energy, 1e1 * landscape.scale.energy
     else:
         gaps = energies[energies > energies[0] + 1e-9 * span] - energies[0]
         high = 2 * span
@@ -296,13 +297,14 @@ def with_log_products(landscape: Landscape, *, zero: float = 1e-8) -> Landscape:
 
     Args:
         landscape: with its problem.
-        zero: eigenvalues within +-zero count as flat.
+        zero: eigenvalues within +-zero count as flat, in units of the landscape's scale.
 
     Raises:
         ProblemError: the problem is not at hand. DataError: a point has no coordinates or a wrong index.
     """
     if landscape.problem is None:
         raise ProblemError("the landscape has no problem: its Hessians cannot be computed")
+    zero = zero * landscape.scale.curvature
     minima = _completed(landscape, landscape.log_products, landscape.coordinates, 0, "minimum", zero)
     states = _completed(landscape, landscape.ts_log_products, landscape.ts_coordinates, 1, "transition state", zero)
     return replace(landscape, log_products=minima, ts_log_products=states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -110,6 +111,9 @@ class Scale(NamedTuple):
         inside = [t for t in MaxNLocator(7).tick_values(self.low, self.high)
                   if self.low - 0.02 * self.span <= t <= self.high]  # fmt: skip
         step = inside[1] - inside[0] if len(inside) > 1 else 1.0
+        if not 1e-6 < step < 1e9:
+            digits = 2 + max(0, math.ceil(math.log10(max(abs(t) for t in inside) / step)))
+            return [(f"{float(self.y(t)):.1f}", f"{t:.{digits}g}") for t in inside]
         digits = next(k for k in range(12) if abs(round(step, k) - step) < 1e-6 * step or k == 11)
         return [(f"{float(self.y(t)):.1f}", f"{t:.{digits}f}") for t in inside]
 

@@ -33,7 +33,12 @@ def thermodynamics_report(
         command: the command line that made it.
     """
     page = Page(title, f"{analysis.landscape.describe()}.")
+    for note in analysis.notes:
+        page.note(f"{note}.", warn=True)
     thermodynamics_section(page, analysis)
+    pieces = analysis.pieces()
+    if len(pieces) > 1:
+        page.folded(pieces.reset_index(), "The pieces, lowest first.", 10)
     funnels_section(page, analysis, values, energy_label=energy_label)
     kinetics_section(page, analysis, energy_label=energy_label)
     part = analysis.landscape.restricted(analysis.connected)
