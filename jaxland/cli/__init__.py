@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -86,12 +87,25 @@ def main() -> None:
     try:
         app()
     except JaxlandError as error:
-        from rich.console import Console
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in _OF_FILES:
+            raise
+        _fail(f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}")
 
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print("error:", style="bold red", end=" ")
-        console.print(str(error), markup=False)
-        sys.exit(2)
+
+# What a disk or its owner refuses; a pipe that was closed or an interrupt is none of these.
+_OF_FILES = tuple(getattr(errno, name) for name in ("ENOSPC", "EROFS", "EACCES", "EPERM", "EDQUOT", "EIO", "EISDIR",
+                  "ENOTDIR", "ENAMETOOLONG", "EFBIG") if hasattr(errno, name))  # fmt: skip
+
+
+def _fail(sentence: str) -> NoReturn:
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("error:", style="bold red", end=" ")
+    console.print(sentence, markup=False)
+    sys.exit(2)
 
 
 def _cache_home() -> str:

@@ -147,11 +147,12 @@ def write_report(
     from jaxland.report.imported import imported_report
     from jaxland.report.landscape import explore_report, save_figures
     from jaxland.report.why import verdict
+    from jaxland.runs import write_table
 
     say(quiet, found.describe())
     say(quiet, *account(found))
-    found.to_pandas().to_csv(out / "minima.csv")
-    found.to_pandas("transition_states").to_csv(out / "transition_states.csv")
+    write_table(out / "minima.csv", found.to_pandas())
+    write_table(out / "transition_states.csv", found.to_pandas("transition_states"))
     if recipe.is_potential:
         with spinner(quiet, "report"):
             return imported_report(found, out, title=f"Landscape of {recipe.source}", energy_label="energy")
@@ -162,7 +163,7 @@ def write_report(
     reasons = _reasons(recipe, found, why, quiet)
     with spinner(quiet, "report"):
         if told.values is not None:
-            told.values.to_pandas().to_csv(out / "values.csv")
+            write_table(out / "values.csv", told.values.to_pandas())
         save_figures(told, out)
         command = shlex.join(["jaxland", *sys.argv[1:]])
         path = explore_report(told, out / "report.html", command=command, why=reasons)

@@ -164,20 +164,20 @@ def _write(explained: Explanation, out: Path, names: RowNames, answers: Answers 
 
     from jaxland.report import figures
     from jaxland.report import hessian as drawing
+    from jaxland.runs import write_table
 
-    out.mkdir(parents=True, exist_ok=True)
-    names.influence(explained.influence).to_csv(out / "influence.csv", index=False)
+    write_table(out / "influence.csv", names.influence(explained.influence), index=False)
     predictions = names.points_of(explained.to_pandas())
     if answers is not None:
         known = np.asarray(answers.classes)
         predictions.insert(2, "predicted", known[answers.predicted])
         predictions.insert(3, "true", known[answers.true])
-    predictions.to_csv(out / "predictions.csv", index=False)
-    explained.spectrum.to_pandas().to_csv(out / "spectrum.csv", index=False)
+    write_table(out / "predictions.csv", predictions, index=False)
+    write_table(out / "spectrum.csv", explained.spectrum.to_pandas(), index=False)
     if explained.influence.self_influence is not None:
         found = explained.influence.self_influence.to_pandas()
         found.insert(1, names.called, names.training)
-        found.to_csv(out / "self_influence.csv", index=False)
+        write_table(out / "self_influence.csv", found, index=False)
     explained.curvature.save(out / "curvature.npz")
     figures.save(drawing.density_figure(explained.spectrum), out / "density")
     figures.save(drawing.uncertainty_figure(explained.uncertainty), out / "uncertainty")

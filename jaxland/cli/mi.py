@@ -159,17 +159,17 @@ def _write(
     """Tables and pictures."""
     from jaxland.report import figures
     from jaxland.report import information as drawing
+    from jaxland.runs import write_table
 
-    out.mkdir(parents=True, exist_ok=True)
-    table.to_pandas().to_csv(out / "pairs.csv", index=False)
+    write_table(out / "pairs.csv", table.to_pandas(), index=False)
     for what in ("mean", "std"):
-        table.frame(what).to_csv(out / f"{what}.csv")
+        write_table(out / f"{what}.csv", table.frame(what))
     figures.save(drawing.heat_map(table), out / "information")
     if between is not None:
-        between.to_pandas().to_csv(out / "between.csv", index=False)
+        write_table(out / "between.csv", between.to_pandas(), index=False)
         figures.save(drawing.heat_map(between), out / "between")
     if summary is not None:
-        summary.to_pandas().to_csv(out / "disentanglement.csv", index=False)
+        write_table(out / "disentanglement.csv", summary.to_pandas(), index=False)
         figures.save(drawing.disentanglement_figure(summary), out / "disentanglement")
 
 

@@ -84,18 +84,18 @@ def _write_tables(analysis: Analysis, out: Path, energy_label: str) -> None:
     """summary.json, CSV tables and pictures."""
     from jaxland.report.figures import save
     from jaxland.report.thermodynamics import funnel_figure, occupation_figure
-    from jaxland.runs import write_whole
+    from jaxland.runs import write_table, write_whole
 
     write_whole(out / "summary.json", json.dumps(analysis.summary(), indent=2) + "\n")
-    analysis.thermodynamics.to_pandas().to_csv(out / "curves.csv")
-    analysis.minima().to_csv(out / "minima.csv")
-    analysis.funnel_table().to_csv(out / "funnels.csv")
-    analysis.pieces().to_csv(out / "pieces.csv")
+    write_table(out / "curves.csv", analysis.thermodynamics.to_pandas())
+    write_table(out / "minima.csv", analysis.minima())
+    write_table(out / "funnels.csv", analysis.funnel_table())
+    write_table(out / "pieces.csv", analysis.pieces())
     save(occupation_figure(analysis), out / "occupation")
     if len(analysis.connected) > 1:
         save(funnel_figure(analysis, energy_label=energy_label), out / "funnels")
     if analysis.kinetics is not None:
-        analysis.kinetics.to_pandas().to_csv(out / "rates.csv", index=False)
+        write_table(out / "rates.csv", analysis.kinetics.to_pandas(), index=False)
 
 
 def _rigid_motions(landscape: Landscape, extras: Extras) -> int:

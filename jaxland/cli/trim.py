@@ -57,6 +57,7 @@ def trim(
 
     from jaxland import trim as systems
     from jaxland.report import trim as report
+    from jaxland.runs import write_table
 
     source = replace(opened(model, build), target_flag="--labels")
     source.say(quiet or json_)
@@ -81,7 +82,7 @@ def trim(
     page = report.page(result, spectrum=spectrum, deletion=deletion, insertion=insertion, evaluation=evaluation)
     report.write(out, page, {"profile": report.profile(result, spectrum=spectrum), "inputs": report.heat(result)})
     for name, frame in tables.items():
-        frame.to_csv(out / f"{name}.csv", index=False)
+        write_table(out / f"{name}.csv", frame, index=False)
     found = _summary(source, chosen, result, deletion, insertion, accuracy)
     if json_:
         typer.echo(json.dumps({**found, "report": str(out / "report.html")}, indent=2))

@@ -11,6 +11,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxland.runs import whole
+
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -68,10 +70,14 @@ def panels(
 
 
 def save(figure: Figure, stem: str | Path, kinds: tuple[str, ...] = ("png", "svg"), dpi: int = 150) -> list[Path]:
-    """Write ``stem.png`` and ``stem.svg``; returns the paths."""
+    """Write ``stem.png`` and ``stem.svg``, each whole or not at all; returns the paths.
+
+    Raises:
+        StoreError: the place cannot be written.
+    """
     paths = [Path(stem).with_suffix(f".{kind}") for kind in kinds]
     with rc_context(STYLE):
         for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=dpi, bbox_inches="tight")
+            with whole(path) as file:
+                figure.savefig(file, format=path.suffix[1:], dpi=dpi, bbox_inches="tight")
     return paths

@@ -10,6 +10,7 @@ from jaxland.runs.files import (
     unpack_npz,
     whole,
     write_npz,
+    write_table,
     write_whole,
 )
 from jaxland.runs.identity import agree, digest, identity, probes, sample
@@ -32,5 +33,6 @@ __all__ = [
     "unpack_npz",
     "whole",
     "write_npz",
+    "write_table",
     "write_whole",
 ]

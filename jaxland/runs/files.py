@@ -19,11 +19,19 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from jaxland.errors import StoreError
+
+
+@runtime_checkable
+class Table(Protocol):
+    """What is asked of a DataFrame here."""
+
+    def to_csv(self, *, index: bool) -> str:
+        """As text."""
 
 
 def is_writer() -> bool:
@@ -75,6 +83,15 @@ def write_whole(path: str | Path, data: bytes | str) -> Path:
     with whole(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
     return Path(path)
+
+
+def write_table(path: str | Path, frame: Table, *, index: bool = True) -> Path:
+    """Write a DataFrame as CSV, complete or not at all; returns its path.
+
+    Raises:
+        StoreError: the place cannot be written; the file that was there before is untouched.
+    """
+    return write_whole(path, frame.to_csv(index=index))
 
 
 @contextmanager
