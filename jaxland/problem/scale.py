@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from jaxland.problem.problem import Problem
 
 Box = tuple[ArrayLike, ArrayLike]
+Walk = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]  # steps done, point, energy, gradient, step
 _PILOTS = 8
 _RAYS = 8
 _STEPS = 250
 # rms displacement at which a well is no longer harmonic, in units of the length: for the double well (w^2 - 1)^2 the
-# length is then .8, and for a Lennard-Jones cluster about a third of sigma.
+# length is then 1.8, and for a Lennard-Jones cluster a fifth of sigma.
 _ANHARMONIC = 0.15
 
 
@@ -205,10 +206,10 @@ def _descend(kernel: kernels.Kernel, x: jax.Array, spread: float, data: Any) -> 
     start = kernel.first(x, data)
     longest = spread * x.shape[0] ** 0.5
 
-    def running(carry: tuple[jax.Array, ...]) -> jax.Array:
+    def running(carry: Walk) -> jax.Array:
         return (carry[0] < _STEPS) & (carry[4] > 1e-7 * longest)
 
-    def body(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def body(carry: Walk) -> Walk:
         k, x, energy, gradient, step = carry
         # By the largest component first: squares of forces beyond 1e154 overflow.
         top = jnp.max(jnp.abs(gradient))
