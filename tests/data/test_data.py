@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxland.data import Scaling, checkerboard, load, xor
+from jaxland.data import Preparation, Scaling, checkerboard, load, xor
 from jaxland.errors import ArgumentError, DataError, DependencyError
 
 CREDIT = Path(__file__).parents[3] / "shared" / "data" / "default_credit_card_uci.csv"
@@ -300,3 +300,24 @@ def test_bad_sources(tmp_path):
     with pytest.raises(DataError, match="one row only"):
         load((RNG.normal(size=(5, 2)), np.array([0, 0, 0, 0, 1]))).split(0.5)
     assert load(table(code=np.zeros(N)), "paid", constant="drop").record["dropped"]["code"] == "constant"
+
+
+def test_a_numeric_target_is_scaled_for_training_and_given_back(tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(80, 2))
+    price = 2.5e5 + 7e4 * x[:, 0] + 1e3 * rng.normal(size=80)
+    parts = load((x, price)).split(0.25, scale="standardise", target_scale="standardise")
+    train, test = parts
+    np.testing.assert_allclose([train.y.mean(), train.y.std()], [0, 1], atol=1e-12)
+    np.testing.assert_allclose(train.targets(), price[parts.train_rows])
+    np.testing.assert_allclose(test.targets(), price[parts.test_rows])
+    assert "was scaled for training" in train.notes[-1]
+    whole = load((x, price))
+    back = Preparation.of_model(Preparation.of_split(whole, parts).facts())
+    np.testing.assert_allclose(back.of_dataset(whole).y[parts.train_rows], train.y)
+    assert any("scaled as in training" in sentence for sentence in back.describe())
+    # Classes stay as they are, and so does a target nobody asks to scale.
+    assert load((x, x[:, 0] > 0)).split(0.25, target_scale="standardise").train.target_scaling is None
+    assert whole.split(0.25).train.target_scaling is None
+    with pytest.raises(ArgumentError, match="target_scale 'log' is unknown"):
+        whole.split(0.25, target_scale="log")

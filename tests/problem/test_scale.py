@@ -104,5 +104,3 @@ def test_what_is_no_energy_is_one_sentence(x64, energy, n, said):
 def test_a_second_derivative_of_another_shape_is_refused(x64):
     with pytest.raises(TypeError, match=r"of shapes \(\), \(2,\), \(2, 2\)"):
         Problem.from_energy(lambda w: w @ w, 2, second=lambda w: (w @ w, 2 * w, 2 * jnp.ones(2)))
-    with pytest.raises(ArgumentError, match="n must be an integer"):
-        Problem.from_energy(lambda w: w @ w, 2.5)
