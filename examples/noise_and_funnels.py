@@ -62,10 +62,11 @@ def main() -> None:
         save(disconnectivity_graph(bottoms, groups=[]), OUT / "bottoms")
         columns = {f"test {name}": test[name] for name in test.names}
         print("report:", drawing.thermodynamics_report(analysis, OUT / "report.html", values=columns))
-        better = "lowers" if losses[1] < losses[0] else "does not lower"
+        change = losses[1] - losses[0]
+        better = "gains nothing" if abs(change) < 1e-3 else f"{'lowers' if change < 0 else 'raises'} the test loss"
         print(
             f"finding: at T = 1/{problem.n} effectively {at.effective[0]:.1f} of {landscape.n_minima} networks are "
-            f"occupied; averaging over them {better} the test loss ({losses[0]:.3f} alone, {losses[1]:.3f} together)"
+            f"occupied; averaging over them {better} (test loss {losses[0]:.3f} alone, {losses[1]:.3f} together)"
         )
 
 

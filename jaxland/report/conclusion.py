@@ -247,6 +247,12 @@ def _agrees(found: Interpretation, group: GroupConservation) -> list[Answer]:
     leads = f" By permutation the networks need {listed(top)} most." if top else ""
     verdict = _relation(compared)
     if n < RANKABLE:
+        order = np.argsort(-compared.permutation, kind="stable")
+        costs = [
+            f"{compared.labels[i]} {number(compared.permutation[i])} ± {number(compared.permutation_std[i], 2)}"
+            for i in order
+        ]
+        evidence = f"shuffling an input costs of test {compared.metric}: {', '.join(costs)}"
         return [Answer(OTHERS, f"Too few inputs to compare rankings.{leads}", evidence, OTHERS, True)]
     said = {
         "agree": "Yes: permutation importance ranks the inputs alike.",
