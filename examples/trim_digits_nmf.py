@@ -101,12 +101,12 @@ def main():
     print(f"test accuracy {frame.iloc[0, 0]:.3f}; 24 parts keep {kept:.1%} of the images' power")
     print("accuracy after so many parts with the largest scores are set to zero:")
     print(frame.to_string(float_format=lambda v: f"{v:.3f}"))
-    column = "4 removed"
-    best = frame[column].idxmin()
+    count = 4
+    best = frame[count].idxmin()
+    left, chance = frame.loc[best, count], frame.loc["random parts", count]
     print(
-        f"finding: without the four parts that {best} scores highest the accuracy falls from "
-        f"{frame.loc[best, '0 removed']:.0%} to {frame.loc[best, column]:.0%}; without four random ones to "
-        f"{frame.loc['random parts', column]:.0%}"
+        f"finding: without the {count} parts that {best} scores highest the accuracy falls from "
+        f"{frame.iloc[0, 0]:.0%} to {left:.0%}; without {count} random ones to {chance:.0%}"
     )
 
 

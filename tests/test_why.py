@@ -38,6 +38,7 @@ def known():
         yield land, train, test, problem.unravel(problem.ravel(problem.unravel(w)))
 
 
+@pytest.mark.slow
 def test_every_system_answers(known):
     land, train, test, (layer,) = known
     row = int(np.argmax(test.x[:, 0]))
