@@ -49,6 +49,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="jaxland",
     help="Explains a trained model by the physics of its loss.",
+    epilog="Exit codes: 0 done, 1 a check of doctor failed, 2 refused (one sentence on stderr says why), 130 Ctrl-C.",
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,6 +46,8 @@ Asked = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")]
+
 
 @spread
 def explore(
@@ -58,19 +61,21 @@ def explore(
     time_limit: Annotated[float | None, typer.Option(help="Seconds of searching; call again to go on.")] = None,
     why: Asked = None,
     quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Map the loss landscape of a small network trained on a table, and read its conserved weights.
 
     Finds minima and the transition states between them, draws the disconnectivity graph, finds the weights that
     are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
     """
+    quiet = quiet or json_
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
     recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())
     asked = _asked(recipe, why)
     recipe.save(out)
     found = search(recipe, out, time_limit, quiet)
-    typer.echo(f"report: {write_report(recipe, found, out, conservation, quiet, asked)}")
+    _end(found, out, write_report(recipe, found, out, conservation, quiet, asked), json_)
 
 
 @spread
@@ -79,6 +84,7 @@ def report(
     conservation: Conservation,
     why: Asked = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Path of the report only.")] = False,
+    json_: Json = False,
 ) -> None:
     """Write the report of what a run has found so far."""
     from jaxland.landscape import Store
@@ -87,7 +93,7 @@ def report(
     asked = _asked(recipe, why)
     with Store(run / "landscape.db", recipe.problem) as store:
         found = store.landscape()
-    typer.echo(f"report: {write_report(recipe, found, run, conservation, quiet, asked)}")
+    _end(found, run, write_report(recipe, found, run, conservation, quiet or json_, asked), json_)
 
 
 def register(app: typer.Typer) -> None:
@@ -105,6 +111,27 @@ def settled(recipe: Recipe, out: Path, quiet: bool) -> Recipe:
     if recipe.l2_choice is not None:
         say(quiet, *recipe.l2_choice.describe())
     return recipe
+
+
+def numbers(found: Landscape) -> dict[str, Any]:
+    """A landscape in numbers."""
+    return {
+        "minima": found.n_minima,
+        "transition_states": found.n_ts,
+        "connected": int((found.components() == found.components()[0]).sum()),
+        "lowest": float(found.energies[0]),
+        "highest": float(found.energies[-1]),
+        "completeness": found.statistics.get("completeness", {}),
+    }
+
+
+def _end(found: Landscape, out: Path, page: Path, as_json: bool) -> None:
+    if not as_json:
+        typer.echo(f"report: {page}")
+        return
+    model = out / "model.npz"
+    kept = {"model": str(model)} if model.exists() else {}
+    typer.echo(json.dumps({**numbers(found), **kept, "report": str(page)}, indent=2))
 
 
 def search(recipe: Recipe, out: Path, time_limit: float | None, quiet: bool) -> Landscape:

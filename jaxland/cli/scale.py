@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jaxland.cli.explore import Out, Quiet, Searching, Source, account, settled
+from jaxland.cli.explore import Json, Out, Quiet, Searching, Source, account, numbers, settled
 from jaxland.cli.options import spread
 from jaxland.cli.progress import Display, say
 from jaxland.cli.recipe import FILE, SEARCH, Recipe
@@ -82,12 +83,20 @@ def work(
     typer.echo(f"{done} batches done here; `jaxland status {run}`, then `jaxland report {run}`")
 
 
-def status(run: Annotated[Path, typer.Argument(help="Directory of a run.")]) -> None:
+def status(
+    run: Annotated[Path, typer.Argument(help="Directory of a run.")],
+    json_: Json = False,
+) -> None:
     """What a run has found so far, how complete it is, and who is working on it."""
     from jaxland.landscape.interchange import archive
     from jaxland.landscape.search.workers import Spool, claims
 
     landscape = archive.read(run)
+    if json_:
+        spool = Spool(run)
+        batches = spool.status() if spool.path.exists() and not spool.finished else {}
+        typer.echo(json.dumps({**numbers(landscape), "finished": spool.finished, "batches": batches}, indent=2))
+        return
     typer.echo(landscape.describe())
     for line in account(landscape):
         typer.echo(line)

@@ -72,7 +72,7 @@ class _Asked:
     def energy(self, w: ArrayLike) -> np.ndarray:
         with self.lock:
             self.atoms.set_positions(np.asarray(w, float).reshape(-1, 3))
-            return np.float64(self.atoms.get_potential_energy())
+            return np.asarray(self.atoms.get_potential_energy(), np.float64)
 
     def gradient(self, w: ArrayLike) -> np.ndarray:
         with self.lock:
