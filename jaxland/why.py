@@ -323,5 +323,5 @@ def _information(
     part = train.subsample(min(SAMPLES, train.n), seed)
     inputs = pd.DataFrame({columns[s]: _single(part, place, int(s)) for s in order})
     target = part.target
-    known: np.ndarray = part.y if part.task == "regression" else np.asarray(part.classes, object)[part.y]
+    known: np.ndarray = part.y if part.task != "classification" else np.asarray(part.classes, object)[part.y]
     return matrix(inputs, pd.DataFrame({target: known}), bootstraps=20, orders=(1, 2, 3, 4), seed=seed)

@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jaxland.options import command_line
+
 # The module of each command, in the order of the help page.
 COMMANDS = {
     "explore": "explore",
@@ -66,15 +68,16 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    context.with_resource(command_line())
 
 
 def main() -> None:
-    """Entry point: sets float64 and a compilation cache for this process, turns our errors into one line each."""
+    """Entry point: sets float64 and a compilation cache for this process."""
     # XLA takes its own tuning flags (prefer-no-gather) for missing processor features, once per cached program.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     # This process is the command's own: float64 and a cache of compiled programs are its choice to make. JAX reads
@@ -83,10 +86,19 @@ def main() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_cache_home(), "jaxland", "xla")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    run()
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """The command with these arguments (default those of the process); our errors become one line each.
+
+    Raises:
+        SystemExit: always; 0 where it did what was asked, 2 where that makes no sense.
+    """
     from jaxland.errors import JaxlandError
 
     try:
-        app()
+        app(arguments)
     except JaxlandError as error:
         _fail(str(error))
     except OSError as error:

@@ -69,6 +69,7 @@ def explore(
     are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
     """
     quiet = quiet or json_
+    check_time_limit(time_limit)
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
     recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())
@@ -132,6 +133,14 @@ def _end(found: Landscape, out: Path, page: Path, as_json: bool) -> None:
     model = out / "model.npz"
     kept = {"model": str(model)} if model.exists() else {}
     typer.echo(json.dumps({**numbers(found), **kept, "report": str(page)}, indent=2))
+
+
+def check_time_limit(seconds: float | None) -> None:
+    """Raise ``ArgumentError`` unless it is None or a time."""
+    from jaxland.errors import ArgumentError
+
+    if seconds is not None and not seconds > 0:
+        raise ArgumentError(f"--time-limit must be above 0 seconds, got {seconds:g}")
 
 
 def search(recipe: Recipe, out: Path, time_limit: float | None, quiet: bool) -> Landscape:

@@ -45,7 +45,9 @@ def hessian(
         str | None, typer.Option(help="Points to explain; default the test rows the model's file knows of, or all.")
     ] = None,
     points: Annotated[int, typer.Option(help="Most test points.")] = 200,
-    loss: Annotated[str | None, typer.Option(help="cross_entropy or squared_error; default the model's.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="cross_entropy, squared_error or poisson; default the model's.")
+    ] = None,
     l2: Annotated[float | None, typer.Option(help="Weight of the sum of squares; default the model's.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,

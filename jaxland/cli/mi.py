@@ -64,6 +64,8 @@ def mi(
         source.say(quiet or json_)
         table = TableOptions(target=target, **{f.name: getattr(dialect, f.name) for f in fields(Dialect)})
         left, right, title = inside(source, against, table, layer, part=part, rows=rows)
+    if options.bootstraps < 2 and not (quiet or json_):
+        typer.echo("note: no error bars: they take --bootstraps of at least 2", err=True)
     chosen: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(options)}
     with spinner(quiet or json_, "fitting mixtures"):
         # Latents are numbers: which factors are labels is no question of theirs.

@@ -90,10 +90,12 @@ class Opened:
         preparation = replace(self.preparation, target=options.target)
         if place in BUILT_IN:
             seed = int(self.facts.get("seed", seed))
-            return preparation.of_dataset(replace(options, target=None).read(place, seed))
+            # The target that the model names is no column of built-in data; one that was asked for is refused there.
+            return preparation.of_dataset(replace(options, target=given.target).read(place, seed))
         path = Path(place).expanduser()
         if path.suffix == ".npz":
-            return self._checked(preparation.of_arrays(*_arrays(path, options.target), name=path.stem))
+            arrays = _arrays(path, options.target, required=given.target)
+            return self._checked(preparation.of_arrays(*arrays, name=path.stem))
         header = True if preparation.is_complete else None
         table = read(path, header=header, dialect=options)
         for note in table.said():
@@ -213,8 +215,6 @@ def chosen_rows(whole: Prepared, part: str | None, rows: int | None) -> Prepared
 
     if part not in (None, "all", *ROLES):
         raise ArgumentError(f"--part takes test, training, new or all, got {part!r}")
-    if rows is not None and rows < 1:
-        raise ArgumentError(f"--rows must be at least 1, got {rows}")
     chosen = whole
     if part is None and (whole.roles == TEST).any():
         chosen = whole.part(TEST)
@@ -222,7 +222,9 @@ def chosen_rows(whole: Prepared, part: str | None, rows: int | None) -> Prepared
         chosen = whole.part(ROLES.index(part))
         if not chosen.n:
             raise ArgumentError(f"--part {part}: {whole.describe()}: none of them")
-    return chosen.take(np.arange(min(chosen.n, rows or chosen.n)))
+    if rows is not None and not 1 <= rows <= chosen.n:
+        raise ArgumentError(f"--rows must lie within 1..{chosen.n}, the rows of {whole.name} looked at, got {rows}")
+    return chosen.take(np.arange(chosen.n if rows is None else rows))
 
 
 def in_float64(model: Model) -> Model:
@@ -247,7 +249,7 @@ def _classes(table: Table, options: TableOptions) -> tuple[str, ...]:
     return kept.read(Columns(frame=alone, name=table.name)).classes
 
 
-def _arrays(path: Path, target: str | None) -> tuple[Any, Any, tuple[str, ...] | None]:
+def _arrays(path: Path, target: str | None, required: str | None = None) -> tuple[Any, Any, tuple[str, ...] | None]:
     """x, y (or None) and names of features (or None) of an npz file.
 
     Raises:
@@ -267,6 +269,8 @@ def _arrays(path: Path, target: str | None) -> tuple[Any, Any, tuple[str, ...] |
     x = arrays.get("x", arrays.get("X"))
     if x is None:
         raise DataError(f"{path.name} has no array 'x'; it holds {', '.join(arrays) or 'nothing'}")
+    if required is not None and required not in arrays:
+        raise DataError(f"{path.name} has no array {required!r}; it holds {', '.join(arrays)}")
     names = arrays.get("features")
     y = arrays.get(target or "y", arrays.get("y"))
     return x, y, None if names is None else tuple(map(str, names))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxland.problem.regularisation import L2Choice
 
 FILE = "run.json"
+LOSS_OF_TASK = {"classification": "cross_entropy", "regression": "squared_error", "count": "poisson"}
 # A first look: a landscape large enough to say something, within minutes.
 SEARCH = SearchSettings(minima=200, rounds=100)
 # Fields of run.json that 0.2.0 called otherwise.
@@ -142,7 +143,7 @@ class Recipe:
     @property
     def loss(self) -> str:
         """Name of the loss."""
-        return "cross_entropy" if self.parts.train.task == "classification" else "squared_error"
+        return LOSS_OF_TASK[self.parts.train.task]
 
     @cached_property
     def problem(self) -> Problem:

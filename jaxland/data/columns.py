@@ -12,11 +12,14 @@ from jaxland.data.dataset import Dataset
 from jaxland.data.reading import Table, near
 from jaxland.data.recipe import statistic
 from jaxland.errors import ArgumentError, DataError
+from jaxland.options import spoken
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MISSING_RULES = ("refuse", "mean", "median", "mode")
+# What may be asked for, and what the data are then called.
+TASKS = {"classify": "classification", "regress": "regression", "count": "count"}
 _NUMBER_LIKE = re.compile(r"[\s$€£]*-?\d[\d.,' ]*\s*[%$€£]?")
 IDENTIFIER_NAMES = frozenset({"id", "index", "row", "rownum", "rowid", "uuid", "guid", "key", "no", "nr"})
 # The last word of an identifier's name; "heat index" is none.
@@ -38,11 +41,13 @@ class Rules:
 
     def __post_init__(self) -> None:
         if self.missing not in MISSING_RULES:
-            raise ArgumentError(f"missing {self.missing!r} is unknown; choose one of {', '.join(MISSING_RULES)}")
+            raise ArgumentError(f"{spoken('missing')} takes {', '.join(MISSING_RULES)}, got {self.missing!r}")
         if self.constant not in ("refuse", "drop"):
-            raise ArgumentError(f"constant {self.constant!r} is unknown; choose refuse or drop")
-        if self.task not in (None, "classification", "regression"):
-            raise ArgumentError(f"task {self.task!r} is unknown; choose classification or regression")
+            raise ArgumentError(f"{spoken('constant')} takes refuse or drop, got {self.constant!r}")
+        if self.task is not None and self.task not in TASKS:
+            raise ArgumentError(f"{spoken('task')} takes {', '.join(TASKS)}, got {self.task!r}")
+        if self.max_levels < 2:
+            raise ArgumentError(f"{spoken('max_levels')} must be at least 2, got {self.max_levels}")
 
 
 @dataclass
@@ -93,6 +98,11 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
     found = _Features(dropped=dict.fromkeys(rules.drop, "on request"))
     if target in table.notes:
         found.notes.append(f"Target {target}: {table.notes[target]}.")
+    if task == "classification" and rules.task is None and len(classes) > 2 and _is_number(frame[target]):
+        found.notes.append(
+            f"Target {target}: its {len(classes)} whole numbers from {classes[0]} to {classes[-1]} are taken as "
+            f"classes; {spoken('task', 'count')} or {spoken('task', 'regress')} takes them as numbers."
+        )
     for column in frame.columns:
         if column != target and column not in rules.drop:
             _add(found, table, column, rules)
@@ -145,15 +155,18 @@ def _check_names(table: Table, target: str | None, rules: Rules) -> str:
         raise DataError(f"{name} has no rows")
     if target is None:
         raise ArgumentError(
-            f"target is missing: name the column to predict with target=; {name} has {', '.join(columns)}"
+            f"the column to predict is not named: give {spoken('target')}; {name} has {', '.join(columns)}"
         )
     named = [(target, "target"), *((c, "categorical") for c in rules.categorical), *((c, "drop") for c in rules.drop)]
     named += [(c, "keep") for c in rules.keep]
     for word, where in named:
         if word not in columns:
-            raise DataError(f"{where}: {name} has no column {word!r}{near(word, columns)}")
+            raise DataError(f"{spoken(where)}: {name} has no column {word!r}{near(word, columns)}")
     if target in rules.drop:
-        raise ArgumentError(f"the target {target!r} is also named in drop")
+        raise ArgumentError(f"the target {target!r} is also named in {spoken('drop')}")
+    for word in rules.keep:
+        if word in rules.drop:
+            raise ArgumentError(f"column {word!r} is named in both {spoken('keep')} and {spoken('drop')}")
     return target
 
 
@@ -163,18 +176,18 @@ def _add(found: _Features, table: Table, column: str, rules: Rules) -> None:
     table.check(column)
     kept = rules.keep_identifiers or column in rules.keep or column in rules.categorical
     if not kept and _is_identifier(series, column):
-        why = f"it numbers the rows (every value is different); keep={column} keeps it"
+        why = f"it numbers the rows (every value is different); {spoken('keep', column)} keeps it"
         return found.drop(column, "row identifier", why)
     if column in table.notes:
         found.notes.append(f"Column {column}: {table.notes[column]}.")
     absent = series.isna().to_numpy()
     if absent.all():
-        raise DataError(f"column {column!r} has no values at all; drop it (drop={column})")
+        raise DataError(f"column {column!r} has no values at all; drop it ({spoken('drop', column)})")
     if absent.any() and rules.missing == "refuse":
         raise DataError(
             f"column {column!r} has {absent.sum()} missing values (NaN or empty), the first in "
-            f"{table.at(int(absent.argmax()))}. Remove those rows, or fill them with missing='mean', 'median' or "
-            "'mode'"
+            f"{table.at(int(absent.argmax()))}. Remove those rows, or fill them with {spoken('missing', 'mean')}, "
+            "median or mode"
         )
     text = column in rules.categorical or not _is_number(series)
     if text and column not in rules.categorical:
@@ -183,7 +196,7 @@ def _add(found: _Features, table: Table, column: str, rules: Rules) -> None:
         if rules.constant == "refuse":
             raise DataError(
                 f"column {column!r} is constant ({str(series[~absent].iloc[0])!r} in every row): it carries no "
-                f"information. Drop it (drop={column}) or all such columns (constant='drop')"
+                f"information. Drop it ({spoken('drop', column)}) or all such columns ({spoken('constant', 'drop')})"
             )
         return found.drop(column, "constant", "it has one value only")
     if text:
@@ -224,8 +237,15 @@ def _target(table: Table, target: str, rules: Rules) -> tuple[np.ndarray, tuple[
             )
         levels = np.unique(values)
         whole = bool(np.array_equal(levels, np.round(levels)))
-        task = rules.task or ("classification" if whole and len(levels) <= 20 else "regression")
-        if task == "regression":
+        guess = "classification" if whole and len(levels) <= 20 else "regression"
+        task = guess if rules.task is None else TASKS[rules.task]
+        if task == "count" and (levels[0] < 0 or not whole):
+            bad = (values < 0) | (values != np.round(values))
+            raise DataError(
+                f"target {target!r} holds {values[bad][0]:g} in {table.at(int(bad.argmax()))}: counts are whole and "
+                "not negative"
+            )
+        if task != "classification":
             if np.ptp(values) == 0:
                 raise DataError(
                     f"target {target!r}: the value is {values[0]:g} in every row: there is nothing to learn"
@@ -238,7 +258,7 @@ def _target(table: Table, target: str, rules: Rules) -> tuple[np.ndarray, tuple[
     if len(names) > max(20, rules.max_levels):
         raise DataError(
             f"target {target!r} has {len(names)} different values in {len(series)} rows: too many for classes. "
-            "Is it the right column? (max_levels raises the limit)"
+            f"Is it the right column? ({spoken('max_levels')} raises the limit)"
         )
     if len(names) < 2:
         raise DataError(
@@ -249,10 +269,11 @@ def _target(table: Table, target: str, rules: Rules) -> tuple[np.ndarray, tuple[
 
 def _classes_of_text(table: Table, target: str, rules: Rules) -> tuple[np.ndarray, tuple[str, ...]]:
     series = table.frame[target]
-    if rules.task == "regression":
-        first = next(i for i, v in enumerate(series) if not _parses(v))
+    if rules.task in ("regress", "count"):
+        first = next((i for i, v in enumerate(series) if not _parses(v)), 0)
         raise DataError(
-            f"target {target!r} is text (such as {series.iloc[first]!r} in {table.at(first)}): no regression"
+            f"target {target!r} is text (such as {series.iloc[first]!r} in {table.at(first)}): it can only be "
+            "classified"
         )
     words = series.astype(str).str.strip().to_numpy(dtype=object)
     if not all(_parses(word) for word in np.unique(words)):
@@ -286,17 +307,19 @@ def _refuse_mixed(table: Table, column: str) -> None:
         row = int(kept[first[alike].min()])
         raise DataError(
             f"column {column!r} holds values like {series.iloc[row]!r} in {table.at(row)}, which look like numbers "
-            "but are not written as such. Write them plainly (1234.5), or name the column in categorical if they are "
-            "codes"
+            "but are not written as such. Write them plainly (1234.5), or name the column in "
+            f"{spoken('categorical')} if they are codes"
         )
     if numeric.mean() < 0.5 or (numeric.all() and len(levels) < 2):
         return
     if numeric.all():
-        raise DataError(f"column {column!r} holds numbers stored as text; convert it, or name it in categorical")
+        raise DataError(
+            f"column {column!r} holds numbers stored as text; convert it, or name it in {spoken('categorical')}"
+        )
     row = int(kept[first[~numeric].min()])
     raise DataError(
         f"column {column!r} holds numbers, but also {series.iloc[row]!r} in {table.at(row)} ({int((~numeric).sum())} "
-        "such different values). Correct them, or name the column in categorical if they are codes"
+        f"such different values). Correct them, or name the column in {spoken('categorical')} if they are codes"
     )
 
 
@@ -333,7 +356,8 @@ def _one_hot(series: pd.Series, column: str, absent: np.ndarray, max_levels: int
     if len(levels) > max_levels:
         raise DataError(
             f"column {column!r} has {len(levels)} different values (such as {levels[0]!r}): too many to one-hot code "
-            f"(max_levels={max_levels}). Drop it (drop={column}), group its values, or raise max_levels"
+            f"(at most {max_levels}). Drop it ({spoken('drop', column)}), group its values, or raise "
+            f"{spoken('max_levels')}"
         )
     block = np.zeros((len(series), len(levels)))
     block[np.flatnonzero(~absent), codes] = 1.0

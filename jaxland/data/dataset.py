@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxland.data.recipe import Scaling, Split, split
 from jaxland.errors import ArgumentError, DataError
+from jaxland.options import spoken
 from jaxland.showing import brief
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ class Dataset:
 
     Attributes:
         x: float64 [n, d].
-        y: int64 class indices [n] (classification) or float64 [n] (regression).
+        y: int64 class indices [n] (classification) or float64 [n] (regression, count).
         features: name of each of the d features, after one-hot coding (``EDUCATION=2``).
         sources: the column of the source each feature came from (``EDUCATION``).
-        classes: name of each class; empty for regression.
-        task: ``classification`` or ``regression``.
+        classes: name of each class; empty for other tasks.
+        task: ``classification``, ``regression`` or ``count`` (whole numbers from 0, such as visits).
         name: what the data are called in reports.
         target: name of the target column.
         notes: what was done to the data, a sentence each.
@@ -76,7 +77,7 @@ class Dataset:
         Raises:
             DataError: one class, or one value, only.
         """
-        if self.task == "regression":
+        if self.task != "classification":
             if self.n and np.ptp(self.y) == 0:
                 raise DataError(f"{where}: the value is {self.y[0]:g} in every row: there is nothing to learn")
             return
@@ -93,11 +94,15 @@ class Dataset:
         return replace(self, x=self.x[rows], y=self.y[rows], imputed=imputed)
 
     def subsample(self, rows: int | None, seed: int = 0) -> Dataset:
-        """``rows`` rows drawn without replacement by seed, in their old order; all where ``rows`` is None or >= n."""
-        if rows is None or rows >= self.n:
+        """``rows`` rows drawn without replacement by seed, in their old order; all where ``rows`` is None.
+
+        Raises:
+            ArgumentError: ``rows`` is not within 1..n. DataError: the rows drawn are all of one class.
+        """
+        if rows is None or rows == self.n:
             return self
-        if rows < 1:
-            raise ArgumentError(f"rows must be at least 1, got {rows}")
+        if not 1 <= rows <= self.n:
+            raise ArgumentError(f"{spoken('rows')} must lie within 1..{self.n}, the rows of {self.name}, got {rows}")
         kept = np.sort(np.random.default_rng([seed, 11]).permutation(self.n)[:rows])
         part = self.take(kept)
         part.check_classes(f"{self.name}, {rows} rows drawn with seed {seed}")
@@ -149,9 +154,9 @@ class Dataset:
         what = f"{self.name}: {self.n:,} rows, {self.d} features"
         if len(set(self.sources)) != self.d:
             what += f" from {len(set(self.sources))} columns"
-        if self.task == "regression":
-            y = self.targets()
-            return f"{what}, target {self.target} from {y.min():.4g} to {y.max():.4g}"
+        if self.task != "classification":
+            y, of = self.targets(), "counts " if self.task == "count" else ""
+            return f"{what}, target {self.target}, {of}from {y.min():.4g} to {y.max():.4g}"
         counts = self.class_counts()
         shown = ", ".join(f"{c}: {k:,}" for c, k in list(zip(self.classes, counts))[:6])
         more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""

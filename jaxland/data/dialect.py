@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import option, spoken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +54,9 @@ class Dialect:
         for word in ("sep", "decimal", "thousands"):
             mark = getattr(self, word)
             if mark is not None and len(mark) != 1:
-                raise ArgumentError(f"{word} must be one character, got {mark!r}")
+                raise ArgumentError(f"{spoken(word)} must be one character, got {mark!r}")
         if self.decimal is not None and self.decimal == self.thousands:
-            raise ArgumentError(f"decimal and thousands cannot both be {self.decimal!r}")
+            raise ArgumentError(f"{spoken('decimal')} and {spoken('thousands')} cannot both be {self.decimal!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def _two_ways(example: str) -> str:
     mark = "," if "," in example else "."
     return (
         f"holds numbers such as {example!r}, where {mark!r} may group thousands or mark decimals: say which "
-        f"(thousands {mark} or decimal {mark})"
+        f"({spoken('thousands', mark)} or {spoken('decimal', mark)})"
     )
 
 

@@ -18,6 +18,7 @@ from jaxland.data.dialect import Dialect
 from jaxland.data.formats import frame_of, is_frame
 from jaxland.data.reading import Table, near, read
 from jaxland.errors import ArgumentError, DataError
+from jaxland.options import spoken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ def load(
         missing: ``refuse``, or fill with the column's ``mean``, ``median`` or ``mode`` (one-hot columns: the mode).
             A later ``split`` fills from the training part only.
         constant: ``refuse`` or ``drop`` columns with one value only.
-        task: ``classification`` or ``regression``; by default text, booleans and up to 20 different integers are
+        task: ``classify``, ``regress`` or ``count``; by default text, booleans and up to 20 different integers are
             classes.
         max_levels: most levels of a one-hot column.
         keep_identifiers: keep columns that number the rows; by default they are dropped and noted.
@@ -77,7 +78,8 @@ def load(
         encoding: of a CSV file; default UTF-8 (or UTF-16 with its mark).
         na: what is missing besides the empty cell; by default NA, NaN, null, None and the like in columns of numbers,
             and nothing in columns of text.
-        rows, seed: draw so many rows at random (the seed is also that of the built-in checkerboard and xor).
+        rows, seed: draw so many rows, not more than there are, at random (the seed is also that of the built-in
+            checkerboard and xor).
         name: for reports; default from the source.
         **options: of a built-in set: ``load("checkerboard", k=3, n=500)``.
 
@@ -106,8 +108,11 @@ def load(
     if isinstance(source, Dataset):
         return source.subsample(rows, seed)
     if isinstance(source, str) and source in BUILT_IN:
-        if target is not None or rules.categorical or rules.drop:
-            raise ArgumentError(f"{source} is built in: target, categorical and drop do not apply to it")
+        if target is not None or task is not None or rules.categorical or rules.drop or rules.keep:
+            raise ArgumentError(
+                f"{source} is built in: {', '.join(map(spoken, ('target', 'categorical', 'drop', 'keep')))} and "
+                f"{spoken('task')} do not apply to it"
+            )
         data = _built_in(source, seed, options)
     elif options:
         raise ArgumentError(f"unknown arguments for load: {', '.join(options)}")
@@ -173,7 +178,9 @@ def _from_npz(path: Path, target: str | None, rules: Rules) -> Dataset:
         raise DataError(f"{path.name} has no array {target!r}{near(target, list(arrays))}")
     key = target if target is not None else keys.get("y")
     if key is None:
-        raise DataError(f"{path.name} has no array 'y'; name the targets with target=, one of {', '.join(arrays)}")
+        raise DataError(
+            f"{path.name} has no array 'y'; name the targets with {spoken('target')}, one of {', '.join(arrays)}"
+        )
     features = arrays[keys["features"]] if "features" in keys else None
     return _from_arrays(arrays[keys["x"]], arrays[key], features, rules, path.stem, key)
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from jaxland.data.dialect import Dialect
-from jaxland.options import option
+from jaxland.data.recipe import SCALES
+from jaxland.options import check_fields, option
 
 if TYPE_CHECKING:
     from jaxland.data import Dataset, Split, Table
@@ -22,6 +23,8 @@ class TableOptions(Dialect):
     keep: tuple[str, ...] = option((), "Column to keep though it seems to number the rows.")
     missing: str = option("refuse", "Missing values: refuse, mean, median or mode.")
     constant: str = option("refuse", "Columns with one value: refuse or drop.")
+    task: str | None = option(None, "What the target is: classify, regress or count; default by its values.")
+    max_levels: int = option(50, "Most different values of a column of text or codes.")
 
     def read(self, source: str | Table, seed: int = 0) -> Dataset:
         """``jaxland.data.load`` with these options.
@@ -42,6 +45,9 @@ class SplitOptions:
     test_fraction: float = option(0.3, "Part of the rows kept for testing.")
     scale: str = option("standardise", "standardise, mean-abs or none.")
     target_scale: str = option("standardise", "Of a numeric target: standardise, mean-abs or none.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, least={"rows": 1, "test_fraction": 0}, choices={"scale": SCALES})
 
     def split(self, data: Dataset, seed: int = 0) -> Split:
         """``Dataset.split`` with these options."""

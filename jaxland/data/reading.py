@@ -16,6 +16,7 @@ import numpy as np
 from jaxland.data import formats
 from jaxland.data.dialect import Dialect, understood
 from jaxland.errors import ArgumentError, DataError
+from jaxland.options import spoken
 from jaxland.showing import brief, table
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Table:
         text = [str(c) for c in frame.columns if not is_numeric_dtype(frame[c])]
         if text:
             raise DataError(
-                f"column {text[0]!r} of {self.name} is not numeric; name the column of classes with --labels"
+                f"column {text[0]!r} of {self.name} is not numeric; name the column of classes with "
+                f"{spoken('labels')}"
             )
         missing = frame.isna().to_numpy()
         if missing.any():
@@ -172,8 +174,8 @@ def _text(path: Path, encoding: str | None) -> str:
         if encoding is not None:
             raise DataError(f"{path.name} is not written in {encoding} (byte {error.start})") from error
         raise DataError(
-            f"{path.name} is not UTF-8 text (byte {error.start}): name its encoding, such as cp1252 (Windows), or is "
-            "it no CSV?"
+            f"{path.name} is not UTF-8 text (byte {error.start}): name its encoding, such as "
+            f"{spoken('encoding', 'cp1252')} (Windows), or is it no CSV?"
         ) from error
     except LookupError as error:
         raise ArgumentError(f"encoding {encoding!r} is unknown, such as utf-8, cp1252 or latin-1") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxland.errors import ArgumentError, DataError
+from jaxland.options import on_command_line, spoken
 from jaxland.showing import brief, table
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Scaling:
     def fit(cls, x: np.ndarray, kind: str) -> Scaling:
         """Fit on rows x[n, d]; a feature that is constant there keeps scale 1."""
         if kind not in SCALES:
-            raise ArgumentError(f"scale {kind!r} is unknown; choose one of {', '.join(SCALES)}")
+            raise ArgumentError(f"{spoken('scale')} takes {', '.join(SCALES)}, got {kind!r}")
         d = x.shape[1]
         centre, scale = np.zeros(d), np.ones(d)
         if kind == "standardise":
@@ -93,15 +94,18 @@ def split(
 ) -> Split:
     """See ``Dataset.split``."""
     if not 0 <= test_fraction < 1:
-        raise ArgumentError(f"test_fraction must be at least 0 and below 1, got {test_fraction}")
+        raise ArgumentError(f"{spoken('test_fraction')} must be at least 0 and below 1, got {test_fraction}")
     if data.scaling is not None and scale != "none":
         raise ArgumentError("the data are scaled already: scale the data that load() returned")
     rng = np.random.default_rng([seed, 12])
     stratify = stratify and data.task == "classification"
     train, test = _split_rows(data, test_fraction, rng, stratify)
     if train_rows is not None:
-        if train_rows < 1:
-            raise ArgumentError(f"train_rows must be at least 1, got {train_rows}")
+        if not 1 <= train_rows <= len(train):
+            word = spoken("rows" if on_command_line() else "train_rows")
+            raise ArgumentError(
+                f"{word} must lie within 1..{len(train)}, the rows of {data.name} that may train, got {train_rows}"
+            )
         if train_rows < len(train):
             train = _thin(data, train, train_rows, rng, stratify)
     whole = data if data.imputed is None else replace(data, x=_refill(data, train))
@@ -192,15 +196,18 @@ def _split_rows(
     if not stratify:
         k = round(fraction * data.n)
         if not 0 < k < data.n:
-            raise DataError(f"{data.name}: {data.n} rows are too few for test_fraction={fraction}")
+            raise DataError(f"{data.name}: {data.n} rows are too few for {spoken('test_fraction', fraction)}")
         return np.sort(order[k:]), np.sort(order[:k])
     train, test = [], []
     for c, label in enumerate(data.classes):
         members = order[data.y[order] == c]
         if len(members) == 1:
+            numbers = len(data.classes) > 2 and all(c.lstrip("-").isdigit() for c in data.classes)
+            ways = ["remove it"]
+            ways += [f"take {data.target} as numbers ({spoken('task', 'count')})"] if numbers else []
+            ways += [f"keep no rows for testing ({spoken('test_fraction', 0)})"]
             raise DataError(
-                f"{data.name}: class {label!r} has one row only and cannot be in both parts; "
-                "remove it, or split with stratify=False"
+                f"{data.name}: class {label!r} has one row only and cannot be in both parts: {', or '.join(ways)}"
             )
         k = min(max(round(fraction * len(members)), 1), len(members) - 1) if len(members) else 0
         test.append(members[:k])

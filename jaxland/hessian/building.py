@@ -15,8 +15,10 @@ from jax.sharding import Mesh
 from jaxland.errors import ArgumentError, DataError
 from jaxland.hessian.curvature import Curvature, CurvatureWarning, Known, checked_damping
 from jaxland.hessian.gram import gram_applies
+from jaxland.options import spoken
+from jaxland.problem.contracts import few_rows, mixing_note, with_copies
 from jaxland.problem.precision import in_precision
-from jaxland.problem.problem import Problem
+from jaxland.problem.problem import Problem, required
 from jaxland.problem.products import Products, products_of
 
 EXPLICIT_LIMIT = 4000
@@ -62,6 +64,10 @@ def curvature(
     Warns:
         CurvatureWarning: not at a stationary point; H_d is not positive definite; dropout or batch statistics active.
     """
+    problem = required(problem, "curvature")
+    if jnp.issubdtype(problem.dtype, jnp.floating) and problem.dtype.itemsize < 4:
+        # Products of half precision have three digits: no curvature can be inverted with them.
+        problem = problem.astype(jnp.float32)
     products = products_of(problem, kind, mesh)
     problem = _standing(problem, w)
     method = _chosen_method(problem, products, method if matrix is None else "explicit")
@@ -118,7 +124,7 @@ def _notes(made: Curvature) -> Iterator[str]:
     if made.lowest + made.damping < 0:
         yield (
             f"H + {made.damping:g} I is not positive definite: the lowest eigenvalue of H is {made.lowest:.3g} or "
-            f"less. Use a damping above {1.1 * abs(made.lowest):.2g}, or kind='gauss-newton'"
+            f"less. Use a damping above {1.1 * abs(made.lowest):.2g}, or {spoken('kind', 'gauss-newton')}"
         )
 
 
@@ -139,11 +145,14 @@ def _chosen_method(problem: Problem, products: Products, method: str) -> str:
     if method not in METHODS:
         raise ArgumentError(f"method {method!r} is unknown; choose auto, {', '.join(METHODS)}")
     if method == "gram" and not gram_applies(products, limit=None):
-        raise ArgumentError("method 'gram' needs kind='gauss-newton', one device, and no regulariser but l2")
+        raise ArgumentError(
+            f"method 'gram' needs {spoken('kind', 'gauss-newton')}, one device, outputs in one array, and no "
+            "regulariser but l2"
+        )
     if method == "explicit" and problem.size > 20_000:
         raise ArgumentError(
             f"an explicit matrix of {problem.size} parameters takes {problem.size**2 * 8 / 1e9:.0f} GB: use "
-            "method='products'"
+            f"{spoken('method', 'products')}"
         )
     return method
 
@@ -202,16 +211,12 @@ def _example_scale(products: Products, problem: Problem) -> float:
 
 
 def model_notes(problem: Problem) -> Iterator[str]:
-    """Dropout gives one input two outputs within a batch; batch statistics let other rows change a row's output."""
+    """What ``mixing_note`` says of the problem's model."""
     if problem.model is None or problem.n < 2:
         return
-    first = jax.tree.map(lambda a: a[:1], problem.x)
-    twice = jax.tree.map(lambda a: jnp.concatenate([a[:1], a[:1], a[1:2]]), problem.x)
-    alone = np.asarray(problem.predict(None, first)[0], float)
-    together = np.asarray(problem.predict(None, twice), float)
-    size = float(np.max(np.abs(together))) + 1e-30
-    slack = 1e3 * float(np.finfo(problem.dtype).eps) * size
-    if np.max(np.abs(together[0] - together[1])) > slack:
-        yield "the model gives one input different outputs: switch dropout off (module.eval(), or deterministic=True)"
-    elif np.max(np.abs(together[0] - alone)) > slack:
-        yield "a row's output depends on the other rows: switch batch statistics to their stored averages (eval mode)"
+    rows = few_rows(problem.x)
+    picked = with_copies(len(jax.tree.leaves(rows)[0]))
+    again = jax.tree.map(lambda a: a[picked], rows)
+    note = mixing_note(problem.predict(None, rows), problem.predict(None, again), picked)
+    if note:
+        yield note

@@ -23,13 +23,16 @@ def gram_applies(products: Products, limit: int | None) -> bool:
     fits = products.kind == "gauss-newton" and products.mesh is None
     if not fits or not (problem.regulariser is None or isinstance(problem.regulariser, L2)):
         return False
-    return limit is None or problem.n * _outputs(products) <= limit
+    outputs = _outputs(products)
+    return outputs > 0 and (limit is None or problem.n * outputs <= limit)
 
 
 def _outputs(products: Products) -> int:
+    """Outputs of a row; 0 where they are several arrays."""
     problem = products.problem
     one = jax.tree.map(lambda a: a[:1], problem.x)
-    return int(np.prod(jax.eval_shape(problem.outputs_of, problem.w, one).shape[1:]))
+    outputs = jax.eval_shape(problem.outputs_of, problem.w, one)
+    return int(np.prod(outputs.shape[1:])) if hasattr(outputs, "shape") else 0
 
 
 class GramInverse:

@@ -21,7 +21,7 @@ from jaxland.hessian.modes_options import ModesKeywords, ModesOptions, Wanted
 from jaxland.hessian.padded import Product, padded_product
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.precision import in_precision
-from jaxland.problem.problem import Problem, PyTree
+from jaxland.problem.problem import Problem, PyTree, required
 from jaxland.problem.rows import to_host
 from jaxland.problem.sharded import ShardedProblem, shard_data
 from jaxland.runs import Checkpoint, Stop, digest, stoppable
@@ -148,6 +148,7 @@ def extreme_modes(
         StoreError: the checkpoint belongs to another run, or cannot be read or written.
         ArithmeticError: a product is not finite.
     """
+    problem = required(problem, "extreme_modes")
     if w is not None:
         problem = problem.at(w)
     how = chosen(ModesOptions, options, dict(changes))

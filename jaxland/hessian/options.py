@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option, spoken
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,9 @@ class ExplainOptions:
     seed: int = option(0, "Of every random choice.")
 
     def __post_init__(self) -> None:
-        for name in ("top", "modes"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.samples < 0 or self.samples == 1:
-            raise ArgumentError(f"samples must be 0 or at least 2, got {self.samples}")
+        check_fields(self, least={"damping": 0, "top": 1, "modes": 1, "drop_modes": 0, "samples": 0, "seed": 0})
+        if self.samples == 1:
+            raise ArgumentError(f"{spoken('samples')} must be 0 or at least 2, got 1")
 
 
 class ExplainKeywords(TypedDict, total=False):

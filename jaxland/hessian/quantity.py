@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxland.core.energy import derivatives as derivatives
 from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.options import spoken
 from jaxland.problem.problem import Problem
 
 Tree = Any  # arrays with a leading axis of examples, nested as the model takes them
@@ -60,16 +61,17 @@ def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
         name, reads = getattr(of, "__name__", "custom"), _reads_targets(problem, of)
         return _compiled(name, reads, lambda w, x, y: function(outputs(w, x), y))
     if of not in QUANTITIES:
-        raise ArgumentError(f"of={of!r} is unknown; choose one of {', '.join(QUANTITIES)} or pass a function")
+        raise ArgumentError(f"{spoken('of')} takes {', '.join(QUANTITIES)} or, in Python, a function, got {of!r}")
     if of == "loss":
         return _compiled(of, True, problem.losses_of)
     outputs = problem.outputs_of
     if of == "output":
         return _output(problem, target)
-    shape = jax.eval_shape(outputs, problem.w, jax.tree.map(lambda a: a[:1], problem.x)).shape
+    shape = output_shape(problem, spoken("of", of))
     if problem.loss_name == "squared_error" or len(shape) != 2 or shape[1] < 2:
         raise ArgumentError(
-            f"of={of!r} needs a classifier with outputs [n, classes], this model gives {shape}; use of='output'"
+            f"{spoken('of', of)} needs a classifier with outputs [n, classes], this model gives {shape}; use "
+            f"{spoken('of', 'output')}"
         )
     if target is not None and not 0 <= target < shape[1]:
         raise ArgumentError(f"target must be a class 0..{shape[1] - 1}, got {target}")
@@ -106,15 +108,30 @@ def _reads_targets(problem: Problem, function: Callable[[Any, Any], Any]) -> boo
     return any(v is target for v in read for target in targets)
 
 
+def output_shape(problem: Problem, asker: str) -> tuple[int, ...]:
+    """Shape of the outputs of one row.
+
+    Raises:
+        ArgumentError: they are several arrays.
+    """
+    outputs = jax.eval_shape(problem.outputs_of, problem.w, _one_row(problem)[0])
+    if not hasattr(outputs, "shape"):
+        kind = f"dict of {', '.join(map(str, outputs))}" if isinstance(outputs, dict) else type(outputs).__name__
+        raise ArgumentError(
+            f"{asker} needs outputs in one array, this model gives a {kind}: pass of as a function of them, "
+            "of(outputs, y) -> [n]"
+        )
+    return tuple(outputs.shape)
+
+
 def _output(problem: Problem, target: int | None) -> Quantity:
     """One output of a row: the only one, or number ``target`` of several, counted flat."""
-    outputs = problem.outputs_of
-    shape = jax.eval_shape(outputs, problem.w, _one_row(problem)[0]).shape
+    outputs, shape = problem.outputs_of, output_shape(problem, spoken("of", "output"))
     width = int(np.prod(shape[1:]))
     if target is None and width != 1:
         raise ArgumentError(
-            f"of='output' needs one output per row, this model gives {width}; name one with target=0..{width - 1}, "
-            "or pass a function of the outputs"
+            f"{spoken('of', 'output')} needs one output per row, this model gives {width}; name one with "
+            f"target=0..{width - 1}, or pass a function of the outputs"
         )
     if target is not None and not 0 <= target < width:
         raise ArgumentError(f"target must be an output 0..{width - 1}, got {target}")

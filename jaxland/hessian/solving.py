@@ -15,6 +15,7 @@ from jaxland.core.krylov.step import ritz_pairs
 from jaxland.errors import ConvergenceError
 from jaxland.hessian.curvature import Curvature, CurvatureWarning, Solved
 from jaxland.hessian.gram import GramInverse
+from jaxland.options import spoken
 from jaxland.problem.products import Products
 
 FACTORS = 4  # dampings whose factors are kept
@@ -170,7 +171,8 @@ def _judge(curvature: Curvature, found: cg.Solution, tolerance: float) -> None:
         seen = min(float(jnp.min(found.rayleigh)), curvature.lowest)
         raise ConvergenceError(
             f"negative curvature: H + {damping:g} I is not positive definite (H has curvature {seen:.3g} or "
-            f"less along some direction). Use a damping above {1.1 * abs(seen):.2g}, or kind='gauss-newton'"
+            f"less along some direction). Use a damping above {1.1 * abs(seen):.2g}, or "
+            f"{spoken('kind', 'gauss-newton')}"
         )
     residual = float(jnp.max(jnp.where(jnp.isfinite(found.residuals), found.residuals, jnp.inf)))
     limit = max(10 * tolerance, 1e3 * float(jnp.finfo(found.x.dtype).eps))

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.influence import example_products
-from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, output_shape, quantity, query_points
 from jaxland.problem.precision import in_precision
 from jaxland.showing import brief
 
@@ -93,9 +93,12 @@ def default_quantity(curvature: Curvature) -> str:
     problem = curvature.problem
     if problem.model is None:
         return "loss"
-    shape = jax.eval_shape(problem.outputs_of, problem.w, jax.tree.map(lambda a: a[:1], problem.x)).shape
+    try:
+        shape = output_shape(problem, "the default")
+    except ArgumentError:
+        return "loss"
     width = int(np.prod(shape[1:]))
-    if problem.loss_name == "squared_error":
+    if problem.loss_name in ("squared_error", "poisson"):
         return "output" if width == 1 else "loss"
     return "probability" if len(shape) == 2 and width > 1 else "loss"
 

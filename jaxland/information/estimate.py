@@ -45,6 +45,9 @@ class Estimate:
     Attributes:
         coordinates: columns that ``mixture`` was fitted to, [d, N] for each variable.
         at_limit: the largest number of components tried was still the best.
+        model_error: what samples that a fit has not seen say against it: how far the estimate lies from their
+            Donsker-Varadhan value, or by how much the mean pointwise information of the samples a fit has seen
+            exceeds theirs, whichever is larger; 0 where nothing was held out.
     """
 
     value: float
@@ -62,6 +65,7 @@ class Estimate:
     unconverged: int
     steps: int
     at_limit: bool
+    model_error: float = 0.0
 
 
 def estimate(
@@ -113,6 +117,8 @@ class _Batch:
         self.sizes = [v.size for v in tuples[0]]
         self.maps = maps_tried(options)
         self.null = null and options.null > 0
+        # Of I(X;Y) alone the held-out value is a bound.
+        self.bounded = null and first is terms
         variables = list({id(v): v for t in tuples for v in t}.values())
         self.number = {id(v): i for i, v in enumerate(variables)}
         n = variables[0].columns.shape[1]
@@ -187,6 +193,20 @@ class _Batch:
             for f, mixture in enumerate(selection.folds)
         ]
         return float(np.mean(bounds))
+
+    def _model_error(self, density: Density, kept: fitting.Selection, value: float, evidence: float) -> float:
+        if self.options.criterion != "held_out":
+            return 0.0
+        optimism = []
+        for f, mixture in enumerate(kept.folds):
+            columns = self.table.host[density.fold_columns[f]]
+            own = [
+                np.mean(_pointwise(mixture, _some(columns[:, self.fold == f if out else self.fold != f]), self.terms))
+                for out in (True, False)
+            ]
+            optimism.append(own[1] - own[0])
+        beyond = abs(value - evidence) if self.bounded and self.contest else 0.0
+        return max(beyond, float(np.mean(optimism)))
 
     def _hopeless(self, order: int, so_far: list[fitting.Selection]) -> list[int]:
         """Maps far behind the other of their pair: more components will not bring them back."""
@@ -277,6 +297,7 @@ class _Batch:
             dropped=fitted.dropped + kept.dropped,
             unconverged=fitted.unconverged,
             steps=fitted.steps,
+            model_error=self._model_error(density, kept, float(np.mean(values[:SCRAMBLINGS])), evidence.get(m, 0.0)),
             at_limit=kept.order == self.options.orders[-1] and len(self.options.orders) > 1,
         )
 
@@ -324,8 +345,7 @@ def donsker_varadhan(
     cut where a sample of the product that happens to be missing would count for more than a tenth of E e^T: else few
     far samples, which a fit calls wildly dependent, decide.
     """
-    take = np.linspace(0, z.shape[1] - 1, min(z.shape[1], EVIDENCE_SAMPLES)).astype(int)
-    z = z[:, take]
+    z = _some(z)
     n = z.shape[1]
     parts = [(term, gm.marginal(mixture, term.of)) for term in terms]
     paired = sum(term.sign * integrals.log_density(m, z[list(term.at)]) for term, m in parts)
@@ -346,6 +366,19 @@ def donsker_varadhan(
     flat = np.clip(np.concatenate(crossed), -most, most)
     top = flat.max()
     return float(np.mean(np.clip(paired, -most, most)) - (top + np.log(np.mean(np.exp(flat - top)))))
+
+
+def _some(z: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "d m"]:
+    """At most ``EVIDENCE_SAMPLES`` of the samples."""
+    return z[:, np.linspace(0, z.shape[1] - 1, min(z.shape[1], EVIDENCE_SAMPLES)).astype(int)]
+
+
+def _pointwise(
+    mixture: gm.Mixture, z: Float[np.ndarray, "d n"], terms: tuple[integrals.Term, ...]
+) -> Float[np.ndarray, " n"]:
+    """What each sample contributes to an information."""
+    parts = [t.sign * integrals.log_density(gm.marginal(mixture, t.of), z[list(t.at)]) for t in terms]
+    return np.sum(parts, axis=0)
 
 
 def _one_sided(term: integrals.Term, dx: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxland.core.mixture import START_KINDS
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option, spoken
 
 ORDERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 MOST_COMPONENTS = 64
@@ -22,6 +22,7 @@ CHOICES = {
     "start": START_KINDS,
 }
 LEAST = {"bootstraps": 0, "starts": 1, "folds": 2, "patience": 1, "null": 0, "points": 1}
+LEAST |= {"max_steps": 1, "width": 1, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,16 @@ class Options:
     dtype: str = option("float64", "Of the fits: float64 or float32.")
 
     def __post_init__(self) -> None:
-        for name, low in LEAST.items():
-            if int(getattr(self, name)) < low:
-                raise ArgumentError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        orders = (self.orders,) if isinstance(self.orders, int) else tuple(int(k) for k in self.orders)
+        check_fields(self, least=LEAST, positive=("memory", "tol"), choices=CHOICES)
+        try:
+            orders = (self.orders,) if isinstance(self.orders, int) else tuple(int(k) for k in self.orders)
+        except (TypeError, ValueError):
+            orders = ()
         if not orders or min(orders) < 1 or max(orders) > MOST_COMPONENTS:
-            raise ArgumentError(f"orders must be numbers of components in 1..{MOST_COMPONENTS}, got {self.orders}")
+            raise ArgumentError(
+                f"{spoken('orders')} takes numbers of components within 1..{MOST_COMPONENTS}, got {self.orders}"
+            )
         object.__setattr__(self, "orders", orders)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ArgumentError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.memory <= 0 or self.tol <= 0:
-            raise ArgumentError("memory and tol must be positive")
 
     @property
     def unit(self) -> float:

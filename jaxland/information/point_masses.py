@@ -171,6 +171,7 @@ def mixed(x: Side, y: Side, options: Options, check: Callable[[Variable, Variabl
         unconverged=sum(part.estimate.unconverged for part in parts),
         steps=sum(part.estimate.steps for part in parts),
         at_limit=any(part.estimate.at_limit for part in parts),
+        model_error=total(lambda part: part.estimate.model_error),
     )
     return Mixed(whole, discrete, check=discrete + total(lambda part: part.check), left_out=_left_out(x, y))
 
@@ -190,6 +191,7 @@ def conditional(x: Variable, y: Variable, z: Variable, options: Options) -> Esti
         unconverged=more.unconverged + less.unconverged,
         steps=more.steps + less.steps,
         at_limit=more.at_limit or less.at_limit,
+        model_error=max(more.model_error, less.model_error),
     )
 
 

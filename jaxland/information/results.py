@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jaxland.core.mixture import Mixture
 from jaxland.information.estimate import Estimate
 from jaxland.information.options import Options
+from jaxland.options import spoken
 from jaxland.showing import brief
 
 
@@ -23,7 +24,9 @@ class MutualInformation:
     Attributes:
         mean: the estimate: the integral of the mixture fitted to all samples. Infinite where one variable is a
             function of the other.
-        std: standard deviation over the bootstraps, with the integration error added in squares.
+        std: standard deviation over the bootstraps, with the integration error added in squares; ``model_error``
+            where that is larger.
+        model_error: what held-out samples say against the fit, in ``units`` (see the documentation).
         samples: the bootstraps' values [B]; ``bootstrap_mean`` and ``corrected`` = 2 mean - bootstrap_mean follow.
         integration_error: standard error of the integral behind ``mean``.
         null: values with the second variable shuffled [Q]: what these samples would give without dependence.
@@ -40,6 +43,7 @@ class MutualInformation:
     mean: float
     std: float
     samples: Float[np.ndarray, " b"]
+    model_error: float
     integration_error: float
     null: Float[np.ndarray, " q"]
     components: int
@@ -110,6 +114,7 @@ class MutualInformation:
             "ksg": self.ksg,
             "components": self.components,
             "map": self.map,
+            "model_error": self.model_error,
             "integration_error": self.integration_error,
             "dropped": self.dropped,
             "unconverged": self.unconverged,
@@ -145,10 +150,12 @@ def result_of(
     unit = options.unit
     b = estimate.samples
     spread = float(np.std(b, ddof=1)) if len(b) > 1 else float("nan")
-    std = float(np.hypot(spread, estimate.integration_error))
+    sampling = float(np.hypot(spread, estimate.integration_error))
+    std = max(sampling, estimate.model_error) if len(b) > 1 else float("nan")
     found = MutualInformation(
         mean=estimate.value * unit,
         std=std * unit,
+        model_error=estimate.model_error * unit,
         samples=b * unit,
         integration_error=estimate.integration_error * unit,
         null=np.asarray(estimate.null) * unit,
@@ -173,20 +180,25 @@ def result_of(
 
 def _cautions(found: MutualInformation, estimate: Estimate, options: Options) -> Iterator[str]:
     """What the numbers themselves call for."""
+    if len(estimate.samples) < 2:
+        yield f"no error: it takes {spoken('bootstraps')} of at least 2"
     if estimate.at_limit:
-        yield f"the largest number of components tried ({estimate.order}) was still the best: raise orders"
+        raise_it = f"raise {spoken('orders')}"
+        yield f"the largest number of components tried ({estimate.order}) was still the best: {raise_it}"
     if estimate.dropped:
         yield f"{estimate.dropped} collapsed components were dropped over all fits"
     if estimate.unconverged:
         yield f"{estimate.unconverged} fits did not converge within {options.max_steps} steps"
-    if estimate.evidence and found.map in estimate.evidence and len(estimate.evidence) > 1:
-        gap = estimate.value - estimate.evidence[found.map]
-        error = found.std / options.unit
-        if gap > 3 * error and gap > 0.05 * max(estimate.value, 0.4):
-            yield (
-                f"held-out samples support only {estimate.evidence[found.map] * options.unit:.4f} {options.units}: "
-                "the error given does not hold the fit's own error"
-            )
+    sampling = float(np.std(found.samples, ddof=1)) if len(found.samples) > 1 else float("nan")
+    if found.model_error > 2 * sampling:
+        held = estimate.evidence.get(found.map, 0.0) * options.unit
+        support = (
+            f"held-out samples support {held:.4f} {options.units}: " if held and len(estimate.evidence) > 1 else ""
+        )
+        yield (
+            f"{support}the error given is that of the fit, which samples it has not seen disagree with; the "
+            f"bootstraps alone give {sampling:.4f}"
+        )
     if len(found.null) and found.null_mean >= 0.1 * options.unit:
         yield f"shuffled samples give {found.null_mean:.4f} {options.units}, not 0: the fits do not suit these tails"
     if len(found.null) and found.mean < found.null_mean + 2 * np.hypot(found.std, found.null_std):
@@ -201,6 +213,7 @@ def infinite(options: Options, *, n: int, names: tuple[str, ...], why: str, ksg:
     return MutualInformation(
         mean=float("inf"),
         std=float("nan"),
+        model_error=float("nan"),
         samples=nothing,
         integration_error=float("nan"),
         null=np.empty(0),

@@ -26,7 +26,7 @@ from jaxland.landscape.search.completeness import Completeness
 from jaxland.landscape.search.jobs import QUENCHES, Job
 from jaxland.landscape.search.kinks import Kinks
 from jaxland.landscape.search.stationary import Point, Tolerances, require_float64
-from jaxland.problem.problem import Problem
+from jaxland.problem.problem import Problem, required
 from jaxland.problem.scale import Box, Scale, reduced, scale_of
 from jaxland.runs import agree, identity
 
@@ -62,6 +62,7 @@ class Store:
         *,
         box: Box | None = None,
     ) -> None:
+        problem = required(problem, "Store")
         require_float64(problem.dtype)
         self.path = None if path is None else Path(path)
         self.problem, self.box = problem, box

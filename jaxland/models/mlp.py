@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -67,9 +68,10 @@ def mlp(
     >>> model(jnp.ones((7, 2))).shape
     (7, 3)
     """
-    widths = tuple(int(s) for s in sizes)
-    if len(widths) < 2 or min(widths) < 1:
-        raise ArgumentError(f"sizes must be at least two positive widths, got {tuple(sizes)}")
+    widths = tuple(sizes) if isinstance(sizes, Iterable) else ()
+    if len(widths) < 2 or not all(isinstance(k, numbers.Integral) and k >= 1 for k in widths):
+        raise ArgumentError(f"sizes must be at least two widths, whole numbers of at least 1, got {sizes!r}")
+    widths = tuple(map(int, widths))
     if activation not in ACTIVATIONS:
         raise ArgumentError(f"activation {activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
     act = ACTIVATIONS[activation]

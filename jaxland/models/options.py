@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option, spoken
+
+ACTIVATIONS = ("tanh", "relu", "gelu", "sigmoid", "softplus", "sin", "identity")
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,18 @@ class NetworkOptions:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self, choices={"activation": ACTIVATIONS})
+        if not all(width >= 1 for width in self.widths):
+            raise ArgumentError(f"{spoken('hidden')} takes widths of at least 1, got {self.hidden!r}")
         if self.l2 == "auto":
             return
         try:
-            object.__setattr__(self, "l2", float(self.l2))
-        except ValueError as error:
-            raise ArgumentError(f"--l2 takes a number or auto, got {self.l2!r}") from error
+            weight = float(self.l2)
+        except ValueError:
+            weight = math.nan
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ArgumentError(f"{spoken('l2')} must be a finite number of at least 0, or auto, got {self.l2}")
+        object.__setattr__(self, "l2", weight)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -34,6 +43,6 @@ class NetworkOptions:
             ArgumentError: ``hidden`` is not a list of numbers.
         """
         try:
-            return tuple(int(part) for part in self.hidden.split(","))
+            return tuple(int(part) for part in str(self.hidden).split(","))
         except ValueError as error:
-            raise ArgumentError(f"--hidden takes widths such as 8 or 8,4, got {self.hidden!r}") from error
+            raise ArgumentError(f"{spoken('hidden')} takes widths such as 8 or 8,4, got {self.hidden!r}") from error

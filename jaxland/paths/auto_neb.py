@@ -19,7 +19,7 @@ from jaxland.paths.result import MinimumEnergyPath
 from jaxland.paths.settings import PathSettings
 from jaxland.paths.state import PathCheckpoint, PathProgress, PathState, identity
 from jaxland.problem.precision import in_precision
-from jaxland.problem.problem import Problem, PyTree
+from jaxland.problem.problem import Problem, PyTree, required
 from jaxland.problem.rows import to_host
 from jaxland.problem.sharded import ShardedProblem
 from jaxland.runs import stoppable
@@ -71,7 +71,7 @@ def minimum_energy_path(
         StoreError: the checkpoint belongs to another run, or cannot be read or written.
         ConvergenceError: the loss became infinite or nan: the learning rate is too large.
     """
-    settings = settings or PathSettings()
+    problem, settings = required(problem, "minimum_energy_path"), settings or PathSettings()
     if isinstance(problem, ShardedProblem):
         raise ArgumentError(
             "give the problem before shard_data, and a mesh with axis 'data': batches are spread over it"

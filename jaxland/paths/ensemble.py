@@ -21,7 +21,7 @@ from jaxland.paths.result import MinimumEnergyPath
 from jaxland.paths.settings import PathSettings
 from jaxland.paths.state import PathProgress
 from jaxland.problem.precision import in_precision
-from jaxland.problem.problem import Problem, PyTree
+from jaxland.problem.problem import Problem, PyTree, required
 from jaxland.showing import brief
 
 
@@ -99,6 +99,7 @@ def connect_minima(
         on_path: called with every path found.
         checkpoint: folder of one file per pair.
     """
+    problem = required(problem, "connect_minima")
     if len(minima) < 2:
         raise ArgumentError(f"at least two minima are needed, got {len(minima)}")
     points = [flat_point(problem, w) for w in minima]

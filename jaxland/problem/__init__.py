@@ -1,7 +1,7 @@
 """What every system is handed: a loss, its parameters, its data, its symmetry."""
 
 from jaxland.problem.coordinate_symmetries import PeriodicSymmetry, PermutationSymmetry
-from jaxland.problem.losses import L2, cross_entropy, squared_error
+from jaxland.problem.losses import L2, cross_entropy, poisson, squared_error
 from jaxland.problem.particles import ParticleSymmetry
 from jaxland.problem.problem import Problem
 from jaxland.problem.scale import Scale
@@ -16,5 +16,6 @@ __all__ = [
     "Scale",
     "Symmetry",
     "cross_entropy",
+    "poisson",
     "squared_error",
 ]

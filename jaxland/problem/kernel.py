@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LANE_BYTES = 2**29
 KERNEL_CHOICES = ("auto", "xla", "fused")
+# Losses whose second derivatives are written out.
+CLOSED_FORM = ("cross_entropy", "squared_error")
 
 
 def chosen_kernel(problem: Problem) -> kernels.Kernel:
@@ -96,7 +98,7 @@ def xla_kernel(problem: Problem) -> kernels.Kernel:
         model is not None
         and model.sizes is not None
         and len(model.sizes) == 3
-        and problem.loss_name is not None
+        and problem.loss_name in CLOSED_FORM
         and (reg is None or isinstance(reg, L2))
         and jnp.asarray(problem.x).ndim == 2
     ):

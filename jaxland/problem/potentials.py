@@ -6,6 +6,7 @@ with jax.enable_x64(True):
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -85,6 +86,12 @@ def cluster(atoms: int, pair: Callable[[jax.Array], jax.Array], *, scale: Scale 
     """
     if int(atoms) != atoms or atoms < 2:
         raise ArgumentError(f"atoms must be an integer, at least 2, got {atoms}")
+    need, there = 8.0 * (3.0 * atoms) ** 2, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there:
+        raise ArgumentError(
+            f"{int(atoms):,} atoms have {3 * int(atoms):,} coordinates: one Hessian takes {need / 2**30:,.0f} GiB, "
+            f"this machine has {there / 2**30:,.0f}"
+        )
     energy, second = _cluster(int(atoms), pair)
     symmetry = ClusterSymmetry(int(atoms))
     return Problem.from_energy(energy, 3 * int(atoms), symmetry=symmetry, second=second, scale=scale)

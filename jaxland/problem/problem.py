@@ -21,12 +21,13 @@ from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
 from jaxland.core.energy import derivatives, kernels
-from jaxland.errors import ArgumentError, ProblemError
+from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.models.mlp import ODD_ACTIVATIONS
 from jaxland.models.model import Model
+from jaxland.problem import contracts
 from jaxland.problem.energy_checks import check_energy, check_symmetry
-from jaxland.problem.kernel import chosen_kernel
-from jaxland.problem.losses import L2, PyTree, check_labels, checked_rows, named_loss
+from jaxland.problem.kernel import KERNEL_CHOICES, chosen_kernel
+from jaxland.problem.losses import L2, PyTree, as_arrays, check_targets, checked_rows, named_loss
 from jaxland.problem.regularisation import L2Choice
 from jaxland.problem.rows import sum_rows
 from jaxland.problem.scale import Scale
@@ -67,7 +68,7 @@ class Problem:
         regulariser: ``regulariser(params) -> scalar``, added once.
         plain: for ``from_energy``: ``plain(w) -> scalar``.
         model: the model behind the loss, where there is one.
-        loss_name: name of a built-in loss (``cross_entropy``, ``squared_error``), else None.
+        loss_name: name of a built-in loss (``cross_entropy``, ``squared_error``, ``poisson``), else None.
         symmetry: parameter transformations that leave the loss unchanged.
         chunk: rows evaluated at once (None: all); bounds memory of every sum over the data.
         output_loss: ``output_loss(outputs, y) -> [n]``, the loss behind the model (Gauss-Newton products need it).
@@ -153,8 +154,10 @@ class Problem:
 
         Args:
             model: see ``jaxland.models``.
-            x: inputs [n, ...]; y: targets [n] (class indices for cross-entropy) or [n, ...].
-            loss: "cross_entropy", "squared_error", or ``loss(outputs, y) -> [n]``.
+            x: inputs [n, ...]; y: targets [n] (class indices for cross-entropy) or [n, ...]: arrays, lists or tables
+                of numbers, or pytrees of arrays.
+            loss: "cross_entropy", "squared_error", "poisson" (counts; the output is the rate's logarithm), or
+                ``loss(outputs, y) -> [n]``, each row's from its own outputs and targets alone.
             l2: weight of the sum of squares, without the factor 1/2; "auto": by the held-out loss of a few dozen
                 quenches, see ``l2_choice``.
             regulariser: instead of ``l2``.
@@ -164,9 +167,12 @@ class Problem:
             dtype: of parameters and data, such as "float64", which landscapes need; default as they are.
 
         Raises:
-            DataError: lengths differ, data empty or not finite, labels outside the model's outputs.
-            ArgumentError: unknown loss, negative l2, or both l2 and regulariser.
+            DataError: lengths differ, data empty or not finite, inputs or targets that do not fit the model.
+            ProblemError: no model; parameters that are not real floats; a model or loss that JAX cannot trace; a loss
+                that is not one number per row, or mixes rows.
+            ArgumentError: unknown loss or kernel, l2 negative or not finite, or both l2 and regulariser.
         """
+        model = contracts.checked_model(model)
         if dtype is not None:
             with jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext():
                 made = cls.from_model(
@@ -195,16 +201,24 @@ class Problem:
         if isinstance(l2, str):
             raise ArgumentError(f'l2 must be a number or "auto", got {l2!r}')
         loss_name, per_output = named_loss(loss)
-        if l2 < 0:
-            raise ArgumentError(f"l2 must not be negative, got {l2}")
+        contracts.check_weight(l2)
+        contracts.check_chunk(chunk)
+        if kernel_choice not in KERNEL_CHOICES:
+            raise ArgumentError(
+                f"kernel_choice {kernel_choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}"
+            )
         if regulariser is not None and l2:
             raise ArgumentError("give either l2 or regulariser, not both")
         params = model.params if params is None else params
+        contracts.check_parameters(params)
+        if regulariser is not None:
+            contracts.check_regulariser(regulariser, params)
         x, y = checked_rows(x, y)
-        if loss_name == "cross_entropy":
-            shape = jax.eval_shape(model.apply, params, x[:1])
-            check_labels(y, shape.shape)
-            y = y.astype(jnp.int32)
+        shapes = contracts.output_shapes(model, params, x)
+        if loss_name is None:
+            contracts.check_loss(per_output, model, params, x, y)
+        else:
+            y = check_targets(loss_name, y, shapes)
 
         def per_example(p: PyTree, xs: Any, ys: Any) -> jax.Array:
             return per_output(model.apply(p, xs), ys)
@@ -318,18 +332,45 @@ class Problem:
         return (self.x, self.y)
 
     def at(self, w: Any) -> Problem:
-        """The same problem standing at other parameters (flat vector or pytree)."""
-        flat = isinstance(w, jax.Array | np.ndarray) and np.ndim(w) == 1 and np.size(w) == self.size
+        """The same problem standing at other parameters (flat vector or pytree).
+
+        Raises:
+            ArgumentError: neither so many numbers nor a pytree of the parameters' shapes.
+            DataError: a parameter is not finite.
+        """
         with self.precision():
-            params = self.unravel(jnp.asarray(w, self.dtype)) if flat else w
+            params = self._standing_at(w)
             return replace(self, params=params, programs=self._programs)
 
+    def _standing_at(self, w: Any) -> PyTree:
+        """Parameters as a pytree, of which ``w`` is the flat vector or itself."""
+        shapes, number = (
+            [np.shape(a) for a in jax.tree.leaves(self.params)],
+            jax.Array | np.ndarray | np.number | float,
+        )
+        if isinstance(w, number | int) or (isinstance(w, list) and all(isinstance(v, number | int) for v in w)):
+            w = jnp.asarray(w, self.dtype)
+            if w.shape != (self.size,) and [w.shape] != shapes:
+                raise ArgumentError(f"w must hold {self.size} parameters in one vector, got shape {w.shape}")
+            w = self.unravel(jnp.ravel(w))
+        elif [np.shape(a) for a in jax.tree.leaves(w)] != shapes:
+            raise ArgumentError(
+                f"w must be a vector of {self.size} parameters, or a pytree of the shapes of params, got "
+                f"{jax.tree.map(np.shape, w)}"
+            )
+        contracts.check_finite(w)
+        return w
+
     def with_data(self, x: Any, y: Any) -> Problem:
-        """The same model and loss over other data."""
+        """The same model and loss over other data.
+
+        Raises:
+            DataError: as ``from_model``.
+        """
         with self.precision():
             x, y = checked_rows(x, y)
-            if self.loss_name == "cross_entropy":
-                y = y.astype(jnp.int32)
+            if self.model is not None and self.loss_name is not None:
+                y = check_targets(self.loss_name, y, contracts.output_shapes(self.model, self.params, x))
             return replace(self, x=x, y=y)
 
     def astype(self, dtype: Any) -> Problem:
@@ -407,30 +448,68 @@ class Problem:
 
         return self.compiled(("problem", name), make)
 
-    def _run(self, name: str, *arguments: Any) -> jax.Array:
+    def _run(self, name: str, *arguments: Any) -> Any:
         with self.precision():
             return self._program(name)(*arguments)
 
+    def _vector(self, w: Any) -> Any:
+        """w as a vector; None: where the problem stands."""
+        if w is None:
+            return self.w
+        w = jnp.asarray(w, self.dtype) if isinstance(w, list | tuple) and all(np.ndim(v) == 0 for v in w) else w
+        if getattr(w, "shape", None) != (self.size,):
+            shape = getattr(w, "shape", type(w).__name__)
+            raise ArgumentError(
+                f"w must be a vector of {self.size} parameters, got {shape} (ravel makes one of a pytree)"
+            )
+        return w
+
+    def _points(self, x: Any) -> Any:
+        """x as rows like those of the training data; None: those."""
+        if x is None:
+            return self.x
+        x = as_arrays("x", x)
+        given, known = ([np.shape(a)[1:] for a in jax.tree.leaves(tree)] for tree in (x, self.x))
+        if given != known or 0 in (np.ndim(a) for a in jax.tree.leaves(x)):
+            shapes = jax.tree.map(np.shape, x)
+            raise DataError(f"x must hold rows of shape {jax.tree.map(lambda a: a.shape[1:], self.x)}, got {shapes}")
+        return x
+
     def energy(self, w: Any = None) -> jax.Array:
         """L(w), a scalar."""
-        return self._run("energy", self.w if w is None else w, self.data)
+        return self._run("energy", self._vector(w), self.data)
 
     def gradient(self, w: Any = None) -> Float[Array, " N"]:
         """Gradient of L at w."""
-        return self._run("gradient", self.w if w is None else w, self.data)
+        return self._run("gradient", self._vector(w), self.data)
 
     def hvp(self, w: Any, v: Any) -> Float[Array, " N"]:
         """Hessian of L at w times v, forward over reverse."""
-        return self._run("hvp", w, v, self.data)
+        return self._run("hvp", self._vector(w), self._vector(v), self.data)
 
     def hessian(self, w: Any = None) -> Float[Array, "N N"]:
         """Hessian of L at w (symmetric, N x N): for small N."""
-        return self._run("hessian", self.w if w is None else w, self.data)
+        return self._run("hessian", self._vector(w), self.data)
 
     def losses(self, w: Any = None, x: Any = None, y: Any = None) -> Float[Array, " n"]:
         """Per-example losses on the training data, or on (x, y)."""
-        return self._run("losses", self.w if w is None else w, *(self.data if x is None else (x, y)))
+        if (x is None) != (y is None):
+            raise ArgumentError("losses needs both x and y, or neither")
+        rows = self.data if x is None else (self._points(x), as_arrays("y", y))
+        return self._run("losses", self._vector(w), *rows)
 
-    def predict(self, w: Any = None, x: Any = None) -> Float[Array, "n ..."]:
-        """Model outputs on the training data, or on x."""
-        return self._run("outputs", self.w if w is None else w, self.x if x is None else x)
+    def predict(self, w: Any = None, x: Any = None) -> Any:
+        """Model outputs [n, ...] (or a pytree of them) on the training data, or on x."""
+        return self._run("outputs", self._vector(w), self._points(x))
+
+
+def required(given: object, caller: str) -> Problem:
+    """The problem.
+
+    Raises:
+        ProblemError: it is none, such as a model without its data.
+    """
+    if isinstance(given, Problem):
+        return given
+    how = "Problem.from_model(model, x, y)" if isinstance(given, Model) else "Problem.from_model or from_energy"
+    raise ProblemError(f"{caller} takes a Problem, got {type(given).__name__}: build it with {how}")

@@ -27,7 +27,7 @@ def decision_figure(surface: DecisionSurface) -> Figure:
     figure, axes = canvas(5.6, 4.6)
     extent = (float(surface.x[0]), float(surface.x[-1]), float(surface.y[0]), float(surface.y[-1]))
     style: _Image = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "bilinear"}
-    if data.task == "regression":
+    if data.task != "classification":
         _values(figure, axes, surface, style)
     else:
         _classes(axes, surface, style)
@@ -38,6 +38,8 @@ def decision_figure(surface: DecisionSurface) -> Figure:
 
 def _values(figure: Figure, axes: Axes, surface: DecisionSurface, style: _Image) -> None:
     data, points, outputs = surface.data, surface.points, surface.outputs[..., 0]
+    # Of counts the network gives the logarithm of the rate.
+    outputs = np.exp(outputs) if data.task == "count" else outputs
     ends = {"vmin": min(outputs.min(), data.y.min()), "vmax": max(outputs.max(), data.y.max())}
     image = axes.imshow(outputs, cmap="viridis", **ends, **style)
     figure.colorbar(image, ax=axes, label=data.target)

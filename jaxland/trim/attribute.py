@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from jaxland.errors import DataError
 from jaxland.showing import brief
+from jaxland.trim import interpreters
 from jaxland.trim.build import Baseline, Groups, build
 from jaxland.trim.methods import Method, Options, find
 from jaxland.trim.model import Chosen
@@ -22,6 +23,10 @@ from jaxland.trim.play import Play, Scores
 from jaxland.trim.transforms import Transform
 
 LARGE_GAP = 0.01
+
+
+class ModelWarning(UserWarning):
+    """The model's output of a row is random or depends on other rows: it is in training mode."""
 
 
 class CompletenessWarning(UserWarning):
@@ -135,7 +140,7 @@ def attribute(
         residual: what becomes of x - T^-1(T(x)) for a transform that loses something: "fixed" or "player".
         chunk: most inputs given to the model at once; default by memory. The result does not depend on it.
         progress: called with (done, total).
-        warn: warn when a complete method leaves a gap over 1 %.
+        warn: warn when a complete method leaves a gap over 1 %, or where the model is in training mode.
         **options: of the method, such as ``nodes``, ``samples``, ``seed``, ``mode``.
 
     Raises:
@@ -170,11 +175,13 @@ def attribute(
 
 
 def _finish(play: Play, method: Method, scores: Scores, options: Options, warn: bool) -> Attribution:
-    _check_finite(play, method, scores)
+    _check_finite(play, method, scores, options)
     both = play.outputs(np.array([[0.0] * play.players, [1.0] * play.players]))
     f_base = both[:, 0] if scores.base is None else scores.base
     f_x = both[:, 1]
-    notes = [play.note]
+    notes = [play.note, *([play.caution] if play.caution else [])]
+    if play.caution and warn:
+        warnings.warn(play.caution, ModelWarning, stacklevel=3)
     if play.game.residual_plays:
         notes.append("the residual of the transform is a player of its own")
     elif not play.game.transform.is_exact:
@@ -199,17 +206,19 @@ def _finish(play: Play, method: Method, scores: Scores, options: Options, warn: 
     share = float((result.relative_gap > LARGE_GAP).mean())
     text = (
         f"attributions of {share:.0%} of the inputs miss f(x) - f(baseline) by more than {LARGE_GAP:.0%} "
-        f"(worst {result.relative_gap.max():.1%}): {method.cure.format(**options)}"
+        f"(worst {result.relative_gap.max():.1%}): {play.caution or method.cure.format(**options)}"
     )
     if warn:
         warnings.warn(text, CompletenessWarning, stacklevel=3)
     return replace(result, notes=(*result.notes, text))
 
 
-def _check_finite(play: Play, method: Method, scores: Scores) -> None:
+def _check_finite(play: Play, method: Method, scores: Scores, options: Options) -> None:
     for found in (scores.coefficients, scores.players):
         if found is not None and not np.isfinite(found).all():
             where = np.argwhere(~np.isfinite(found))[0]
+            if method.tokens:
+                interpreters.find_domain_error(play, int(where[0]), int(where[1]), options.get("mode", "shapley"))
             count = int((~np.isfinite(found)).sum())
             column = play.labels[where[1]] if found is scores.players else f"coefficient {tuple(where[1:].tolist())}"
             raise DataError(

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.problem.contracts import mixing_note, with_copies
 from jaxland.trim.game import Game, Output, Rows, analyse, padded
 from jaxland.trim.methods import Method
 from jaxland.trim.model import Adapted, Apply, Chosen, Taking, adapt, choose, is_half
@@ -51,6 +52,7 @@ def build(
     if chunk is not None and (int(chunk) != chunk or chunk < 1):
         raise ArgumentError(f"chunk must be a positive integer, got {chunk}")
     model, outputs = _asked(f, params, x, kind, method, chunk)
+    caution = _mixing(model, x, outputs, chunk)
     s, rest = analyse(transform, x)
     _check_residual(transform, x, rest, residual)
     chosen = choose(target, outputs)
@@ -76,6 +78,7 @@ def build(
         traceable=model.traceable,
         name=model.name,
         note=chosen.note,
+        caution=caution,
         background=pool,
         progress=progress,
     )
@@ -103,12 +106,26 @@ def _asked(
             found = taking()
         except DataError:
             raise error from None
-    if method.traced:
+    if method.traced and not method.tokens:
         raise ProblemError(
             f"the model takes whole numbers, such as tokens, which method {method.name!r} cannot follow: use "
-            "ablation, occlusion, shapley, shapley_sampling or kernel_shap, or explain the embeddings"
+            "contextual_decomposition, ablation, occlusion, shapley, shapley_sampling or kernel_shap, or explain the "
+            "embeddings"
         )
     return found
+
+
+def _mixing(model: Adapted, x: jax.Array, outputs: PyTree, chunk: int | None) -> str:
+    """What is wrong where the output of a row is random or depends on other rows."""
+    if len(x) == 1:
+        x = jnp.concatenate([x, jnp.zeros_like(x)])
+        outputs = _outputs(model, x, chunk, finite=False)
+    size = min(len(x), chunk or 4096)
+    if size < 2:
+        return ""
+    picked = with_copies(size)
+    again = _outputs(model, x[picked], chunk, finite=False)
+    return mixing_note(jax.tree.map(lambda a: a[:size], outputs), again, picked)
 
 
 def _one_array(given: object, name: str) -> None:
@@ -160,7 +177,7 @@ def _raw_outputs(params: PyTree, x: jax.Array, apply: Apply) -> PyTree:
     return apply(params, x)
 
 
-def _outputs(model: Adapted, x: jax.Array, chunk: int | None) -> PyTree:
+def _outputs(model: Adapted, x: jax.Array, chunk: int | None, *, finite: bool = True) -> PyTree:
     """Raw outputs at every input: an array [n, ...], or a pytree of them."""
     size = min(len(x), chunk or 4096)
     parts = []
@@ -183,7 +200,7 @@ def _outputs(model: Adapted, x: jax.Array, chunk: int | None) -> PyTree:
                 f"the model must map [n, ...] to outputs [n, ...]; {len(x)} inputs gave shape {leaf.shape}"
             )
         bad = np.argwhere(~np.isfinite(leaf))
-        if len(bad):
+        if len(bad) and finite:
             raise DataError(f"the model's output is not finite at row {bad[0][0]}")
     return jax.tree.map(lambda leaf: leaf.astype(np.float32) if is_half(leaf.dtype) else leaf, outputs)
 

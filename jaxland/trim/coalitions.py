@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ArgumentError
+from jaxland.options import spoken
 from jaxland.trim.game import MAX_SHARES, Game, padded
 from jaxland.trim.gradients import split
 from jaxland.trim.play import Play, Scores, on_host
@@ -46,7 +47,7 @@ def exact_shapley_design(players: int) -> Design:
     if players > 14:
         raise ArgumentError(
             f"exact Shapley values need 2^players evaluations, not for {players} players: use at most 14 groups, "
-            "method='shapley_sampling' or 'kernel_shap'"
+            f"{spoken('method', 'shapley_sampling')} or kernel_shap"
         )
     masks = ((np.arange(2**players)[:, None] >> np.arange(players)) & 1).astype(float)
     size = masks.sum(1).astype(int)

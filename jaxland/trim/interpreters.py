@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxland.core.decomposition import Mode, decompose_parts, rescaled
-from jaxland.errors import ArgumentError
+from jaxland.core.decomposition import Mode, decompose, decompose_parts, rescaled
+from jaxland.errors import ArgumentError, ProblemError
 from jaxland.trim.game import Game, Point, padded
 from jaxland.trim.gradients import by_coefficients, line, times_input
+from jaxland.trim.model import Taking
 from jaxland.trim.play import Play, Scores
 
 # The baseline, the input, every player's share of it, and what was found so far.
@@ -45,6 +47,38 @@ def _contextual_step(
     return d.beta.T, d.const
 
 
+@partial(jax.jit, static_argnames="mode")
+def _token_step(
+    game: Game, point: jax.Array, masks: jax.Array, const: jax.Array, *, mode: Mode
+) -> tuple[jax.Array, jax.Array]:
+    """As ``_contextual_step`` for whole numbers: which of them each player holds, [K, b, *input]."""
+    taking, index = _taking(game), game.rows.index
+    assert game.output is not None and taking is not None
+    params, select = game.output.params, game.output.select
+    tokens, base = (jnp.round(a).astype(taking.dtype) for a in (point, const))
+    d = decompose_parts(lambda t: select(taking.apply(params, t), index).real, tokens, masks, const=base, mode=mode)
+    return d.beta.T, d.const
+
+
+def _taking(game: Game) -> Taking | None:
+    """The model where it takes whole numbers."""
+    apply = None if game.output is None else game.output.apply
+    return apply if isinstance(apply, Taking) and jnp.issubdtype(apply.dtype, jnp.integer) else None
+
+
+def find_domain_error(play: Play, row: int, player: int, mode: str) -> None:
+    """Go through the decomposition of one row and player again, step by step.
+
+    Raises:
+        DataError: naming the primitive whose domain a part leaves.
+    """
+    block = replace(play.game, rows=jax.tree.map(lambda a: a[row : row + 1], play.game.rows))
+    const, point, _ = line(block)
+    part = jax.tree.map(lambda a: a[player], _parts(block.without_model()))
+    eager: Mode = "acd" if mode == "acd" else "shapley"
+    decompose(lambda p: block.value(block.at(p), block.rows.index).real, point, part, const=const, mode=eager)
+
+
 def contextual_decomposition(play: Play, *, mode: str = "shapley") -> Scores:
     """beta of every player against all others (Murdoch, Liu & Yu 2018), by ``core.decomposition``.
 
@@ -59,14 +93,22 @@ def contextual_decomposition(play: Play, *, mode: str = "shapley") -> Scores:
     calls = math.ceil(play.players / min(play.players, max(1, play.chunk // 2)))
     size = math.ceil(play.players / calls)
 
+    tokens = _taking(play.game) is not None
+    if tokens and (play.game.transform.name != "identity" or play.game.residual_plays):
+        raise ProblemError("the model takes whole numbers, such as tokens: they can only be explained as they are")
+
     def start(block: Game, where: slice) -> Split:
         const, point, _ = line(block)
+        if tokens:
+            masks = jnp.broadcast_to(jnp.asarray(block.members)[:, None], (play.players, *block.rows.x.shape))
+            return const, point, jnp.asarray(padded(masks, calls * size)), []
         return const, point, jax.tree.map(lambda a: padded(a, calls * size), _parts(block.without_model())), []
 
     def step(block: Game, carry: Split, j: int) -> Split:
         const, point, parts, found = carry
         some = jax.tree.map(lambda a: a[j * size : (j + 1) * size], parts)
-        beta, floor = _contextual_step(block.without_players(), point, some, const, mode=mode)
+        ask = _token_step if tokens else _contextual_step
+        beta, floor = ask(block.without_players(), point, some, const, mode=mode)
         return const, point, parts, [*found, (np.asarray(beta), np.asarray(floor))]
 
     def finish(block: Game, carry: Split) -> Scores:

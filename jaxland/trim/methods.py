@@ -35,6 +35,7 @@ class Method:
         run: the function of a ``Play`` and the method's own options.
         aliases: other names.
         gradient: whether it differentiates the model; traced: whether it needs a model that JAX can trace.
+        tokens: whether it follows whole numbers that choose rows of a table, where it is traced.
         background: whether it draws baselines from a background.
         complete: whether attributions add up to f(x0) - f(baseline), up to numerical error.
         cure: what to do where they do not, a format of the options.
@@ -46,6 +47,7 @@ class Method:
     aliases: tuple[str, ...] = ()
     gradient: bool = False
     traced: bool = False
+    tokens: bool = False
     background: bool = False
     complete: bool = False
     cure: str = "use float64: sums of many large terms lose digits"
@@ -128,6 +130,7 @@ METHODS = _all(
         interpreters.contextual_decomposition,
         ("cd",),
         traced=True,
+        tokens=True,
         note="each score is one split of the input in two; they need not add up, the gap is their interaction",
     ),
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +45,8 @@ class TrimOptions:
     chunk: int | None = option(None, "Most inputs given to the network at once.")
 
     def __post_init__(self) -> None:
-        if self.baseline not in (None, "zero", "mean"):
-            raise ArgumentError(f"--baseline takes zero or mean, got {self.baseline!r}")
+        choices = {"baseline": ("zero", "mean"), "residual": ("fixed", "player")}
+        check_fields(self, least={"target": 0, "bands": 1, "chunk": 1}, choices=choices)
 
     def made(self, x: np.ndarray, name: str) -> Transform:
         """The transform of that name of inputs x [n, ...].
@@ -102,7 +102,6 @@ class TrimOptions:
             "transform": transform,
             "method": self.method,
             "target": self.target,
-            # Any other word is refused by ``attribute``, which knows whether there is a residual.
             "residual": None if transform.is_exact else cast(Literal["fixed", "player"], self.residual),
             "chunk": self.chunk,
         }

@@ -55,6 +55,7 @@ class Play:
         traceable: whether JAX can trace the model; if not it is called on the host.
         name: of the model.
         note: a sentence on which output is attributed.
+        caution: a sentence on what is wrong with the model, or an empty text.
         background: coefficients of possible baselines [m, *coefficients], or None.
         progress: called with (done, total) after every call of the model, or None.
     """
@@ -65,6 +66,7 @@ class Play:
     traceable: bool
     name: str
     note: str
+    caution: str = ""
     background: jax.Array | None = None
     progress: Callable[[int, int], None] | None = None
 

@@ -73,7 +73,7 @@ def test_other_transforms_and_inputs(files):
         (["signals.csv", "--labels", "z"], DataError, "no column 'z'"),
         (["bare.csv", "--transform", "laplace"], ArgumentError, "unknown; choose"),
         (["bare.csv", "--transform", "dct", "--bands", "3"], ArgumentError, "--bands goes with"),
-        (["bare.csv", "--baseline", "median"], ArgumentError, "--baseline takes"),
+        (["bare.csv", "--baseline", "median"], ArgumentError, "--baseline must be one of zero, mean"),
         (["bare.csv", "--target", "7"], ArgumentError, "out of range"),
     ],
 )

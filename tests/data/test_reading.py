@@ -38,7 +38,7 @@ def test_files_of_every_make(tmp_path, before, mark, end, encoding):
 
 def test_an_encoding_is_named_not_guessed(tmp_path):
     path = written(tmp_path, "größe,y\n1,ä\n2,b\n", encoding="cp1252")
-    with pytest.raises(DataError, match=r"not UTF-8 .*such as cp1252"):
+    with pytest.raises(DataError, match=r"not UTF-8 .*such as encoding='cp1252'"):
         read(path)
     assert list(read(path, dialect=Dialect(encoding="cp1252")).frame) == ["größe", "y"]
     with pytest.raises(DataError, match="not written in ascii"):
@@ -136,10 +136,10 @@ def test_whole_numbers_are_kept_and_what_is_dropped_is_said(tmp_path):
     data = load(path, "y")
     assert data.features == ("refraction index",)
     assert data.notes == (
-        "Column step was dropped: it numbers the rows (every value is different); keep=step keeps it.",
+        "Column step was dropped: it numbers the rows (every value is different); keep='step' keeps it.",
     )
     assert load(path, "y", keep="step").features == ("refraction index", "step")
-    with pytest.raises(DataError, match=r"no feature is left .* keep=step keeps it"):
+    with pytest.raises(DataError, match=r"no feature is left .* keep='step' keeps it"):
         load(path, "y", drop="refraction index")
     with pytest.raises(DataError, match=r"keep: .*did you mean 'step'"):
         load(path, "y", keep="stepp")
@@ -156,3 +156,36 @@ def test_truth_and_whole_numbers_keep_their_types(tmp_path):
     assert column(tmp_path, ["True", "False"])[0].dtype == bool
     assert column(tmp_path, ["12", "-3"])[0].dtype == np.int64
     assert column(tmp_path, ["1_000", "2"])[0].tolist() == ["1_000", "2"]
+
+
+def test_whole_numbers_as_targets_are_said_and_can_be_counts(tmp_path):
+    text = "a,visits\n" + "".join(f"{i * 7 % 11}.5,{i * 5 % 7}\n" for i in range(28))
+    path = written(tmp_path, text)
+    data = load(path, "visits")
+    assert data.classes == tuple("0123456")
+    assert "Target visits: its 7 whole numbers from 0 to 6 are taken as classes" in data.notes[0]
+    assert "task='count' or task='regress'" in data.notes[0]
+    counts = load(path, "visits", task="count")
+    assert (
+        counts.task == "count"
+        and counts.outputs == 1
+        and counts.classes == ()
+        and "counts from 0 to 6" in counts.describe()
+    )
+    assert load(path, "visits", task="regress").task == "regression"
+    assert not load(path, "visits", task="classify").notes
+    for bad in ("-1", "2.5"):
+        with pytest.raises(DataError, match=rf"'visits' holds {bad} in line 2: counts are whole"):
+            load(written(tmp_path, text.replace("0.5,0", f"0.5,{bad}", 1)), "visits", task="count")
+    with pytest.raises(DataError, match="can only be classified"):
+        load(written(tmp_path, "a,b\n1.5,x\n2,y\n2.5,x\n"), "b", task="count")
+
+
+def test_a_run_of_counts_fits_their_rate(tmp_path):
+    from jaxland.cli.recipe import Recipe
+    from jaxland.data.options import TableOptions
+
+    text = "a,visits\n" + "".join(f"{i * 7 % 11}.5,{i * 5 % 7}\n" for i in range(28))
+    recipe = Recipe(str(written(tmp_path, text)), table=TableOptions(target="visits", task="count"))
+    assert recipe.problem.loss_name == "poisson" and recipe.model.sizes == (1, 5, 1)
+    assert "autodiff" in recipe.problem.kernel.name

@@ -419,3 +419,35 @@ def test_classes_of_a_vector():
     e = np.exp(-0.5 * (grid - 1 / np.sqrt(2)) ** 2) / np.sqrt(2 * np.pi)
     truth = np.trapezoid(d * np.log(2 * d / (d + e)), grid)
     assert got.mean == pytest.approx(truth, abs=4 * got.std)
+
+
+def turned(x, speed):
+    """Rotated by an angle that grows with the squared distance from the origin: one to one, no mixture's shape."""
+    angle = speed * np.sum(x**2, axis=1)
+    c, s = np.cos(angle), np.sin(angle)
+    return np.stack([c * x[:, 0] - s * x[:, 1], s * x[:, 0] + c * x[:, 1]], axis=1)
+
+
+def test_the_error_holds_what_unseen_samples_say_against_the_fit():
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(1500, 2))
+    y = 0.8 * x + 0.6 * rng.normal(size=(1500, 2))
+    truth = -np.log(1 - 0.8**2)
+    plain, twisted = (
+        information.mutual_information(*pair, bootstraps=12, null=0, orders=(1, 4, 8), ksg=False)
+        for pair in ((x, y), (turned(x, 0.5), turned(y, -0.5)))
+    )
+    sampling = [float(np.std(found.samples, ddof=1)) for found in (plain, twisted)]
+    assert plain.model_error < 1.5 * sampling[0] and abs(plain.mean - truth) < 3 * plain.std
+    assert twisted.mean < truth - 4 * sampling[1] and twisted.std == twisted.model_error > 2 * sampling[1]
+    assert abs(twisted.mean - truth) < 4 * twisted.std
+    assert any("the error given is that of the fit" in note for note in twisted.notes)
+    assert "model_error" in twisted.to_pandas()
+
+
+def test_without_bootstraps_no_error_is_claimed():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=200)
+    for count in (0, 1):
+        found = information.mutual_information(x, rng.normal(size=200), bootstraps=count, null=0, orders=1, ksg=False)
+        assert np.isnan(found.std) and any("no error: it takes bootstraps" in note for note in found.notes)

@@ -53,9 +53,13 @@ def test_tokens():
         np.testing.assert_allclose(trim.attribute(f, tokens, method=method).scores, want, atol=1e-5)
     padded = trim.attribute(f, tokens, method="ablation", baseline=np.full(5, 3))
     np.testing.assert_allclose(padded.scores, np.asarray(table)[tokens][..., 1] - float(table[3, 1]), atol=1e-5)
-    for method in ("ig", "cd"):
-        with pytest.raises(ProblemError, match="whole numbers"):
-            trim.attribute(f, tokens, method=method)
+    for baseline, word in ((None, 0), (np.full(5, 3), 3)):
+        own = np.asarray(table)[tokens][..., 1] - float(table[word, 1])
+        np.testing.assert_allclose(trim.attribute(f, tokens, method="cd", baseline=baseline).scores, own, atol=1e-5)
+    with pytest.raises(ProblemError, match="whole numbers"):
+        trim.attribute(f, tokens, method="ig")
+    with pytest.raises(ProblemError, match="only be explained as they are"):
+        trim.attribute(f, tokens, method="cd", transform=trim.dct(5))
     # Whole numbers that a model takes as numbers are numbers.
     counts = trim.attribute(lambda x: x @ W[:5, 0], tokens, method="ig")
     np.testing.assert_allclose(counts.scores, tokens * W[:5, 0], rtol=1e-4)
@@ -77,3 +81,62 @@ def test_outputs_in_a_dict_or_tuple_need_a_target():
         trim.attribute(lambda x: x @ (W + 1j), X, target=lambda o: o[:, 0])
     with pytest.raises(DataError, match="one array"):
         trim.attribute(lambda v: v[0].sum(1) + v[1].sum(1), (X, X[:, :2]))
+
+
+class Layer:
+    """A function with a state: a random mask drawn once for a batch, or statistics of the batch."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.key = jax.random.key(0)
+
+    def __call__(self, x):
+        y = jnp.tanh(x @ W)
+        if self.kind == "dropout":
+            y = y * jax.random.bernoulli(self.key, 0.5, y.shape).astype(y.dtype)
+        elif self.kind == "centred":
+            y = y - y.mean(0, keepdims=True)
+        elif self.kind == "scaled":
+            y = y / jnp.sum(jnp.abs(y))
+        return y
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("dropout", "dropout off"), ("centred", "other rows"), ("scaled", "other rows")]
+)
+def test_a_model_whose_rows_depend_on_rows_is_noticed(kind, words):
+    for f in (Layer(kind), trim.black_box(lambda x: np.asarray(Layer(kind)(jnp.asarray(x))))):
+        with pytest.warns(trim.ModelWarning, match=words):
+            found = trim.attribute(f, X, method="ablation", target=0)
+        assert any(words in note for note in found.notes)
+    with pytest.warns(trim.ModelWarning, match=words):
+        trim.attribute(Layer(kind), X[:1], method="ablation", target=0)
+
+
+def test_a_model_of_single_rows_is_not_suspected(recwarn):
+    for x in (X, X[:1], X[:2]):
+        trim.attribute(Layer("plain"), x, method="ablation", target=0)
+        trim.attribute(lambda v: jnp.tanh(v @ W).astype(jnp.bfloat16), x, method="ablation", target=0)
+    assert not [w for w in recwarn if issubclass(w.category, trim.ModelWarning)]
+
+
+@pytest.mark.parametrize(
+    ("name", "f"),
+    [
+        ("log1p", lambda x: jnp.log1p(jnp.exp(x @ W))),
+        ("sqrt", lambda x: jnp.sqrt(jnp.square(x @ W) + 1e-3)),
+        ("acosh", lambda x: jnp.arccosh(1 + jnp.square(x @ W))),
+        ("lgamma", lambda x: jax.scipy.special.gammaln(jax.nn.sigmoid(x @ W) + 0.1)),
+    ],
+)
+def test_parts_outside_a_domain_name_the_primitive(name, f):
+    mask = jnp.asarray(np.arange(8) % 3 == 0)[None].repeat(3, 0)
+    try:
+        split = trim.decompose(f, jnp.asarray(X), mask, mode="acd")
+    except DataError as error:
+        assert name in str(error) and "shapley" in str(error)
+        with pytest.raises(DataError, match=name):
+            trim.attribute(lambda x: f(x).sum(1), X, method="cd", mode="acd", groups=np.arange(8) % 3)
+    else:
+        assert np.isfinite(split.beta).all()
+    assert np.isfinite(trim.decompose(f, jnp.asarray(X), mask).beta).all()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
-from jaxland.core.decomposition.graph import BILINEAR, ELEMENTWISE, PARTIAL_DOMAIN, SHAPE, Op, is_inexact
+from jaxland.core.decomposition.graph import BILINEAR, ELEMENTWISE, PARTIAL_DOMAIN, SHAPE, Op, Region, is_inexact
 from jaxland.core.decomposition.interpret import Apply, Value, run, total_of
 from jaxland.errors import ArgumentError, DataError
 
@@ -54,13 +54,19 @@ class Parts:
         return jnp.zeros_like(self.total) if self.const is None else self.const
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["total", "mask"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["total", "mask", "const"], meta_fields=[])
 @dataclass(frozen=True)
 class Tokens:
-    """Integers of which some are relevant; decomposed where they select rows or turn to floats."""
+    """Integers of which some are relevant; decomposed where they select rows or turn to floats.
+
+    Attributes:
+        total: the integers; mask: which are relevant.
+        const: what stands in their place without either part (a baseline); None: nothing does.
+    """
 
     total: jax.Array
     mask: jax.Array
+    const: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,20 @@ class Contextual:
         totals = [total_of(self, v) for v in values]
         out = op.bind(*totals)
         tokens = [v for v in values if isinstance(v, Tokens)]
+        base: list[Any] = [None] * len(out)
+        if any(t.const is not None for t in tokens):
+            floors = [v.const if isinstance(v, Tokens) and v.const is not None else t for v, t in zip(values, totals)]
+            base = op.bind(*floors)
+
+        def numbers(mask: jax.Array) -> list[Value]:
+            own = out[0] if base[0] is None else out[0] - base[0]
+            return [Parts(jnp.where(mask, own, 0), out[0], base[0])]
+
         if op.name == "gather" and isinstance(values[1], Tokens) and not isinstance(values[0], Parts):
             mask = jnp.all(values[1].mask, axis=-1)
             offset = op.params["dimension_numbers"].offset_dims
             batch = [d for d in range(out[0].ndim) if d not in offset]
-            mask = jax.lax.broadcast_in_dim(mask, out[0].shape, batch)
-            return [Parts(jnp.where(mask, out[0], 0), out[0])]
+            return numbers(jax.lax.broadcast_in_dim(mask, out[0].shape, batch))
         if any(isinstance(v, Parts) for v in values):
             return None
         if op.name in SHAPE or op.name in ("slice", "rev", "dynamic_slice"):
@@ -110,8 +124,8 @@ class Contextual:
         else:
             return None
         if is_inexact(out[0]):
-            return [Parts(jnp.where(mask, out[0], 0), out[0])] if op.name == "convert_element_type" else None
-        return [Tokens(out[0], mask)]
+            return numbers(mask) if op.name == "convert_element_type" else None
+        return [Tokens(out[0], mask, base[0])]
 
     def shift(self, op: Op, values: list[Value]) -> list[Parts]:
         """A constant joins the constant part; a bias after a dot or convolution is shared out at once in "acd"."""
@@ -179,22 +193,38 @@ class Contextual:
             result[k] = Parts(b, out[k], c)
         return result
 
-    def nonlinear(self, apply: Apply, values: list[Parts], op: Op | None, elementwise: bool) -> list[Value]:
+    def nonlinear(self, apply: Apply, values: list[Parts], op: Op | Region, elementwise: bool) -> list[Value]:
         """beta' = 1/2 [g(b + c) - g(c) + g(value) - g(gamma + c)], const' = g(c); ReLU in "acd": relu(beta)."""
-        if op is None or op.name not in PARTIAL_DOMAIN:
+        single = isinstance(op, Op)
+        if not single or op.name not in PARTIAL_DOMAIN:
             values = [self._settled(v) for v in values]
-        if self.eager and op is not None and op.name in ("integer_pow", "square") and op.params.get("y", 2) == 2:
+        if self.eager and isinstance(op, Op) and op.name in ("integer_pow", "square") and op.params.get("y", 2) == 2:
             return self.bilinear(lambda a, b: [a * b], values[0], values[0])
         total = apply(*(v.total for v in values))
         alone = apply(*(v.beta + v.floor for v in values))
-        if self.eager and op is not None and op.name == "max" and elementwise:
+        if self.eager and single and op.name == "max" and elementwise:
             return [Parts(b, t) for b, t in zip(alone, total)]
         const = apply(*(v.floor for v in values))
         others = apply(*(v.total - v.beta for v in values))
+        self._check_domain(op.name, total, [*alone, *const, *others])
         return [
             Parts(0.5 * ((a - c) + (t - o)), t, c) if is_inexact(t) else t
             for a, c, t, o in zip(alone, const, total, others)
         ]
+
+    def _check_domain(self, name: str, total: list[jax.Array], parts: list[jax.Array]) -> None:
+        """Refuse parts outside a function's domain. Under ``jit`` nothing can be refused: they give NaN."""
+        if any(isinstance(a, jax.core.Tracer) for a in (*total, *parts)):
+            return
+        if _finite(total) and not _finite(parts):
+            cure = 'mode="shapley" takes activations as a whole' if self.eager else "explain what goes into it"
+            raise DataError(
+                f"the parts of a value lie outside the domain of {name}, which is finite at the value itself: {cure}"
+            )
+
+
+def _finite(arrays: list[jax.Array]) -> bool:
+    return all(bool(jnp.isfinite(a).all()) for a in arrays if is_inexact(a))
 
 
 class Decomposition(NamedTuple):
@@ -227,11 +257,11 @@ def _begin(
     value, relevant = jnp.asarray(value), jnp.asarray(relevant)
     if relevant.shape != value.shape:
         raise DataError(f"relevant{name} has shape {relevant.shape}, the input has {value.shape}: they must agree")
-    if not is_inexact(value):
-        if relevant.dtype != bool:
-            raise DataError(f"the input{name} is of integers: say which are relevant by a mask of booleans")
-        return Tokens(value, relevant)
+    if not is_inexact(value) and relevant.dtype != bool:
+        raise DataError(f"the input{name} is of integers: say which are relevant by a mask of booleans")
     const = None if const is None else jnp.broadcast_to(jnp.asarray(const, value.dtype), value.shape)
+    if not is_inexact(value):
+        return Tokens(value, relevant, const)
     if relevant.dtype == bool:
         relevant = jnp.where(relevant, value if const is None else value - const, 0)
     return Parts(relevant.astype(value.dtype), value, const)
@@ -258,7 +288,7 @@ def decompose(
 
     Raises:
         UnsupportedPrimitive: f uses an operation that cannot be decomposed, by name.
-        DataError: shapes do not agree.
+        DataError: shapes do not agree; a part lies outside a function's domain, by the primitive's name.
 
     In mode "shapley" (equations of Singh, Murdoch & Yu 2019, extended to three parts):
 

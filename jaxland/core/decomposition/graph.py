@@ -109,6 +109,11 @@ class Region:
     outputs: tuple[int, ...]
 
     @property
+    def name(self) -> str:
+        """Names of its operations."""
+        return ", ".join(dict.fromkeys(op.name for op in self.ops))
+
+    @property
     def constants(self) -> tuple[int, ...]:
         """Values from outside the region other than the root."""
         inside = {self.root} | {o for op in self.ops for o in op.outputs}

@@ -69,8 +69,8 @@ class Rules(Protocol):
     def routing(self, apply: Apply, values: list[Value]) -> list[Value]:
         """``apply`` passes entries of its arguments on, chosen by their values."""
 
-    def nonlinear(self, apply: Apply, values: list[Value], op: Op | None, elementwise: bool) -> list[Value]:
-        """Anything else; ``op`` is None for a region. ``elementwise``: one argument, entry by entry."""
+    def nonlinear(self, apply: Apply, values: list[Value], op: Op | Region, elementwise: bool) -> list[Value]:
+        """Anything else. ``elementwise``: one argument, entry by entry."""
 
     def special(self, op: Op, values: list[Value]) -> list[Value] | None:
         """A rule that goes before all others, or None."""
@@ -111,7 +111,7 @@ def _region(rules: Rules, region: Region, graph: Graph, env: dict[int, Value]) -
     apply = region.function(constants)
     if is_plain(rules, value):
         return apply(value)
-    return rules.nonlinear(apply, [value], None, region.elementwise(graph))
+    return rules.nonlinear(apply, [value], region, region.elementwise(graph))
 
 
 def _operation(rules: Rules, op: Op, graph: Graph, values: list[Value]) -> list[Value]:
@@ -139,7 +139,7 @@ def _operation(rules: Rules, op: Op, graph: Graph, values: list[Value]) -> list[
     if op.name in ROUTING and (op.name not in ("max", "min") or len(where) == 2):
         where = tuple(k for k, v in enumerate(values) if is_inexact(total_of(rules, v)))
         lifted = [v if isinstance(v, rules.stream) else rules.lift(v) for v in (values[k] for k in where)]
-        return rules.routing(_partial(op, values, where), lifted)
+        return rules.routing(_first_winner(op) or _partial(op, values, where), lifted)
     same = all(graph.avals[o].shape == total_of(rules, values[where[0]]).shape for o in op.outputs)
     elementwise = op.name in ELEMENTWISE and len(where) == 1 and same
     return rules.nonlinear(_partial(op, values, where), [values[k] for k in where], op, elementwise)
@@ -155,6 +155,25 @@ def _partial(op: Op, values: list[Value], positions: Sequence[int]) -> Apply:
         return op.bind(*full)
 
     return apply
+
+
+def _first_winner(op: Op) -> Apply | None:
+    """A maximum whose derivative goes to the first of equal entries, as that of a pooling window does."""
+    if op.name in ("max", "min"):
+        first = jnp.greater_equal if op.name == "max" else jnp.less_equal
+        return lambda a, b: [jnp.where(first(a, b), a, b)]
+    if op.name not in ("reduce_max", "reduce_min"):
+        return None
+    axes = tuple(sorted(op.params["axes"]))
+    best = jnp.argmax if op.name == "reduce_max" else jnp.argmin
+
+    def pick(x: ArrayLike) -> list[jax.Array]:
+        x = jnp.asarray(x)
+        rest = [d for d in range(x.ndim) if d not in axes]
+        flat = jnp.transpose(x, (*rest, *axes)).reshape((*(x.shape[d] for d in rest), -1))
+        return [jnp.take_along_axis(flat, best(flat, axis=-1, keepdims=True), axis=-1)[..., 0]]
+
+    return pick
 
 
 # -- control flow ------------------------------------------------------------------------------------------------
@@ -233,11 +252,26 @@ def _while(rules: Rules, op: Op, values: list[Value]) -> list[Value]:
     carry = _settle(rules, values[n + m :], lambda c: run(rules, params["body_jaxpr"], [*body_consts, *c]))
     kinds = _streams(rules, carry)
 
+    def goes_on(c: list[Value]) -> jax.Array:
+        return test(*cond_consts, *(total_of(rules, v) for v in c))[0]
+
     def body(c: list[Value]) -> list[Value]:
         out = run(rules, params["body_jaxpr"], [*body_consts, *c])
-        return [_cast(_unify(rules, v, k), old) for v, k, old in zip(out, kinds, c)]
+        new = [_cast(_unify(rules, v, k), old) for v, k, old in zip(out, kinds, c)]
+        going = goes_on(c)
+        # ``vmap`` gives every example a condition of its own: those that are done stay as they are.
+        return new if going.ndim == 0 else [_where(going, v, old) for v, old in zip(new, c)]
 
-    return lax.while_loop(lambda c: test(*cond_consts, *(total_of(rules, v) for v in c))[0], body, carry)
+    return lax.while_loop(lambda c: jnp.any(goes_on(c)), body, carry)
+
+
+def _where(going: jax.Array, new: Value, old: Value) -> Value:
+    """``new`` where the examples in front go on."""
+
+    def chosen(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(going.reshape(going.shape + (1,) * (a.ndim - going.ndim)), a, b)
+
+    return jax.tree.map(chosen, new, old)
 
 
 def _cond(rules: Rules, op: Op, values: list[Value]) -> list[Value]:

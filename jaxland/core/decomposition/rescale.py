@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import PyTree
 
-from jaxland.core.decomposition.graph import Op, is_inexact
+from jaxland.core.decomposition.graph import Op, Region, is_inexact
 from jaxland.core.decomposition.interpret import Apply, Value, run, total_of
 from jaxland.errors import DataError
 
@@ -109,7 +109,7 @@ class Rescale:
             result[k] = Pair(outs[0][k] + use, outs[1][k])
         return result
 
-    def nonlinear(self, apply: Apply, values: list[Pair], op: Op | None, elementwise: bool) -> list[Value]:
+    def nonlinear(self, apply: Apply, values: list[Pair], op: Op | Region, elementwise: bool) -> list[Value]:
         """Slope of the secant entry by entry, the derivative where the ends meet; else the mean Jacobian."""
         ends = tuple(v.at for v in values), tuple(v.reference for v in values)
         steps, changes = tuple(v.step for v in values), tuple(v.at - v.reference for v in values)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,9 @@ class AnalysisOptions:
     depth: float | None = option(None, "Least depth of a funnel.")
     modes: int | None = option(None, "Vibrational modes; default the number of coordinates, less 6 of a molecule.")
     equal_widths: bool = option(False, "Take all basins as equally wide.")
+
+    def __post_init__(self) -> None:
+        check_fields(self, least={"depth": 0, "modes": 0}, positive=("temperature",))
 
     def keywords(self) -> AnalysisKeywords:
         """Those of ``analyse``, but for the sets.

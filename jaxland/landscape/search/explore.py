@@ -31,7 +31,7 @@ from jaxland.landscape.search.stationary import Tolerances
 from jaxland.landscape.store import Store
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.precision import in_precision
-from jaxland.problem.problem import Problem
+from jaxland.problem.problem import Problem, required
 from jaxland.runs import Stop, stoppable
 
 
@@ -230,6 +230,11 @@ def explore(
     """
     if (executor is None) != (factory is None):
         raise ArgumentError("executor and factory go together: the factory builds the problem in the workers")
+    problem = required(problem, "explore")
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress must be a function of a Progress, or None, got {progress!r}")
+    if time_limit is not None and not time_limit > 0:
+        raise ArgumentError(f"time_limit must be above 0 seconds, got {time_limit}")
     wanted = chosen(SearchSettings, settings, options)
     opened = store if isinstance(store, Store) else Store(store, problem, tolerances, box=box)
     try:

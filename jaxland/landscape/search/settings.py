@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option
 
 PRECISIONS = ("double", "mixed")
 # Enough for the curvature of some hundred parameters; a Hessian over them costs no more than its eigenvectors.
@@ -73,22 +73,31 @@ class SearchSettings:
     images: int = option(11, "Images of an elastic band.")
 
     def __post_init__(self) -> None:
-        for name in ("starts", "walkers", "hops", "climbs", "searches", "pairs", "expand", "rounds", "patience"):
-            if int(getattr(self, name)) < 0:
-                raise ArgumentError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("start_scale", "hop_size", "max_step"):
-            if not float(getattr(self, name)) > 0:
-                raise ArgumentError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.images < 3:
-            raise ArgumentError(f"images must be at least 3, got {self.images}")
-        if self.starts < 1:
-            raise ArgumentError("starts must be at least 1: something must be quenched first")
-        if self.breadth is not None and self.breadth < 1:
-            raise ArgumentError(f"breadth must be at least 1, got {self.breadth}")
-        if self.hessian_rows is not None and self.hessian_rows < 0:
-            raise ArgumentError(f"hessian_rows must not be negative, got {self.hessian_rows}")
-        if self.precision not in PRECISIONS:
-            raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        none = (
+            "walkers",
+            "hops",
+            "climbs",
+            "searches",
+            "pairs",
+            "expand",
+            "rounds",
+            "patience",
+            "temperature",
+            "minima",
+        )
+        check_fields(
+            self,
+            least={
+                **dict.fromkeys(none, 0),
+                "temperature": 0,
+                "starts": 1,
+                "breadth": 1,
+                "images": 3,
+                "hessian_rows": 0,
+            },
+            positive=("start_scale", "hop_size", "max_step"),
+            choices={"precision": PRECISIONS},
+        )
 
     def widened(self) -> SearchSettings:
         """The same search with ``breadth`` multiplied in."""
@@ -153,8 +162,7 @@ class WorkOptions:
     lease: float = option(60.0, "Seconds after which a silent worker's jobs are taken over.")
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ArgumentError(f"--workers must be at least 1, got {self.workers}")
+        check_fields(self, least={"workers": 1}, positive=("time_limit", "lease"))
         if self.on not in ("here", "slurm", "local") and "://" not in self.on:
             raise ArgumentError(
                 f"--on must be here, slurm, local or the address of a Dask scheduler, got {self.on!r}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxland.errors import ArgumentError
-from jaxland.options import option
+from jaxland.options import check_fields, option, spoken
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,15 @@ class ConservationSettings:
     seed: int = option(0, "Of random groups and shuffles.")
 
     def __post_init__(self) -> None:
-        if self.min_members < 2:
-            raise ArgumentError(f"min_members must be at least 2, got {self.min_members}")
-        if not (self.threshold > 0 and self.draws >= 1 and self.null_members >= 2 and self.shuffles >= 1):
-            raise ArgumentError("threshold must be positive, draws and shuffles at least 1, null_members at least 2")
+        least = {
+            "min_members": 2,
+            "draws": 1,
+            "null_members": 2,
+            "shuffles": 1,
+            "test_rows": 1,
+            "compare": 0,
+            "seed": 0,
+        }
+        check_fields(self, least=least, positive=("threshold", "alpha"))
+        if self.alpha >= 1:
+            raise ArgumentError(f"{spoken('alpha')} must be below 1, got {self.alpha}")

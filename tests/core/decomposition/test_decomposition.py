@@ -495,6 +495,67 @@ def test_rescale_of_dense_layers_by_hand():
     np.testing.assert_allclose(jax.grad(lambda a: rescaled(f, a, r))(x), want, atol=1e-13)
 
 
+# -- ties ----------------------------------------------------------------------------------------------------------
+
+
+def by_reshape(h):
+    return h.reshape(h.shape[0], 3, 2, 3, 2).max((2, 4))
+
+
+def by_window(h):
+    return lax.reduce_window(h, -jnp.inf, lax.max, (1, 2, 2), (1, 2, 2), "VALID")
+
+
+def by_pairs(h):
+    rows = jnp.maximum(h[:, :, ::2], h[:, :, 1::2])
+    return jnp.maximum(rows[:, ::2], rows[:, 1::2])
+
+
+def by_two_maxima(h):
+    return h.reshape(h.shape[0], 6, 3, 2).max(3).reshape(h.shape[0], 3, 2, 3).max(2)
+
+
+@pytest.mark.parametrize("pool", [by_reshape, by_two_maxima])
+@pytest.mark.parametrize("mode", ["acd", "shapley"])
+def test_the_first_of_equal_entries_wins_however_a_maximum_is_written(pool, mode):
+    x = jnp.asarray(np.round(normal(11, 4, 6, 6)))
+    mask = jnp.asarray(np.random.default_rng(1).random(x.shape) < 0.5)
+    relu = lambda f: lambda v: f(jax.nn.relu(v))  # noqa: E731
+    assert (by_window(jax.nn.relu(x)) == 0).any()
+    want, got = (decompose(relu(f), x, mask, mode=mode).beta for f in (by_window, pool))
+    np.testing.assert_array_equal(got, want)
+    multipliers = [
+        jax.grad(lambda v, f=f: rescaled(relu(f), v, jnp.zeros_like(v)).sum())(x) for f in (by_window, pool)
+    ]
+    np.testing.assert_allclose(multipliers[1], multipliers[0], atol=1e-12)
+
+
+def test_the_first_row_wins_where_pairs_are_compared():
+    d = decompose(by_pairs, jnp.zeros((1, 6, 6)) + 1, jnp.asarray(np.arange(36).reshape(1, 6, 6) % 2 == 0))
+    np.testing.assert_array_equal(d.beta, 1)
+
+
+# -- loops with a condition per example ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["acd", "shapley"])
+def test_loops_that_end_example_by_example(mode):
+    """Halved until small: a linear map whose power differs from row to row."""
+    halved = jax.vmap(lambda v: lax.while_loop(lambda c: jnp.max(jnp.abs(c)) > 0.3, lambda c: 0.5 * c, v))
+    counted = jax.vmap(
+        lambda v: lax.while_loop(lambda c: (c[0] < 4) & (c[1].sum() > 1), lambda c: (c[0] + 1, 0.7 * c[1]), (0, v))[1]
+    )
+    x = jnp.asarray(np.abs(normal(12, 5, 3))) * jnp.asarray([[0.1], [1.0], [3.0], [9.0], [0.3]])
+    mask = jnp.asarray([True, False, True])[None].repeat(5, 0)
+    for f in (halved, counted):
+        d = decompose(f, x, mask, mode=mode)
+        np.testing.assert_allclose(d.beta, jnp.where(mask, f(x), 0), atol=1e-14)
+    steps = jax.vmap(
+        lambda v: lax.while_loop(lambda c: c[0] < v[0], lambda c: (c[0] + 1, jnp.tanh(c[1])), (0.0, v))[1]
+    )
+    check(steps, x, mode=mode, const=False)
+
+
 # -- affine beginning ----------------------------------------------------------------------------------------------
 
 
