@@ -155,8 +155,8 @@ class Dataset:
         if len(set(self.sources)) != self.d:
             what += f" from {len(set(self.sources))} columns"
         if self.task != "classification":
-            y, of = self.targets(), "counts " if self.task == "count" else ""
-            return f"{what}, target {self.target}, {of}from {y.min():.4g} to {y.max():.4g}"
+            y, of = self.targets(), ", counts" if self.task == "count" else ""
+            return f"{what}, target {self.target}{of} from {y.min():.4g} to {y.max():.4g}"
         counts = self.class_counts()
         shown = ", ".join(f"{c}: {k:,}" for c, k in list(zip(self.classes, counts))[:6])
         more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""
