@@ -71,8 +71,8 @@ bench-scaling: $(VENV)/.test
 bench-start: $(VENV)/.test
 	$(BIN)/python benchmarks/cold_start.py --page docs/performance.md
 
-# The pictures of docs/gallery.md, made by the examples as they stand (half an hour on two cores).
-GALLERY := conserved_weights mislabelled_rows noise_and_funnels trim_random_fields latent_vae pathsample_roundtrip
+# The pictures of docs/gallery.md, made by the examples as they stand (some minutes).
+GALLERY := noise_and_funnels pathsample_roundtrip
 gallery: demo $(VENV)/.test
 	for example in $(GALLERY); do $(BIN)/python examples/$$example.py || exit 1; done
 	cp $(OUT)/disconnectivity.png docs/checkerboard.png

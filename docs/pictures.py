@@ -8,12 +8,8 @@ from PIL import Image
 # Picture of a run -> its name in the gallery.
 PICTURES = {
     "checkerboard/decision.png": "decision.png",
-    "wine/disconnectivity-test.png": "wine.png",
     "noise/occupation.png": "occupation.png",
     "noise/funnels.png": "funnels.png",
-    "mislabelled/precision_recall.png": "mislabelled.png",
-    "random_fields/annulus.png": "annulus.png",
-    "latent_vae/association.png": "association.png",
     "lj7/disconnectivity.png": "lj7.png",
 }
 WIDTH, COLOURS = 1000, 128

@@ -63,10 +63,10 @@ def main() -> None:
         columns = {f"test {name}": test[name] for name in test.names}
         print("report:", drawing.thermodynamics_report(analysis, OUT / "report.html", values=columns))
         change = losses[1] - losses[0]
-        better = "gains nothing" if abs(change) < 1e-3 else f"{'lowers' if change < 0 else 'raises'} the test loss"
+        better = "gains nothing" if abs(change) < 1e-3 else f"predicts {'better' if change < 0 else 'worse'}"
         print(
             f"finding: at T = 1/{problem.n} effectively {at.effective[0]:.1f} of {landscape.n_minima} networks are "
-            f"occupied; averaging over them {better} (test loss {losses[0]:.3f} alone, {losses[1]:.3f} together)"
+            f"occupied; averaging over them {better}: test loss {losses[0]:.3f} alone, {losses[1]:.3f} together"
         )
 
 
