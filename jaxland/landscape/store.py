@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -467,3 +467,15 @@ class Store:
 
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
+
+
+def scale_in(path: Path) -> Scale | None:
+    """The scale that a store on disk is in, without opening it for writing; None where there is no store yet."""
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            kept = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('fingerprint', 'scale')"))
+    except sqlite3.Error:
+        return None  # whoever opens it says what is wrong
+    return Scale(**json.loads(kept.get("scale", "{}"))) if "fingerprint" in kept else None

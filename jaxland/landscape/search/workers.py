@@ -28,7 +28,7 @@ from jaxland.landscape.search.explore import Search
 from jaxland.landscape.search.jobs import Batch, Coordinates, Finds, Runner
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_batch, pack_finds, unpack_batch, unpack_finds
-from jaxland.landscape.store import Store
+from jaxland.landscape.store import Store, scale_in
 from jaxland.problem.problem import Problem
 from jaxland.runs import Stop, write_whole
 
@@ -234,11 +234,13 @@ def work(
     spool, stop = Spool(directory, lease), stop or Stop()
     tolerances = options.pop("tolerances", None)
     progress = options.pop("progress", None)
-    runner = Runner(problem, settings, tolerances, should_stop=stop, **options)  # type: ignore[arg-type]
+    path = spool.directory / "landscape.db"
+    # Where no store is yet, all find the scale that its first leader will find.
+    runner = Runner(problem, settings, tolerances, scale=scale_in(path), should_stop=stop, **options)  # type: ignore[arg-type]
     while not stop() and not spool.finished:
         if lead:
             try:
-                store = Store(spool.directory / "landscape.db", problem, runner.engine.tolerances)
+                store = Store(path, problem, runner.engine.tolerances, box=options.get("box"))  # type: ignore[arg-type]
             except StoreLockedError:
                 pass
             else:

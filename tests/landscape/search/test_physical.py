@@ -10,6 +10,7 @@ from jaxland.errors import ConvergenceError
 from jaxland.landscape import Store, explore
 from jaxland.landscape.search.kinks import Sample, judge, sampling
 from jaxland.landscape.search.merge import absorb
+from jaxland.landscape.store import scale_in
 from jaxland.problem import ParticleSymmetry, potentials
 from jaxland.problem.scale import Scale
 
@@ -35,6 +36,8 @@ def test_muller_brown_in_joule_and_nanometre(x64, tmp_path):
     # A store without its problem is in the user's units too, and one of another scale is taken in converted.
     from jaxland.landscape.interchange import archive
 
+    scale = found.statistics["scale"]
+    assert (scale_in(tmp_path / "a.db").energy, scale_in(tmp_path / "b.db")) == (scale["energy"], None)
     alone = archive.read(tmp_path / "a.db")
     np.testing.assert_array_equal(alone.energies, found.energies)
     np.testing.assert_array_equal(alone.log_products, found.log_products)
