@@ -124,7 +124,7 @@ def _campaign(
     if s.climbs:
         arms["climb"] = lambda: list(range(climbed, climbed + climbs))
     if s.pairs:
-        arms["join"] = lambda: _jobs(pairs.join(count))
+        arms["join"] = lambda: _jobs(pairs.join(count) if known > _GLASS else pairs.bridge(max(count, s.pairs // 4)))
         arms["nearest"] = lambda: _jobs(pairs.nearest(count))
         arms["untrap"] = lambda: _jobs(pairs.untrap(count))
         arms["lowest"] = lambda: _jobs(pairs.lowest(count))
@@ -207,7 +207,7 @@ def _order(arms: list[str], past: list[RoundRecord], split: bool, gains: list[fl
 
     def key(arm: str) -> tuple:
         waited = len(past) - last[arm]
-        if last[arm] < 0 and len(past) < spacing * arms.index(arm):
+        if last[arm] < 0 and len(past) < spacing * arms.index(arm) and arm != "join":
             return (3, 0, arms.index(arm))
         if last[arm] < 0 or waited > _PATIENCE + max(spacing, 1) * len(arms):
             return (0, last[arm], arms.index(arm))

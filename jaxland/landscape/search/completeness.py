@@ -69,6 +69,8 @@ class Completeness:
             exist += f", {self.uneven:.0f} if rates are log-normal"
         if not self.once:
             known = "nearly all" if self.hits else "none"
+        if self.found == 1:
+            what = {"minima": "minimum", "transition states": "transition state"}.get(what, what)
         return (
             f"{self.found} {what} found {self.hits} times, {self.once} of them once: "
             f"{known} of the next finds would be known; {exist}"

@@ -155,6 +155,29 @@ class Pairs:
         np.fill_diagonal(weight, 0.0)
         return weight, connected
 
+    def bridge(self, count: int) -> list[tuple[int, int]]:
+        """Minima joined to the lowest, each with the nearest that is not, nearest pairs first.
+
+        For a glass, where a path to a given minimum is long and a neighbour of the connected part is as good as any:
+        outside, only the minima stored last are considered, which searches from the connected part have just met.
+        """
+        if len(self.order) < 2:
+            return []
+        joined = self.label == self.label[self.order[0]]
+        inside = [i for i in self.order if joined[i]][: self.limit // 3]
+        outside = np.flatnonzero(~joined)[-(self.limit - self.limit // 3) :].tolist()
+        if not outside:
+            return []
+        distance = self.distances.among([*inside, *outside])[: len(inside), len(inside) :]
+        chosen: dict[int, tuple[int, int]] = {}
+        for k in np.argsort(distance, axis=None, kind="stable").tolist():
+            i, j = inside[k // len(outside)], outside[k % len(outside)]
+            if j not in chosen and self.open(i, j):
+                chosen[j] = _pair(i, j)
+            if len(chosen) == count:
+                break
+        return list(chosen.values())
+
     def untrap(self, count: int) -> list[tuple[int, int]]:
         """Joined minima whose barrier to the lowest is large for their energy, each paired with the nearest minimum
         below it: a wrong trap is a path nobody looked for.

@@ -92,3 +92,16 @@ def test_the_least_climbed_joined_lowest_minima_are_expanded_first(store):
     few = to_expand(store, done, 30, 3, 2)
     assert [i for i in few if i in strangers] == strangers[:2] and set(few) - set(strangers) <= set(members)
     assert len(to_expand(store, done, 200, 3, 0)) == 200
+
+
+def test_bridges_are_the_nearest_pairs_across(store):
+    label, best = store.components(), int(np.argmin(store.minima.energies))
+    inside, outside = np.flatnonzero(label == label[best]).tolist(), np.flatnonzero(label != label[best]).tolist()
+    pairs = Pairs(store, Distances(store.minima)).bridge(5)
+    nearest = {}
+    for j in outside:
+        options = [(single(store, i, j), i) for i in inside if (min(i, j), max(i, j)) not in store.tries]
+        if options:
+            distance, i = min(options)
+            nearest[j] = (distance, (min(i, j), max(i, j)))
+    assert pairs == [pair for _, pair in sorted(nearest.values())[:5]]
