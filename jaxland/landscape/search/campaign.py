@@ -30,6 +30,7 @@ from jaxland.landscape.store import Store
 
 _FADE = 0.6  # weight of a strategy's older rounds in its yield
 _OFTEN = 5
+_DEEPER = 5  # times as many hops as asked for, at most, while each round of them finds a new lowest minimum
 _GLASS = 0.1  # chance of meeting a known minimum below which a landscape is taken for a glass
 _PATIENCE = 8  # rounds after which a strategy that was passed over is tried again
 
@@ -70,7 +71,10 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
             "loosen the tolerance"
         )
     hops = sum(row["kind"] == "hop" for row in done)
-    if s.walkers and hops < s.hops:
+    # Whatever is joined to a lowest minimum that is soon undercut is lost: where a search would have to dig, hops dig
+    # first, which cost a tenth.
+    falling = known <= _GLASS and hops < _DEEPER * s.hops and _fell(store, done)
+    if s.walkers and (hops < s.hops or falling):
         return NextRound("hop", _hop_jobs(store, s, hops))
     past = [row for row in done if row["kind"] in (*SINGLE_ENDED, *PAIRS)]
     climbs = _share(s.climbs, known)
@@ -89,6 +93,12 @@ def familiar(done: list[RoundRecord]) -> float:
     """Chance that a random quench ends in a known minimum, by the repeats among them (Laplace's rule)."""
     found, new = (sum(row[name] for row in done if row["kind"] == "random") for name in ("found", "new_minima"))
     return (found - new + 1) / (found + 2)
+
+
+def _fell(store: Store, done: list[RoundRecord]) -> bool:
+    """Whether the last round was one of hops and found a new lowest minimum."""
+    lowest = int(np.argmin(store.minima.energies))
+    return done[-1]["kind"] == "hop" and int(store.minima.rows["round"][lowest]) == done[-1]["id"]
 
 
 def _share(count: int, part: float) -> int:
