@@ -66,7 +66,9 @@ class Page:
         self.parts.append(markdown.strip())
 
     def section(self, title: str) -> None:
-        """A heading."""
+        """A heading; what stands above it is written, so that a chapter that is stopped leaves what it finished."""
+        if self.parts:
+            self.save()
         self.parts.append(f"## {title}")
 
     def compare(self, rows: list[tuple[str, object, object, str]], caption: str = "") -> None:
