@@ -121,7 +121,8 @@ class LandscapeClassifier(ClassifierMixin, _OnLandscape):
 
     def predict(self, X: Any) -> np.ndarray:
         """The likeliest class [n]."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[likeliest]
 
 
 class LandscapeRegressor(RegressorMixin, _OnLandscape):
