@@ -20,7 +20,7 @@ from pathlib import Path
 
 from examples.papers.page import DATA, DOCS, Page
 
-CHAPTERS = ("hessian", "trim", "information")
+CHAPTERS = ("landscapes", "hessian", "trim", "information", "together")
 
 
 def run(name: str, out: Path, *, small: bool, seed: int) -> Path:

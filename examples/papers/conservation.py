@@ -8,14 +8,14 @@ conserved they are:
 - ``relative``: the same divided by abs(mean),
 - ``softness``: sqrt of the mean diagonal of the inverse Hessian: the spread that curvature alone would allow,
 - ``excess``: spread divided by softness: conserved beyond what curvature explains,
-- ``saliency``: softness divided by abs(mean), the inverse root of Hassibi & Stork's (1993) saliency of a weight: needs
-  one minimum and its Hessian, no landscape.
+- ``saliency``: softness divided by abs(mean), the inverse root of Hassibi & Stork's (1993) saliency of a weight:
+  needs one minimum and its Hessian, no landscape.
 
 Two tests. *Sets*: the most conserved share of the live weights is shuffled among itself and the loss of test
-performance compared with that of random sets of equal size: of any weights (dead ones included), of live weights, of live weights
-matched in layer and in magnitude. *Weights*: every live weight alone is replaced by others of its layer; the loss of
-performance is correlated (Spearman) with how conserved the weight is, plainly, given magnitude and layer, and given
-curvature as well.
+performance compared with that of random sets of equal size: of any weights (dead ones included), of live weights, of
+live weights matched in layer and in magnitude. *Weights*: every live weight alone is replaced by others of its layer;
+the loss of performance is correlated (Spearman) with how conserved the weight is, plainly, given magnitude and layer,
+and given curvature as well.
 """
 
 from __future__ import annotations
