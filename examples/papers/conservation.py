@@ -1,7 +1,7 @@
 """Do conserved weights decide? The measurement behind the page on landscapes, on many landscapes of many data sets.
 
 A landscape is one network size, one regulariser and one split of one data set. A group is the k lowest minima, or the
-superbasin of the lowest minimum. In a group every live weight has five statistics, each ranking weights by how
+superbasin of the lowest minimum. In a group every live weight has six statistics, each ranking weights by how
 conserved they are:
 
 - ``spread``: standard deviation over the aligned group (the paper's, n being a cut of it),
@@ -9,7 +9,8 @@ conserved they are:
 - ``softness``: sqrt of the mean diagonal of the inverse Hessian: the spread that curvature alone would allow,
 - ``excess``: spread divided by softness: conserved beyond what curvature explains,
 - ``saliency``: softness divided by abs(mean), the inverse root of Hassibi & Stork's (1993) saliency of a weight:
-  needs one minimum and its Hessian, no landscape.
+  needs one minimum and its Hessian, no landscape,
+- ``magnitude``: the inverse of abs(mean): large weights, the baseline of all.
 
 Two tests. *Sets*: the most conserved share of the live weights is shuffled among itself and the loss of test
 performance compared with that of random sets of equal size: of any weights (dead ones included), of live weights, of
@@ -36,7 +37,7 @@ from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.scoring import Scorer
 from jaxland.problem.symmetry import align_many
 
-RANKINGS = ("spread", "relative", "softness", "excess", "saliency")
+RANKINGS = ("spread", "relative", "softness", "excess", "saliency", "magnitude")
 RIVALS = ("any", "live", "matched")
 LOWEST = 5
 """Members of a group whose weights are shuffled: its lowest."""
@@ -140,6 +141,7 @@ def weights_of(landscape: Landscape, members: np.ndarray, table: ParameterTable,
         "softness": softness,
         "excess": spread / softness,
         "saliency": softness / size,
+        "magnitude": 1 / size,
     }
     return Weights(
         members=aligned,
@@ -194,15 +196,17 @@ def set_effects(
         if k < 2:
             continue
         others_of_any = np.setdiff1d(everything, group.live[own])
-        trials = []
+        trials, ratios = [], []
         for s in range(sets):
             w = lowest[s % len(lowest)]
             mine = own if k == len(own) else rng.choice(own, k, replace=False)
+            alike = matched(mine, group, rng)
+            ratios.append(np.log(group.size[mine]).mean() - np.log(group.size[alike]).mean())
             rivals = {
                 "own": group.live[mine],
                 "any": rng.choice(others_of_any, min(k, len(others_of_any)), replace=False),
                 "live": group.live[rng.choice(others, k, replace=False)],
-                "matched": group.live[matched(mine, group, rng)],
+                "matched": group.live[alike],
             }
             trials += [shuffled(w, rival, rng) for rival in rivals.values()]
         drops = np.repeat(base[np.arange(sets) % len(lowest)], 4).reshape(sets, 4) - scorer(np.stack(trials)).reshape(
@@ -213,6 +217,7 @@ def set_effects(
         row |= {"drop": mean[0], "drop_error": error[0]}
         for r, rival in enumerate(RIVALS, 1):
             row |= {f"drop_{rival}": mean[r], f"drop_{rival}_error": error[r]}
+        row["size_ratio"] = float(np.exp(np.mean(ratios)))
         yield row
 
 
@@ -263,13 +268,13 @@ def weight_effects(
         row["plain"] = partial(conserved, cost, np.zeros((len(cost), 0)))
         row["given_size"] = partial(conserved, cost, size)
         row["given_curvature"] = (
-            partial(conserved, cost, curved) if name not in ("softness", "saliency") else float("nan")
+            partial(conserved, cost, curved) if name not in ("softness", "saliency", "magnitude") else float("nan")
         )
         yield row
 
 
 def study(
-    case: Case, train: Dataset, test: Dataset, *, share: float = 0.2, sets: int = 60, draws: int = 10
+    case: Case, train: Dataset, test: Dataset, *, share: float = 0.2, sets: int = 40, draws: int = 10
 ) -> tuple[Landscape, pd.DataFrame, pd.DataFrame]:
     """Landscape of a case and both tests in each of its groups: (landscape, rows of sets, rows of weights)."""
     with jax.enable_x64(True):

@@ -24,7 +24,11 @@ from jaxland.report.figures import PALETTE, panels
 TITLE = "Physics-inspired interpretability of machine learning models"
 SOURCE = "Niroomand & Wales (2023), arXiv 2304.02381"
 DROPPED = {"spread": "small spread (the paper's)", "relative": "small spread / size", "softness": "stiff"}
-DROPPED |= {"excess": "small spread for its stiffness", "saliency": "salient (stiff for its size)"}
+DROPPED |= {
+    "excess": "small spread for its stiffness",
+    "saliency": "salient (stiff for its size)",
+    "magnitude": "large",
+}
 
 
 def chapter(out: Path, small: bool, seed: int) -> Page:
@@ -219,6 +223,9 @@ def _sets(page: Page, rows: pd.DataFrame) -> None:
         page.table(effects.table(spread, f"against_{rival}", "tight", effects.TIGHTNESS), caption)
     caption = "Other definitions of conserved, against matched weights, all groups."
     page.table(effects.table(rows, "against_matched", "ranking", conservation.RANKINGS), caption)
+    ratios = np.exp(np.log(rows.size_ratio).groupby(rows.ranking).mean())
+    told = ", ".join(f"{name} {ratios[name]:.2f}" for name in conservation.RANKINGS)
+    page.text(f"How well magnitudes are matched: size of the set's weights over that of the matched ones: {told}.")
     page.figure(
         _tightness_figure(rows),
         "tightness",
@@ -288,6 +295,14 @@ def _weights(page: Page, rows: pd.DataFrame) -> None:
     page.table(pd.DataFrame(tight), "The same for the paper's spread, by tightness of the group.")
 
 
+def _beyond(rows: pd.DataFrame) -> pd.DataFrame:
+    """Loss when the most salient fifth is shuffled less that of the largest fifth of the same group."""
+    keys = ["data", "hidden", "lam", "split", "kind", "group"]
+    large = rows[rows.ranking == "magnitude"].set_index(keys)["drop"]
+    salient = rows[rows.ranking == "saliency"].set_index(keys)["drop"]
+    return (salient - large).rename("beyond").reset_index()
+
+
 def _answer(page: Page, of_sets: pd.DataFrame, of_weights: pd.DataFrame) -> None:
     page.section("The answer")
     spread, salient = of_sets[of_sets.ranking == "spread"], of_sets[of_sets.ranking == "saliency"]
@@ -312,6 +327,7 @@ def _answer(page: Page, of_sets: pd.DataFrame, of_weights: pd.DataFrame) -> None
         ("one weight at a time, given magnitude and layer", effects.overall(alone, "given_size")),
         ("one weight at a time, given curvature as well", effects.overall(alone, "given_curvature")),
         ("saliency of one minimum against matched others", effects.overall(salient, "against_matched")),
+        ("saliency of one minimum against the largest weights", effects.overall(_beyond(of_sets), "beyond")),
     ]
     frame = pd.DataFrame(
         [{"claim: these weights matter more": what, "effect": str(e), "verdict": verdict(e)} for what, e in tests]
