@@ -152,7 +152,7 @@ def _claim(page: Page, small: bool, told: ConservedWeights | None) -> None:
         f"{groups} groups: the 5 to 80 lowest minima, and superbasins of the lowest one. In each group a set of live "
         "weights is shuffled among itself and the loss of test AUC (accuracy for wine) taken; beside it random sets "
         "of equal size: of *any* other weights, of *live* ones, of live ones *matched* in layer and magnitude. "
-        "Intervals are 95 % over landscapes of a data set, or over data sets (Student's t); one landscape is one value."
+        "Intervals are 95 % over landscapes of a data set, or over data sets (Student's t); a landscape is one value."
     )
     page.text((conservation.__doc__ or "").split("\n\n", 1)[1])
     _published(page, of_sets, told)
