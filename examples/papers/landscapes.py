@@ -142,7 +142,7 @@ def _tightest(group: GroupConservation) -> np.ndarray:
 def _claim(page: Page, small: bool, told: ConservedWeights | None) -> None:
     """Whether conserved weights decide."""
     page.section("The claim: conserved weights drive the decision")
-    of_sets, of_weights = scan.scan(page.out / "scan", range(1 if small else 4), small)
+    of_sets, of_weights = scan.scan(page.out / "scan", range(1 if small else 2), small)
     of_sets, of_weights = effects.prepared(of_sets), effects.prepared(of_weights)
     names = sorted(of_sets.data.unique())
     landscapes = of_sets.groupby(["data", "hidden", "lam", "split"]).ngroups
@@ -232,12 +232,12 @@ def _sets(page: Page, rows: pd.DataFrame) -> None:
         "Loss when the most conserved fifth is shuffled minus loss of a matched set, by tightness; a line a data "
         "set, black the mean over data sets with its 95 % interval.",
     )
-    choice = effects.scanned(rows, "against_matched", conservation.RANKINGS, (0, 1))
+    choice = effects.scanned(rows, "against_matched", conservation.RANKINGS, (0,))
     if choice is not None:
         page.text(
             f"Scan: {choice.scanned} combinations of ranking, group (window, superbasin or tightness) and network on "
-            f"splits 0 and 1. Best by mean over interval: **{DROPPED[choice.ranking]}**, {choice.group}, "
-            f"{choice.network}: {choice.found} there; on the held-out splits 2 and 3: **{choice.held_out}** "
+            f"split 0. Best by mean over interval: **{DROPPED[choice.ranking]}**, {choice.group}, "
+            f"{choice.network}: {choice.found} there; on the held-out split 1: **{choice.held_out}** "
             f"({choice.held_out.n} data sets)."
         )
 
