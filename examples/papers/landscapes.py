@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from examples.papers import conservation, effects, landscape_data, scan
-from examples.papers.page import Page
+from examples.papers.page import DOCS, ROOT, Page
 from jaxland import Problem, mlp
 from jaxland.data import Dataset
 from jaxland.landscape import ConservedWeights, Landscape, conserved_weights, explore, level_cut
@@ -23,6 +23,7 @@ from jaxland.report.figures import PALETTE, panels
 
 TITLE = "Physics-inspired interpretability of machine learning models"
 SOURCE = "Niroomand & Wales (2023), arXiv 2304.02381"
+RUNS = ROOT / "runs" / "papers"
 DROPPED = {"spread": "small spread (the paper's)", "relative": "small spread / size", "softness": "stiff"}
 DROPPED |= {
     "excess": "small spread for its stiffness",
@@ -142,7 +143,9 @@ def _tightest(group: GroupConservation) -> np.ndarray:
 def _claim(page: Page, small: bool, told: ConservedWeights | None) -> None:
     """Whether conserved weights decide."""
     page.section("The claim: conserved weights drive the decision")
-    of_sets, of_weights = scan.scan(page.out / "scan", range(1 if small else 2), small)
+    of_sets, of_weights = scan.scan(
+        (RUNS if page.out == DOCS else page.out) / "scan", range(1 if small else 2), small
+    )
     of_sets, of_weights = effects.prepared(of_sets), effects.prepared(of_weights)
     names = sorted(of_sets.data.unique())
     landscapes = of_sets.groupby(["data", "hidden", "lam", "split"]).ngroups
