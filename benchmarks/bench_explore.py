@@ -121,7 +121,12 @@ def search(case: dict[str, Any]) -> dict[str, Any]:
 
     Search.plan = planned
     began, cpu, main = time.perf_counter(), time.process_time(), time.thread_time()
-    with Store(None, recipe.problem) as store, stoppable(case.get("seconds")) as stop:
+    limit = case.get("seconds")
+    spent = None
+    if limit is not None and case.get("cpu"):
+        limit, most = None, limit * (os.cpu_count() or 1)
+        spent = lambda: time.process_time() - cpu >= most  # noqa: E731
+    with Store(None, recipe.problem) as store, stoppable(limit, spent) as stop:
         found = Search(store, recipe.settings, box=recipe.box, layout=layout, progress=tell, stop=stop).run()
         label = store.components()
     wall = time.perf_counter() - began
@@ -190,8 +195,8 @@ def child(case: dict[str, Any]) -> None:
 class Bench:
     """What the rows share: how large they are, and how a child is started."""
 
-    def __init__(self, small: bool, data: Path | None) -> None:
-        self.small, self.data = small, data
+    def __init__(self, small: bool, data: Path | None, cpu: bool) -> None:
+        self.small, self.data, self.cpu = small, data, cpu
 
     def run(self, case: dict[str, Any], extra: dict[str, str] | None = None) -> dict[str, Any]:
         """A case in a process of its own."""
@@ -208,7 +213,7 @@ class Bench:
             source, seconds = "xor", None
             tiny = {"starts": 8, "walkers": 0, "climbs": 4, "searches": 1, "expand": 2, "pairs": 2, "rounds": 2}
             more = {**more, "search": tiny, "network": {"hidden": "2"}, "table": {}, "warm": False}
-        return {"source": source, "seconds": seconds, **more}
+        return {"source": source, "seconds": seconds, "cpu": self.cpu, **more}
 
 
 def counts(found: dict[str, Any]) -> str:
@@ -310,6 +315,7 @@ def main() -> None:
     parser.add_argument("--only", help="rows, separated by commas: " + ", ".join([*ROWS, *LONG]))
     parser.add_argument("--long", action="store_true", help="campaigns of minutes too")
     parser.add_argument("--small", action="store_true", help="every row on a tiny problem")
+    parser.add_argument("--cpu", action="store_true", help="time limits in CPU seconds of all cores")
     parser.add_argument("--data", type=Path, help=f"directory with {CREDIT}")
     parser.add_argument("--json", type=Path, help="file to write, complete after every row")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -319,7 +325,7 @@ def main() -> None:
         return
     everything = {**ROWS, **LONG}
     wanted = args.only.split(",") if args.only else list(everything if args.long or args.small else ROWS)
-    bench, rows = Bench(args.small, args.data), []
+    bench, rows = Bench(args.small, args.data, args.cpu), []
     for name in wanted:
         try:
             for row in everything[name](bench):
