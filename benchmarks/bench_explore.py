@@ -128,7 +128,9 @@ def search(case: dict[str, Any]) -> dict[str, Any]:
         spent = lambda: time.process_time() - cpu >= most  # noqa: E731
     with Store(None, recipe.problem) as store, stoppable(limit, spent) as stop:
         found = Search(store, recipe.settings, box=recipe.box, layout=layout, progress=tell, stop=stop).run()
-        label = store.components()
+        # In the order of storage, unlike the landscape's.
+        label, energies = store.components(), store.minima.energies
+        connected = int((label == label[energies.argmin()]).sum()) if len(energies) else 0
     wall = time.perf_counter() - began
     main = time.thread_time() - main
     # The threads of lanes outside of compiled programs, and the main thread: who holds the interpreter's lock.
@@ -136,7 +138,7 @@ def search(case: dict[str, Any]) -> dict[str, Any]:
     return {
         "minima": found.n_minima,
         "transition_states": found.n_ts,
-        "connected": int((label == label[found.energies.argmin()]).sum()) if found.n_minima else 0,
+        "connected": connected,
         "seconds": wall,
         "cpu": time.process_time() - cpu,
         "main": main,
