@@ -8,7 +8,7 @@ import pytest
 
 import jaxland
 
-SYSTEMS = {"data", "errors", "hessian", "information", "landscape", "models", "paths", "problem", "trim"}
+SYSTEMS = {"data", "errors", "hessian", "information", "landscape", "models", "paths", "problem", "progress", "trim"}
 
 
 def test_completion_lists_public_names_only():

@@ -54,6 +54,8 @@ class Store:
             written. The file is left as it was. A file of jaxland 0.2.0 is brought to this format.
     """
 
+    of_a_problem = True
+
     def __init__(
         self,
         path: str | Path | None,
@@ -62,7 +64,8 @@ class Store:
         *,
         box: Box | None = None,
     ) -> None:
-        problem = required(problem, "Store")
+        if self.of_a_problem:
+            problem = required(problem, "Store")
         require_float64(problem.dtype)
         self.path = None if path is None else Path(path)
         self.problem, self.box = problem, box

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from jaxland import models, trim
 from jaxland.cli import trim as command
 from jaxland.errors import ArgumentError, DataError
+from jaxland.options import command_line
 from jaxland.report import trim as report
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -21,7 +22,8 @@ def run(*arguments):
     app = typer.Typer()
     app.callback()(lambda: None)
     command.register(app)
-    return CliRunner().invoke(app, ["trim", *map(str, arguments)], catch_exceptions=False)
+    with command_line():
+        return CliRunner().invoke(app, ["trim", *map(str, arguments)], catch_exceptions=False)
 
 
 @pytest.fixture

@@ -174,6 +174,8 @@ class _Stub:
 class _Reader(Store):
     """A store opened for reading: no lock is taken, nothing is written, the problem is not needed."""
 
+    of_a_problem = False
+
     def __init__(self, path: Path) -> None:
         self._scratch: tempfile.TemporaryDirectory | None = None
         super().__init__(path, _Stub(0))  # type: ignore[arg-type]

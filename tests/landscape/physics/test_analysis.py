@@ -192,7 +192,7 @@ def test_the_explore_report_has_the_sections(tmp_path, x64):
     )  # fmt: skip
     told = interpret(land, conserved_weights(land, settings=ConservationSettings(draws=5)), data=split)
     text = explore_report(told, tmp_path / "r.html").read_text()
-    for heading in ("Which networks noise leads to", "Funnels", "Every network on the test data"):
+    for heading in ("Which networks noise leads to", "Funnels", "Does a lower loss mean better test results?"):
         assert f">{heading}</h2>" in text
     assert "T = 1/60" in text and "Averaged over the minima" in text and "mean test accuracy" in text
 

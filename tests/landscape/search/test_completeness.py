@@ -35,7 +35,7 @@ def test_why_a_search_ended_is_said(x64, tmp_path):
     assert "not complete" in ending(found.statistics, found.settings)
     found = explore(xor(), minima=2, **small)
     assert "2 connected minima" in ending(found.statistics, found.settings)
-    found = explore(xor(), store=tmp_path / "run.db", time_limit=0.0, **small)
+    found = explore(xor(), store=tmp_path / "run.db", time_limit=1e-6, **small)
     assert "not finished" in ending(found.statistics, found.settings)
     found = explore(xor(), patience=1, store=tmp_path / "run.db", **small)
     assert found.statistics["ended"] == "complete" and "complete as far" in ending(found.statistics, found.settings)

@@ -198,7 +198,7 @@ def test_alignment_of_deeper_networks_undoes_a_random_image(x64):
 
 
 def test_float32_is_refused_with_advice():
-    with pytest.raises(PrecisionError, match="enable_x64"):
+    with pytest.raises(PrecisionError, match='dtype="float64"'):
         explore(Problem.from_model(mlp((2, 2, 2)), XOR_X.astype(np.float32), XOR_Y))
 
 
