@@ -14,7 +14,7 @@ from jaxland.report.figures import PALETTE, canvas
 from jaxland.report.html import Page
 from jaxland.report.imported import imported_report
 
-VOID = {"meta", "img", "br", "rect", "path", "use", "line", "link"}
+VOID = {"meta", "img", "br", "input", "rect", "path", "use", "line", "link"}
 
 
 class Reader(HTMLParser):

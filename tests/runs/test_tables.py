@@ -33,7 +33,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, write):
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
 def test_the_command_turns_an_error_of_a_file_into_a_sentence(monkeypatch, capsys, code):
-    def refused():
+    def refused(arguments):
         raise OSError(code, os.strerror(code), "some/place")
 
     monkeypatch.setattr("jaxland.cli.app", refused)
