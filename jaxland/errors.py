@@ -37,3 +37,8 @@ class StoreLockedError(StoreError):
 
 class DependencyError(JaxlandError, ImportError):
     """An optional package is needed; the message says which extra brings it."""
+
+    @classmethod
+    def of(cls, package: str, extra: str) -> DependencyError:
+        """The sentence for a package that one of jaxland's extras brings."""
+        return cls(f"{package} is not installed: pip install 'jaxland[{extra}]'")

@@ -20,7 +20,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise DependencyError("scikit-learn is not installed: pip install 'jaxland[sklearn]'") from error
+    raise DependencyError.of("scikit-learn", "sklearn") from error
 
 if TYPE_CHECKING:
     from jaxland.landscape.result import Landscape

@@ -71,7 +71,7 @@ def bar(description: str = "jaxland") -> Progress:
     try:
         from tqdm.auto import tqdm
     except ImportError as error:
-        raise DependencyError("tqdm is not installed: pip install 'jaxland[notebook]'") from error
+        raise DependencyError.of("tqdm", "notebook") from error
     shown: Any = None
 
     def tell(*standing: Any) -> None:

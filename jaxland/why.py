@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.data import Dataset
+from jaxland.data.recipe import grouped
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import precision, predictor, probabilities
@@ -189,7 +190,7 @@ def why(landscape: Landscape, row: int, train: Dataset, test: Dataset | None = N
     shown = probabilities(outputs) if classify else outputs
     index = int(shown.argmax()) if classify else 0
     names = tuple(data.classes) if classify else (data.target,)
-    columns, place = _columns(data)
+    columns, place = grouped(data.sources)
     moved, above, gap = _moved(at, data.x[[row]], train.x, index, classify, place, len(columns))
     found = _explained(at, data, row, seed)
     order = np.argsort(-np.abs(moved), kind="stable")[:INPUTS]
@@ -213,12 +214,6 @@ def why(landscape: Landscape, row: int, train: Dataset, test: Dataset | None = N
         information=_information(train, order, columns, place, seed),
         alike=tuple(_alike(train, data, row, int(s), columns[s], place, goal) for s in order),
     )
-
-
-def _columns(data: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
-    """Source columns, and the one [d] each feature comes from."""
-    columns = tuple(dict.fromkeys(data.sources))
-    return columns, np.array([columns.index(source) for source in data.sources])
 
 
 def _below(values: np.ndarray) -> float:
@@ -273,20 +268,16 @@ def _explained(problem: Problem, data: Dataset, row: int, seed: int) -> Explanat
         return explain(problem, (data.x[rows].astype(problem.dtype), data.y[rows]), of=of, modes=2, seed=seed)
 
 
-def _original(data: Dataset) -> np.ndarray:
-    return data.x if data.scaling is None else data.scaling.invert(data.x)
-
-
 def _single(data: Dataset, place: np.ndarray, s: int) -> np.ndarray:
     """A source column as one number per row [n]: its value, or the code of the level that is on."""
     features = np.flatnonzero(place == s)
-    values = _original(data)[:, features]
+    values = data.inputs()[:, features]
     return values[:, 0] if len(features) == 1 else values.argmax(1).astype(float)
 
 
 def _value(data: Dataset, row: int, place: np.ndarray, s: int) -> str:
     features = np.flatnonzero(place == s)
-    values = _original(data)[row, features]
+    values = data.take(np.array([row])).inputs()[0, features]
     if len(features) == 1:
         return f"{0.0 if abs(values[0]) < 1e-9 else values[0]:.6g}"
     return data.features[features[int(values.argmax())]].partition("=")[2]

@@ -35,6 +35,7 @@ from jaxland.landscape import Landscape, explore, level_cut
 from jaxland.landscape.weights.null import live_weights
 from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.scoring import Scorer
+from jaxland.landscape.weights.validation import shuffled
 from jaxland.problem.symmetry import align_many
 
 RANKINGS = ("spread", "relative", "softness", "excess", "saliency", "magnitude")
@@ -153,15 +154,6 @@ def weights_of(landscape: Landscape, members: np.ndarray, table: ParameterTable,
     )
 
 
-def shuffled(w: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """w [N] with the chosen weights permuted among themselves, not as they were."""
-    out, order = w.copy(), rng.permutation(len(chosen))
-    while len(chosen) > 1 and np.array_equal(order, np.arange(len(chosen))):
-        order = rng.permutation(len(chosen))
-    out[chosen] = w[chosen[order]]
-    return out
-
-
 def matched(own: np.ndarray, group: Weights, rng: np.random.Generator, nearest: int = 3) -> np.ndarray:
     """Live weights like ``own`` (positions among the live ones): same layer, one of the nearest free magnitudes."""
     free = np.setdiff1d(np.arange(len(group.live)), own)
@@ -208,7 +200,7 @@ def set_effects(
                 "live": group.live[rng.choice(others, k, replace=False)],
                 "matched": group.live[alike],
             }
-            trials += [shuffled(w, rival, rng) for rival in rivals.values()]
+            trials += [shuffled(w, [rival], rng) for rival in rivals.values()]
         drops = np.repeat(base[np.arange(sets) % len(lowest)], 4).reshape(sets, 4) - scorer(np.stack(trials)).reshape(
             sets, 4
         )

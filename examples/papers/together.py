@@ -18,6 +18,7 @@ from jaxland import Problem, hessian, information, mlp, trim
 from jaxland.data import Dataset, load
 from jaxland.landscape import Landscape, conserved_weights, explore
 from jaxland.landscape.tree import energy_windows
+from jaxland.landscape.weights.comparison import permutation_drops, rank_correlation
 from jaxland.landscape.weights.scoring import Scorer
 from jaxland.problem.symmetry import align_many
 from jaxland.report.figures import panels
@@ -105,14 +106,7 @@ def _inputs(
     group = conserved_weights(landscape, energy_windows(landscape, (count,)), features=train.features).groups[0]
     assert group.inputs is not None
     w = np.asarray(problem.w)
-    base, lost = float(scorer(w)[0]), []
-    for j in range(train.d):
-        drops = []
-        for _ in range(5):
-            x = scorer.x.copy()
-            x[:, j] = x[rng.permutation(len(x)), j]
-            drops.append(base - float(scorer(w, x)[0]))
-        lost.append(np.mean(drops))
+    lost = permutation_drops(w, np.arange(train.d), scorer, 5, rng).mean(0)
     attributed = trim.attribute(problem.model, train.x[:500], params=problem.unravel(problem.w), target=1, warn=False)
     columns = {name: train.x[:, j] for j, name in enumerate(train.features)}
     both = {"margin": margin, "label": train.y.astype(int)}
@@ -184,9 +178,8 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     numeric = frame.select_dtypes("number")
     rows = []
     for a, b in itertools.combinations(numeric.columns, 2):
-        known = np.isfinite(numeric[a]) & np.isfinite(numeric[b])
-        found = spearmanr(numeric[a][known], numeric[b][known])
-        rows.append({"one": a, "other": b, "rho": float(found.statistic), "p": float(found.pvalue)})
+        rho, p = rank_correlation(numeric[a].to_numpy(), numeric[b].to_numpy())
+        rows.append({"one": a, "other": b, "rho": rho, "p": p})
     return pd.DataFrame(rows)
 
 

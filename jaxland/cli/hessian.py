@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxland.cli.opening import Build, ModelFile, Opened, in_float64, in_one_table, is_table, opened
+from jaxland.cli.opening import Build, Json, ModelFile, Opened, Quiet, in_float64, in_one_table, is_table, opened
 from jaxland.cli.options import Kept, spread
 from jaxland.cli.progress import say
 from jaxland.data.options import TableOptions
@@ -49,8 +49,8 @@ def hessian(
         str | None, typer.Option(help="cross_entropy, squared_error or poisson; default the model's.")
     ] = None,
     l2: Annotated[float | None, typer.Option(help="Weight of the sum of squares; default the model's.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Which training rows a prediction rests on, how sure it is, and whether it extrapolates."""
     import numpy as np

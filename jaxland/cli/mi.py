@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxland.cli.opening import Build, Opened, Part, chosen_rows, is_table, opened
+from jaxland.cli.opening import Build, Json, Opened, Part, Quiet, chosen_rows, is_table, opened
 from jaxland.cli.options import spread
 from jaxland.cli.progress import spinner
 from jaxland.data.dialect import Dialect
@@ -43,8 +43,8 @@ def mi(
     ] = None,
     part: Part = None,
     rows: Annotated[int | None, typer.Option(help="Of a model: only the first so many rows.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Mutual information with error bars: latents against factors, or among themselves.
 

@@ -28,6 +28,8 @@ Build = Annotated[
 Part = Annotated[
     str | None, typer.Option(help="Rows to look at: test, training, new or all; default test where known.")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 MODEL = "model.npz"
 TABLES = (".csv", ".csv.gz", ".tsv", ".txt", ".parquet", ".feather", ".xlsx", ".xlsm", ".xls", ".ods")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxland.cli.opening import Build, ModelFile, Opened, Part, chosen_rows, opened
+from jaxland.cli.opening import Build, Json, ModelFile, Opened, Part, Quiet, chosen_rows, opened
 from jaxland.cli.options import Kept, spread
 from jaxland.data.options import TableOptions
 from jaxland.trim.options import AttributeKeywords, TrimOptions
@@ -46,8 +46,8 @@ def trim(
     ] = None,
     part: Part = None,
     rows: Annotated[int | None, typer.Option(help="Explain only the first so many of them.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    quiet: Quiet = False,
+    json_: Json = False,
 ) -> None:
     """Attribute a network's output to the columns of a table, or to coefficients of a transform of its inputs.
 

@@ -143,6 +143,10 @@ class Dataset:
         frame[self.target] = np.asarray(self.classes, object)[self.y] if self.task == "classification" else self.y
         return frame
 
+    def inputs(self) -> np.ndarray:
+        """x in the units of the source."""
+        return self.x if self.scaling is None else self.scaling.invert(self.x)
+
     def targets(self) -> np.ndarray:
         """y in the units of the source."""
         if self.target_scaling is None:

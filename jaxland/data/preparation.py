@@ -11,7 +11,7 @@ import numpy as np
 from jaxland.data.columns import words_of
 from jaxland.data.prepared import Prepared
 from jaxland.data.reading import Table, near
-from jaxland.data.recipe import Scaling, statistic
+from jaxland.data.recipe import Scaling, fills, grouped
 from jaxland.data.seen import Seen
 from jaxland.errors import DataError
 from jaxland.showing import brief, table
@@ -64,7 +64,7 @@ class Preparation:
             features=train.features,
             sources=train.sources,
             levels={column: tuple(values) for column, values in whole.record.get("levels", {}).items()},
-            fill=_fill(whole, split.train_rows),
+            fill=None if whole.imputed is None else fills(whole, split.train_rows),
             classes=train.classes,
             target=train.target,
             task=train.task,
@@ -141,12 +141,11 @@ class Preparation:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns the features come from, each once, in order; empty where they are not known."""
-        return tuple(dict.fromkeys(self.sources or self.features or ()))
+        return grouped(self.sources or self.features or ())[0]
 
     def groups(self) -> np.ndarray:
         """Number of each feature's column in ``columns``, int [d]."""
-        at = {column: k for k, column in enumerate(self.columns)}
-        return np.array([at[source] for source in self.sources or self.features or ()], int)
+        return grouped(self.sources or self.features or ())[1]
 
     def describe(self) -> list[str]:
         """What the model's file says of its data, a sentence each."""
@@ -396,24 +395,7 @@ def _codes(words: Sequence[str], levels: Sequence[str]) -> np.ndarray:
 
 def _unfilled(data: Dataset) -> np.ndarray:
     """Features in original units, NaN where they were missing."""
-    x = data.x if data.scaling is None else data.scaling.invert(data.x)
-    return x if data.imputed is None else np.where(data.imputed, np.nan, x)
-
-
-def _fill(whole: Dataset, train: np.ndarray) -> np.ndarray | None:
-    """What stands for missing values [d] in original units, from the training rows as ``Dataset.split`` has it."""
-    if whole.imputed is None:
-        return None
-    fill = np.zeros(whole.d)
-    for source in dict.fromkeys(whole.sources):
-        columns = np.flatnonzero(np.array([s == source for s in whole.sources]))
-        known = train[~whole.imputed[train, columns[0]]]
-        if source in whole.record.get("one_hot", {}):
-            shares = whole.x[np.ix_(known, columns)].mean(0)
-            fill[columns] = shares > 0.5 if len(columns) == 1 else np.eye(len(columns))[shares.argmax()]
-        else:
-            fill[columns] = statistic(whole.x[known, columns[0]], whole.record["missing"])
-    return fill
+    return data.inputs() if data.imputed is None else np.where(data.imputed, np.nan, data.inputs())
 
 
 def _class_words(series: pd.Series) -> list[str]:

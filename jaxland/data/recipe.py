@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -168,23 +168,35 @@ def _target_notes(data: Dataset, targets: Scaling | None) -> tuple[str, ...]:
     )
 
 
+def grouped(sources: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Source columns, each once and in order, and the one each feature comes from, int [d]."""
+    columns = tuple(dict.fromkeys(sources))
+    at = {column: k for k, column in enumerate(columns)}
+    return columns, np.array([at[source] for source in sources], int)
+
+
+def fills(data: Dataset, train: np.ndarray) -> np.ndarray:
+    """What stands for missing values [d], from the training rows alone; where none knows it, what stands now."""
+    assert data.imputed is not None
+    fill = np.zeros(data.d)
+    names, where = grouped(data.sources)
+    for k, source in enumerate(names):
+        columns = np.flatnonzero(where == k)
+        known = train[~data.imputed[train, columns[0]]]
+        if not len(known):
+            fill[columns] = data.x[train[0], columns]
+        elif source in data.record.get("one_hot", {}):
+            shares = data.x[np.ix_(known, columns)].mean(0)
+            fill[columns] = shares > 0.5 if len(columns) == 1 else np.eye(len(columns))[shares.argmax()]
+        else:
+            fill[columns] = statistic(data.x[known, columns[0]], data.record["missing"])
+    return fill
+
+
 def _refill(data: Dataset, train: np.ndarray) -> np.ndarray:
     """Impute again from the training rows alone."""
     assert data.imputed is not None
-    x = data.x.copy()
-    for source in dict.fromkeys(data.sources):
-        columns = np.flatnonzero(np.array([s == source for s in data.sources]))
-        absent = data.imputed[:, columns[0]]
-        known = train[~absent[train]]
-        if not absent.any() or not len(known):
-            continue
-        if source in data.record.get("one_hot", {}):
-            shares = x[np.ix_(known, columns)].mean(0)
-            fill = (shares > 0.5).astype(float) if len(columns) == 1 else np.eye(len(columns))[shares.argmax()]
-        else:
-            fill = np.array([statistic(x[known, columns[0]], data.record["missing"])])
-        x[np.ix_(absent, columns)] = fill
-    return x
+    return np.where(data.imputed, fills(data, train), data.x)
 
 
 def _split_rows(

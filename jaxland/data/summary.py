@@ -16,7 +16,7 @@ def feature_summary(data: Dataset) -> pandas.DataFrame:
     """One row per feature, in the units of the file: range, mean and, for two classes, how far their means differ."""
     import pandas as pd
 
-    x = data.x if data.scaling is None else data.scaling.invert(data.x)
+    x = data.inputs()
     # A zero that was scaled and back is one of rounding.
     x = np.where(np.abs(x) < 1e-12 * np.abs(x).max(0), 0.0, x)
     frame = pd.DataFrame(

@@ -76,7 +76,7 @@ class InformationMatrix:
         try:
             import xarray
         except ImportError as error:
-            raise DependencyError("xarray is not installed: pip install 'jaxland[xarray]'") from error
+            raise DependencyError.of("xarray", "xarray") from error
         table = ("row", "column")
         tables: dict[str, Any] = {
             name: (table, getattr(self, name)) for name in ("mean", "std", "corrected", "null_mean", "ksg")

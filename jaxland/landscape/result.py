@@ -264,7 +264,7 @@ class Landscape:
         try:
             import xarray
         except ImportError as error:
-            raise DependencyError("xarray is not installed: pip install 'jaxland[xarray]'") from error
+            raise DependencyError.of("xarray", "xarray") from error
         columns: dict[str, Any] = {
             name: (("minimum", "coordinate")[: np.ndim(getattr(self, name))], getattr(self, name))
             for name in _PER_MINIMUM

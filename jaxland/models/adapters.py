@@ -59,7 +59,7 @@ def from_equinox(module: Any) -> Model:
     try:
         import equinox as eqx
     except ImportError as error:
-        raise DependencyError("Equinox is not installed: pip install 'jaxland[equinox]'") from error
+        raise DependencyError.of("Equinox", "equinox") from error
 
     params, static = eqx.partition(eqx.nn.inference_mode(module), eqx.is_inexact_array)
 

@@ -199,7 +199,7 @@ def _safetensors(path: Path) -> Arrays:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
-        raise DependencyError("safetensors is not installed: pip install 'jaxland[checkpoints]'") from error
+        raise DependencyError.of("safetensors", "checkpoints") from error
     return load_file(path)
 
 
@@ -213,7 +213,7 @@ def _orbax(folder: Path) -> Arrays:
     try:
         import orbax.checkpoint as ocp
     except ImportError as error:
-        raise DependencyError("orbax is not installed: pip install 'jaxland[checkpoints]'") from error
+        raise DependencyError.of("orbax", "checkpoints") from error
     place = folder.resolve()
     steps = sorted((int(p.name), p) for p in place.iterdir() if p.is_dir() and p.name.isdigit())
     if steps and not (place / "_METADATA").exists():

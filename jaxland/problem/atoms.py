@@ -118,7 +118,7 @@ def calculator(problem: Problem) -> Any:
     try:
         from ase.calculators.calculator import Calculator, all_changes
     except ImportError as error:
-        raise DependencyError("ASE is not installed: pip install 'jaxland[ase]'") from error
+        raise DependencyError.of("ASE", "ase") from error
     if problem.size % 3:
         raise ProblemError(f"{problem.size} coordinates are not three to an atom")
 

@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jaxland.errors import ArgumentError, DataError, JaxlandError, ProblemError
 from jaxland.models.model import Model
+from jaxland.problem.losses import as_arrays
 
 Tree = Any  # a pytree of arrays
 # Rows on which a loss and a model are tried.
@@ -88,6 +90,66 @@ def check_finite(params: Tree) -> None:
         if not bool(fine.all()):
             raise DataError(f"parameter {before + int(jnp.argmin(fine))} is not finite")
         before += fine.size
+
+
+def in_dtype(tree: Tree, dtype: DTypeLike) -> Tree:
+    """Floating leaves in another precision; whole numbers and text as they are."""
+
+    def cast(leaf: Any) -> Any:
+        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        return jnp.asarray(array, np.dtype(dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree, is_leaf=lambda leaf: isinstance(leaf, list))
+
+
+def standing_at(w: Any, params: Tree, dtype: np.dtype, unravel: Callable[[jax.Array], Tree]) -> Tree:
+    """Parameters as a pytree like ``params``, of which w is the flat vector or itself.
+
+    Raises:
+        ArgumentError: w is neither. DataError: a parameter is not finite.
+    """
+    shapes = [np.shape(a) for a in jax.tree.leaves(params)]
+    size = sum(math.prod(shape) for shape in shapes)
+    flat = jax.Array | np.ndarray | np.number | float | int
+    if isinstance(w, flat) or (isinstance(w, list) and all(isinstance(v, flat) for v in w)):
+        w = jnp.asarray(w, dtype)
+        if w.shape != (size,) and [w.shape] != shapes:
+            raise ArgumentError(f"w must hold {size} parameters in one vector, got shape {w.shape}")
+        w = unravel(jnp.ravel(w))
+    elif [np.shape(a) for a in jax.tree.leaves(w)] != shapes:
+        raise ArgumentError(
+            f"w must be a vector of {size} parameters, or a pytree of the shapes of params, got "
+            f"{jax.tree.map(np.shape, w)}"
+        )
+    check_finite(w)
+    return w
+
+
+def vector_of(w: Any, size: int, dtype: np.dtype) -> Any:
+    """w as a vector of ``size`` parameters.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    w = jnp.asarray(w, dtype) if isinstance(w, list | tuple) and all(np.ndim(v) == 0 for v in w) else w
+    if getattr(w, "shape", None) != (size,):
+        shape = getattr(w, "shape", type(w).__name__)
+        raise ArgumentError(f"w must be a vector of {size} parameters, got {shape} (ravel makes one of a pytree)")
+    return w
+
+
+def rows_like(x: Any, known: Tree) -> Tree:
+    """x as rows of the shapes of the training data's.
+
+    Raises:
+        DataError: they have others.
+    """
+    x = as_arrays("x", x)
+    given, wanted = ([np.shape(a)[1:] for a in jax.tree.leaves(tree)] for tree in (x, known))
+    if given != wanted or 0 in (np.ndim(a) for a in jax.tree.leaves(x)):
+        shapes = jax.tree.map(np.shape, x)
+        raise DataError(f"x must hold rows of shape {jax.tree.map(lambda a: a.shape[1:], known)}, got {shapes}")
+    return x
 
 
 def output_shapes(model: Model, params: Tree, x: Tree) -> Tree:

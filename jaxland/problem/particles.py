@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ArgumentError
-from jaxland.problem.rigid_motions import frames, other_axis, refit
+from jaxland.problem.rigid_motions import frames, nearest, other_axis, refit
 from jaxland.problem.symmetry import Symmetry, Vector
 
 _EXACT = 1e-2
@@ -195,17 +195,11 @@ class ParticleSymmetry(Symmetry):
                 best, chosen = distance, moved
         if best < _EXACT:
             return (chosen + centre).ravel()
-        for turn in self._turns:
-            moved, before = a @ turn, np.inf
-            for _ in range(30):
-                moved = self._refit(moved[self._assign(moved, b)], b)
-                distance = float(np.linalg.norm(moved - b))
-                if distance > before - 1e-9:
-                    break
-                before = distance
-            if distance < best - 1e-9:
-                best, chosen = distance, moved
-        return (chosen + centre).ravel()
+
+        def closer(moved: np.ndarray) -> np.ndarray:
+            return self._refit(moved[self._assign(moved, b)], b)
+
+        return (nearest(a, b, self._turns, closer, best, chosen) + centre).ravel()
 
     def canonical(self, w: Vector) -> Vector:
         """Centred, along the principal axes, third moments positive, like particles by distance from the centre."""

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
 from jaxland.core.energy import derivatives, kernels
-from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.errors import ArgumentError, ProblemError
 from jaxland.models.mlp import ODD_ACTIVATIONS
 from jaxland.models.model import Model
 from jaxland.problem import contracts
@@ -45,16 +45,6 @@ def _restored(kept: dict[str, Any], wide: bool) -> Problem:
         if model is not None:
             kept = {**kept, "loss": lambda p, xs, ys: per_output(model.apply(p, xs), ys)}
         return Problem(**{**kept, **plain})
-
-
-def _in_dtype(tree: PyTree, dtype: DTypeLike) -> PyTree:
-    """Floating leaves in another precision; whole numbers and text as they are."""
-
-    def cast(leaf: Any) -> Any:
-        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        return jnp.asarray(array, np.dtype(dtype)) if jnp.issubdtype(array.dtype, jnp.floating) else leaf
-
-    return jax.tree.map(cast, tree, is_leaf=lambda leaf: isinstance(leaf, list))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,13 +166,13 @@ class Problem:
         if dtype is not None:
             with jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext():
                 made = cls.from_model(
-                    replace(model, params=_in_dtype(model.params, dtype)),
-                    _in_dtype(x, dtype),
-                    _in_dtype(y, dtype),
+                    replace(model, params=contracts.in_dtype(model.params, dtype)),
+                    contracts.in_dtype(x, dtype),
+                    contracts.in_dtype(y, dtype),
                     loss=loss,
                     l2=l2,
                     regulariser=regulariser,
-                    params=None if params is None else _in_dtype(params, dtype),
+                    params=None if params is None else contracts.in_dtype(params, dtype),
                     chunk=chunk,
                     kernel_choice=kernel_choice,
                 )
@@ -339,27 +329,8 @@ class Problem:
             DataError: a parameter is not finite.
         """
         with self.precision():
-            params = self._standing_at(w)
+            params = contracts.standing_at(w, self.params, self.dtype, self.unravel)
             return replace(self, params=params, programs=self._programs)
-
-    def _standing_at(self, w: Any) -> PyTree:
-        """Parameters as a pytree, of which ``w`` is the flat vector or itself."""
-        shapes, number = (
-            [np.shape(a) for a in jax.tree.leaves(self.params)],
-            jax.Array | np.ndarray | np.number | float,
-        )
-        if isinstance(w, number | int) or (isinstance(w, list) and all(isinstance(v, number | int) for v in w)):
-            w = jnp.asarray(w, self.dtype)
-            if w.shape != (self.size,) and [w.shape] != shapes:
-                raise ArgumentError(f"w must hold {self.size} parameters in one vector, got shape {w.shape}")
-            w = self.unravel(jnp.ravel(w))
-        elif [np.shape(a) for a in jax.tree.leaves(w)] != shapes:
-            raise ArgumentError(
-                f"w must be a vector of {self.size} parameters, or a pytree of the shapes of params, got "
-                f"{jax.tree.map(np.shape, w)}"
-            )
-        contracts.check_finite(w)
-        return w
 
     def with_data(self, x: Any, y: Any) -> Problem:
         """The same model and loss over other data.
@@ -454,26 +425,11 @@ class Problem:
 
     def _vector(self, w: Any) -> Any:
         """w as a vector; None: where the problem stands."""
-        if w is None:
-            return self.w
-        w = jnp.asarray(w, self.dtype) if isinstance(w, list | tuple) and all(np.ndim(v) == 0 for v in w) else w
-        if getattr(w, "shape", None) != (self.size,):
-            shape = getattr(w, "shape", type(w).__name__)
-            raise ArgumentError(
-                f"w must be a vector of {self.size} parameters, got {shape} (ravel makes one of a pytree)"
-            )
-        return w
+        return self.w if w is None else contracts.vector_of(w, self.size, self.dtype)
 
     def _points(self, x: Any) -> Any:
         """x as rows like those of the training data; None: those."""
-        if x is None:
-            return self.x
-        x = as_arrays("x", x)
-        given, known = ([np.shape(a)[1:] for a in jax.tree.leaves(tree)] for tree in (x, self.x))
-        if given != known or 0 in (np.ndim(a) for a in jax.tree.leaves(x)):
-            shapes = jax.tree.map(np.shape, x)
-            raise DataError(f"x must hold rows of shape {jax.tree.map(lambda a: a.shape[1:], self.x)}, got {shapes}")
-        return x
+        return self.x if x is None else contracts.rows_like(x, self.x)
 
     def energy(self, w: Any = None) -> jax.Array:
         """L(w), a scalar."""

@@ -8,6 +8,7 @@ from several orientations, as every program of the field does it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -120,18 +121,12 @@ class ClusterSymmetry(Symmetry):
         axes_a, axes_b = np.linalg.eigh(a.T @ a)[1], np.linalg.eigh(b.T @ b)[1]
         signs = np.array([[x, y, z] for x in (1, -1) for y in (1, -1) for z in (1, -1)], float)
         principal = np.einsum("ij,kj,lj->kil", axes_a, signs, axes_b)
-        for turn in np.concatenate([principal, self._turns]):
-            moved, before = a @ turn, np.inf
-            for _ in range(30):
-                p = linear_sum_assignment(-(b @ moved.T))[1]
-                moved = refit(moved[p], b)
-                distance = float(np.linalg.norm(moved - b))
-                if distance > before - 1e-9:
-                    break
-                before = distance
-            if distance < best - 1e-9:
-                best, chosen = distance, moved
-        return (chosen + centre).ravel()
+
+        def closer(moved: np.ndarray) -> np.ndarray:
+            return refit(moved[linear_sum_assignment(-(b @ moved.T))[1]], b)
+
+        turns = np.concatenate([principal, self._turns])
+        return (nearest(a, b, turns, closer, best, chosen) + centre).ravel()
 
     def canonical(self, w: Vector) -> Vector:
         """Centred, along the principal axes, third moments positive, atoms by distance from the centre."""
@@ -191,6 +186,31 @@ def frames(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     rest = v - np.sum(v * e1, axis=1, keepdims=True) * e1
     e2 = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-300)
     return np.stack([e1, e2, np.cross(e1, e2)], axis=1)
+
+
+def nearest(
+    a: np.ndarray,
+    b: np.ndarray,
+    turns: np.ndarray,
+    closer: Callable[[np.ndarray], np.ndarray],
+    best: float,
+    chosen: np.ndarray,
+) -> np.ndarray:
+    """The image of a [n, d] nearest to b: assignment and rotation in turn (``closer``), from each of turns [k, d, d].
+
+    ``best`` is the distance of ``chosen``, which stays unless an image comes closer.
+    """
+    for turn in turns:
+        moved, before = a @ turn, np.inf
+        for _ in range(30):
+            moved = closer(moved)
+            distance = float(np.linalg.norm(moved - b))
+            if distance > before - 1e-9:
+                break
+            before = distance
+        if distance < best - 1e-9:
+            best, chosen = distance, moved
+    return chosen
 
 
 def refit(a: np.ndarray, b: np.ndarray, proper: bool = False) -> np.ndarray:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxland.core.solvers import band
 from jaxland.core.solvers.flow import Job, Request, Stage, together
 from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench import Start
@@ -74,9 +73,7 @@ class Pipeline:
     @cached_property
     def relaxation(self) -> Stage:
         """Elastic bands."""
-        engine = self.engine
-        solver = band.ElasticBand(engine.images, max_step=0.2 * engine.max_step)
-        return Stage(solver, band.along_band(engine.kernel.first), engine.kernel.data)
+        return Stage(*self.engine.relaxation(), self.engine.kernel.data)
 
     @cached_property
     def refine(self) -> Stage | None:

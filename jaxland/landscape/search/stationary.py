@@ -268,6 +268,10 @@ class Engine:
         hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)
         return hybrid, saddle.softest_of(self.kernel, _LANCZOS), 1 + 2 * _LANCZOS
 
+    def relaxation(self) -> tuple[band.ElasticBand, Callable]:
+        """Elastic bands: the solver, and what it evaluates."""
+        return band.ElasticBand(self.images, max_step=0.2 * self.max_step), band.along_band(self.kernel.first)
+
     def _descend(self, kernel: Kernel, items: Start, tol: float) -> tuple[np.ndarray, Any]:
         """See ``descent``: status [jobs] and, where any job has ended, what was found."""
         solver, shape = self.descent(tol), kernel.dense
@@ -339,10 +343,7 @@ class Engine:
         """Candidates for transition states between each pair of (aligned) minima: local maxima, highest first."""
         if not pairs:
             return []
-        solver = band.ElasticBand(self.images, max_step=0.2 * self.max_step)
-        found = self._solve(
-            solver, band.along_band(self.kernel.first), np.array(pairs), self.kernel.data, self.images
-        )
+        found = self._solve(*self.relaxation(), np.array(pairs), self.kernel.data, self.images)
         return [
             peaks(*(leaf[k] for leaf in found.result[:3])) if code in USABLE else []
             for k, code in enumerate(found.status.tolist())

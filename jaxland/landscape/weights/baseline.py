@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxland.data.recipe import grouped
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.comparison import Comparison, rank_correlation
 from jaxland.landscape.weights.parameters import ParameterTable
@@ -100,8 +101,7 @@ def linear_baseline(
     own, plain = measured(network.metric, outputs, y)
     spread = drawn.std(0, ddof=1)
     slopes = linear.slopes(w)
-    labels = tuple(dict.fromkeys(table.origins))
-    where = np.array([labels.index(o) for o in table.origins])
+    labels, where = grouped(table.origins)
     importance = np.bincount(where, weights=slopes, minlength=len(labels))
     others: dict[str, np.ndarray] = {}
     if comparison is not None and comparison.labels == labels:

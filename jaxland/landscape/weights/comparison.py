@@ -144,16 +144,23 @@ def _importance(
     w: np.ndarray, table: ParameterTable, labels: tuple[str, ...], scorer: Scorer, repeats: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Drops of every shuffle [repeats, s] and input gradient [s] per source column of one minimum."""
-    base = float(scorer(w)[0])
     origin = np.array([labels.index(o) for o in table.origins])
-    rng = np.random.default_rng([seed, 23])
+    drops = permutation_drops(w, origin, scorer, repeats, np.random.default_rng([seed, 23]))
+    gradient = np.bincount(origin, weights=scorer.slopes(w), minlength=len(labels))
+    return drops, gradient
+
+
+def permutation_drops(
+    w: np.ndarray, origin: np.ndarray, scorer: Scorer, repeats: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Drops of the metric [repeats, s] when the features of one source (``origin`` [d], 0 to s - 1) are shuffled."""
+    base = float(scorer(w)[0])
     orders = [rng.permutation(len(scorer.y)) for _ in range(repeats)]
-    drops = np.zeros((repeats, len(labels)))
-    for s in range(len(labels)):
+    drops = np.zeros((repeats, int(origin.max()) + 1))
+    for s in range(drops.shape[1]):
         columns = np.flatnonzero(origin == s)
         for k, order in enumerate(orders):
             x = scorer.x.copy()
             x[:, columns] = x[order][:, columns]
             drops[k, s] = base - float(scorer(w, x)[0])
-    gradient = np.bincount(origin, weights=scorer.slopes(w), minlength=len(labels))
-    return drops, gradient
+    return drops

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxland.data.recipe import grouped
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut
 from jaxland.landscape.weights.attribution import WeightAttribution, attribute
@@ -240,8 +241,7 @@ def _attributions(
     if table.sizes is None:
         return None, None
     inputs = attribute(table, own, null, table.features, np.arange(table.sizes[0]))
-    labels = tuple(dict.fromkeys(table.origins))
+    labels, where = grouped(table.origins)
     if len(labels) == len(table.features):
         return inputs, inputs
-    where = np.array([labels.index(o) for o in table.origins])
     return inputs, attribute(table, own, null, labels, where)

@@ -33,7 +33,7 @@ class DecisionSurface:
     @property
     def points(self) -> np.ndarray:
         """[n, 2] inputs of the data, in the units of the file."""
-        return _unscaled(self.data)
+        return self.data.inputs()
 
 
 @in_precision
@@ -48,7 +48,7 @@ def decision_surface(landscape: Landscape, data: Dataset, resolution: int = 220)
         raise DataError(f"a decision surface needs two features, not {data.d}")
     if problem is None or problem.model is None:
         raise ProblemError("the landscape has no network whose decisions could be drawn")
-    inputs = _unscaled(data)
+    inputs = data.inputs()
     low, high = inputs.min(0), inputs.max(0)
     pad = MARGIN * (high - low)
     x, y = (np.linspace(low[i] - pad[i], high[i] + pad[i], resolution) for i in range(2))
@@ -57,7 +57,3 @@ def decision_surface(landscape: Landscape, data: Dataset, resolution: int = 220)
     with precision(problem.dtype == np.float64):
         outputs = np.asarray(problem.predict(landscape.best.astype(problem.dtype), scaled.astype(problem.dtype)))
     return DecisionSurface(x, y, outputs.reshape(resolution, resolution, -1), data)
-
-
-def _unscaled(data: Dataset) -> np.ndarray:
-    return data.x if data.scaling is None else data.scaling.invert(data.x)

@@ -82,7 +82,7 @@ class Validation:
         ).rename_axis("seed")
 
 
-def _shuffled(w: np.ndarray, sets: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def shuffled(w: np.ndarray, sets: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Each set of weights shuffled among themselves; never the identity for two or more."""
     out = w.copy()
     for chosen in sets:
@@ -161,15 +161,15 @@ def _trials(w: np.ndarray, sets: _Sets, rng: np.random.Generator) -> list[np.nda
         return min(len(pair[0]), len(pair[1]))
 
     own = [
-        _shuffled(w, [some(sets.chosen, sets.size)], rng),
-        _shuffled(w, [sets.alike], rng),
-        _shuffled(w, [some(pair[0], least(pair)) for pair in sets.pairs], rng),
+        shuffled(w, [some(sets.chosen, sets.size)], rng),
+        shuffled(w, [sets.alike], rng),
+        shuffled(w, [some(pair[0], least(pair)) for pair in sets.pairs], rng),
     ]
     others, likes = some(sets.spare, sets.size), [some(pair[1], least(pair)) for pair in sets.pairs]
     return [
         *own,
-        *(_shuffled(w, [others], rng) for _ in range(SHUFFLES_PER_SET)),
-        *(_shuffled(w, likes, rng) for _ in range(SHUFFLES_PER_SET)),
+        *(shuffled(w, [others], rng) for _ in range(SHUFFLES_PER_SET)),
+        *(shuffled(w, likes, rng) for _ in range(SHUFFLES_PER_SET)),
     ]
 
 
