@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -364,3 +365,19 @@ def _one_hot(series: pd.Series, column: str, absent: np.ndarray, max_levels: int
     block[absent, np.bincount(codes).argmax()] = 1.0
     names = [f"{column}={level}" for level in levels]
     return (block[:, 1:], names[1:]) if len(levels) == 2 else (block, names)
+
+
+def codes_of(words: Sequence[str], levels: Sequence[str]) -> np.ndarray:
+    """Number of each word among the levels; -1 where it is none of them."""
+    at = {level: k for k, level in enumerate(levels)}
+    return np.array([at.get(word, -1) for word in words], int)
+
+
+def class_words(series: pd.Series) -> list[str]:
+    """Targets as classes are named: text, or whole numbers."""
+    words = words_of(series)
+    if all(isinstance(value, str) for value in series):
+        return words
+    return [
+        str(int(float(value))) if float(value) == int(float(value)) else word for value, word in zip(series, words)
+    ]

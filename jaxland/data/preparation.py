@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxland.data.columns import words_of
+from jaxland.data.columns import class_words, codes_of, words_of
 from jaxland.data.prepared import Prepared
 from jaxland.data.reading import Table, near
 from jaxland.data.recipe import Scaling, fills, grouped
@@ -339,7 +339,7 @@ class Preparation:
 
     def _coded(self, table: Table, column: str, absent: np.ndarray) -> np.ndarray:
         levels, series = self.levels[column], table.frame[column]
-        codes = _codes(words_of(series[~absent]), levels)
+        codes = codes_of(words_of(series[~absent]), levels)
         if (codes < 0).any():
             where = int((codes < 0).argmax())
             row = int(np.flatnonzero(~absent)[where])
@@ -376,8 +376,8 @@ class Preparation:
 
     def _classes(self, series: pd.Series, name: str, at: Callable[[int], str]) -> np.ndarray:
         """Numbers of the classes [n]."""
-        words = _class_words(series)
-        codes = _codes(words, self.classes)
+        words = class_words(series)
+        codes = codes_of(words, self.classes)
         if (codes < 0).any():
             row = int((codes < 0).argmax())
             raise DataError(
@@ -387,22 +387,6 @@ class Preparation:
         return codes
 
 
-def _codes(words: Sequence[str], levels: Sequence[str]) -> np.ndarray:
-    """Number of each word among the levels; -1 where it is none of them."""
-    at = {level: k for k, level in enumerate(levels)}
-    return np.array([at.get(word, -1) for word in words], int)
-
-
 def _unfilled(data: Dataset) -> np.ndarray:
     """Features in original units, NaN where they were missing."""
     return data.inputs() if data.imputed is None else np.where(data.imputed, np.nan, data.inputs())
-
-
-def _class_words(series: pd.Series) -> list[str]:
-    """Targets as classes are named: text, or whole numbers."""
-    words = words_of(series)
-    if all(isinstance(value, str) for value in series):
-        return words
-    return [
-        str(int(float(value))) if float(value) == int(float(value)) else word for value, word in zip(series, words)
-    ]

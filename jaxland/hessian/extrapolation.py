@@ -22,8 +22,8 @@ from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.probing import quadrature
 from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.problem.losses import L2
 from jaxland.problem.precision import in_precision
-from jaxland.problem.problem import L2
 from jaxland.showing import brief
 
 ORDERS = ("signed", "magnitude")

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxland.errors import ConvergenceError
 from jaxland.hessian.quantity import Tree
-from jaxland.problem.problem import L2
+from jaxland.problem.losses import L2
 from jaxland.problem.products import Products
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxland.errors import ArgumentError, DataError, DependencyError
 from jaxland.landscape import network
 from jaxland.problem.scale import Scale
-from jaxland.problem.symmetry import Symmetry, symmetry_from_json
+from jaxland.problem.stored_symmetry import symmetry_from_json
+from jaxland.problem.symmetry import Symmetry
 from jaxland.showing import brief
 
 if TYPE_CHECKING:

@@ -20,18 +20,17 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from numpy.typing import DTypeLike
 
-from jaxland.core.energy import derivatives, kernels
+from jaxland.core.energy import kernels
 from jaxland.errors import ArgumentError, ProblemError
-from jaxland.models.mlp import ODD_ACTIVATIONS
 from jaxland.models.model import Model
-from jaxland.problem import contracts
+from jaxland.problem import contracts, evaluation
 from jaxland.problem.energy_checks import check_energy, check_symmetry
 from jaxland.problem.kernel import KERNEL_CHOICES, chosen_kernel
-from jaxland.problem.losses import L2, PyTree, as_arrays, check_targets, checked_rows, named_loss
+from jaxland.problem.losses import PyTree, as_arrays, check_targets, checked_rows
+from jaxland.problem.parts import parts_of
 from jaxland.problem.regularisation import L2Choice
-from jaxland.problem.rows import sum_rows
 from jaxland.problem.scale import Scale
-from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
+from jaxland.problem.symmetry import NoSymmetry, Symmetry
 from jaxland.showing import brief, table
 
 T = TypeVar("T")
@@ -163,73 +162,22 @@ class Problem:
             ArgumentError: unknown loss or kernel, l2 negative or not finite, or both l2 and regulariser.
         """
         model = contracts.checked_model(model)
+        given: dict[str, Any] = {"loss": loss, "regulariser": regulariser, "kernel_choice": kernel_choice}
         if dtype is not None:
             with jax.enable_x64(True) if np.dtype(dtype) == np.float64 else nullcontext():
-                made = cls.from_model(
-                    replace(model, params=contracts.in_dtype(model.params, dtype)),
-                    contracts.in_dtype(x, dtype),
-                    contracts.in_dtype(y, dtype),
-                    loss=loss,
-                    l2=l2,
-                    regulariser=regulariser,
-                    params=None if params is None else contracts.in_dtype(params, dtype),
-                    chunk=chunk,
-                    kernel_choice=kernel_choice,
-                )
-            return made
+                model = replace(model, params=contracts.in_dtype(model.params, dtype))
+                params = None if params is None else contracts.in_dtype(params, dtype)
+                x, y = contracts.in_dtype(x, dtype), contracts.in_dtype(y, dtype)
+                return cls.from_model(model, x, y, l2=l2, params=params, chunk=chunk, **given)
         if l2 == "auto":
-            return cls._by_held_out_loss(
-                model,
-                x,
-                y,
-                loss=loss,
-                regulariser=regulariser,
-                params=params,
-                chunk=chunk,
-                kernel_choice=kernel_choice,
-            )
-        if isinstance(l2, str):
-            raise ArgumentError(f'l2 must be a number or "auto", got {l2!r}')
-        loss_name, per_output = named_loss(loss)
-        contracts.check_weight(l2)
-        contracts.check_chunk(chunk)
+            return cls._by_held_out_loss(model, x, y, params=params, chunk=chunk, **given)
         if kernel_choice not in KERNEL_CHOICES:
             raise ArgumentError(
                 f"kernel_choice {kernel_choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}"
             )
-        if regulariser is not None and l2:
-            raise ArgumentError("give either l2 or regulariser, not both")
-        params = model.params if params is None else params
-        contracts.check_parameters(params)
-        if regulariser is not None:
-            contracts.check_regulariser(regulariser, params)
-        x, y = checked_rows(x, y)
-        shapes = contracts.output_shapes(model, params, x)
-        if loss_name is None:
-            contracts.check_loss(per_output, model, params, x, y)
-        else:
-            y = check_targets(loss_name, y, shapes)
-
-        def per_example(p: PyTree, xs: Any, ys: Any) -> jax.Array:
-            return per_output(model.apply(p, xs), ys)
-
-        symmetry: Symmetry = NoSymmetry()
-        if model.sizes is not None and (regulariser is None):
-            symmetry = DenseSymmetry(model.sizes, odd=model.activation in ODD_ACTIVATIONS)
-        reg = regulariser if regulariser is not None else (L2(float(l2)) if l2 else None)
-        return cls(
-            params=params,
-            loss=per_example,
-            x=x,
-            y=y,
-            regulariser=reg,
-            model=model,
-            loss_name=loss_name,
-            symmetry=symmetry,
-            chunk=chunk,
-            output_loss=per_output,
-            kernel_choice=kernel_choice,
-        )
+        contracts.check_chunk(chunk)
+        parts = parts_of(model, x, y, loss=loss, l2=l2, regulariser=regulariser, params=params)
+        return cls(model=model, chunk=chunk, kernel_choice=kernel_choice, **parts._asdict())
 
     @classmethod
     def _by_held_out_loss(cls, model: Model, x: Any, y: Any, **options: Any) -> Problem:
@@ -358,20 +306,11 @@ class Problem:
         return self.compiled("energy_of", self._energy_of)
 
     def _energy_of(self) -> Callable[[jax.Array, tuple[Any, Any]], jax.Array]:
-        unravel, loss, reg, plain, chunk = self._flat[1], self.loss, self.regulariser, self.plain, self.chunk
-        if plain is not None:
+        if (plain := self.plain) is not None:
             return lambda w, data: plain(w)
-        if loss is None:
+        if self.loss is None:
             raise ProblemError("the problem has neither per-example losses nor a plain energy")
-
-        def energy(w: jax.Array, data: tuple[Any, Any]) -> jax.Array:
-            p = unravel(w)
-            x, y = data
-            total = sum_rows(lambda xs, ys: jnp.sum(loss(p, xs, ys)), (x, y), chunk)
-            value = total / jax.tree.leaves(x)[0].shape[0]
-            return value if reg is None else value + reg(p)
-
-        return energy
+        return evaluation.mean_loss(self.loss, self.regulariser, self._flat[1], self.chunk)
 
     @property
     def losses_of(self) -> Callable[[jax.Array, Any, Any], jax.Array]:
@@ -393,10 +332,7 @@ class Problem:
     def kernel(self) -> kernels.Kernel:
         """Energy, gradient and Hessian for solvers, as ``kernel_choice`` has it."""
         with self.precision():
-            return self.compiled("kernel", self._kernel)
-
-    def _kernel(self) -> kernels.Kernel:
-        return chosen_kernel(self)
+            return self.compiled("kernel", lambda: chosen_kernel(self))
 
     # -- conveniences (jitted once per problem) -------------------------------------------------------------------
 
@@ -407,15 +343,7 @@ class Problem:
                     return jax.jit(self.losses_of)
                 case "outputs":
                     return jax.jit(self.outputs_of)
-            f = self.energy_of
-            match name:
-                case "energy":
-                    return jax.jit(f)
-                case "gradient":
-                    return jax.jit(jax.grad(f))
-                case "hvp":
-                    return jax.jit(lambda w, v, data: derivatives.hvp(lambda u: f(u, data), w, v))
-            return jax.jit(lambda w, data: derivatives.hessian(lambda u: f(u, data), w))
+            return evaluation.program(name, self.energy_of)
 
         return self.compiled(("problem", name), make)
 

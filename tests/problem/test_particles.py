@@ -11,7 +11,7 @@ import pytest
 from jaxland import Problem
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.problem import ParticleSymmetry, PeriodicSymmetry, PermutationSymmetry
-from jaxland.problem.symmetry import symmetry_from_json
+from jaxland.problem.stored_symmetry import symmetry_from_json
 
 CASES = {
     "line": (ParticleSymmetry(5, 1), 5),

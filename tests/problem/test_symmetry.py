@@ -7,7 +7,8 @@ import pytest
 
 from jaxland.errors import DataError, ProblemError
 from jaxland.problem.rigid_motions import ClusterSymmetry
-from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry, symmetry_from_json
+from jaxland.problem.stored_symmetry import symmetry_from_json
+from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 
 RNG = np.random.default_rng(0)
 

@@ -22,7 +22,8 @@ from jaxland.landscape.interchange.legacy import symmetry_of_0_2
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.store import Store
 from jaxland.problem.scale import Scale
-from jaxland.problem.symmetry import NoSymmetry, Symmetry, symmetry_from_json
+from jaxland.problem.stored_symmetry import symmetry_from_json
+from jaxland.problem.symmetry import NoSymmetry, Symmetry
 from jaxland.runs import read_npz, write_npz
 
 FORMAT = "jaxland-landscape-1"
@@ -182,7 +183,7 @@ class _Reader(Store):
 
     def _open(self) -> None:
         assert self.path is not None
-        self._connect(self.path)
+        self._read(self.path)
         schema.version_of(self._db, self._name)
         self._check_seal()
         stored = self.get("fingerprint")
@@ -195,7 +196,7 @@ class _Reader(Store):
         self.scale = self._stored_scale()
         self._load()
 
-    def _connect(self, path: Path) -> None:
+    def _read(self, path: Path) -> None:
         """Begin one read transaction; leaves no file behind where no run is at work or was killed."""
         if not _log_size(path):
             self._begin(path, "mode=ro&immutable=1")

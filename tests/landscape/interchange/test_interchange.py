@@ -20,7 +20,7 @@ from jaxland.landscape import Landscape, Store, explore
 from jaxland.landscape.interchange import archive, export, pathsample
 from jaxland.landscape.interchange.legacy import symmetry_of_0_2
 from jaxland.problem.potentials import lennard_jones
-from jaxland.problem.symmetry import symmetry_from_json
+from jaxland.problem.stored_symmetry import symmetry_from_json
 from jaxland.report.imported import imported_report
 from jaxland.runs import files as npz_files
 
