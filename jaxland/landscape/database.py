@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, TypeVar
 
 from jaxland.errors import StoreError
 from jaxland.landscape import schema
+
+D = TypeVar("D", bound="Database")
 
 
 class Database:
@@ -65,7 +67,7 @@ class Database:
             self._lock.close()
             self._lock = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self: D) -> D:
         return self
 
     def __exit__(self, *_: object) -> None:
