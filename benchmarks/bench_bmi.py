@@ -1,6 +1,6 @@
 """Error bars of mutual information on 26 tasks of the kind of Czyz et al. 2023 (BMI): how often they hold the truth.
 
-    python benchmarks/bench_bmi.py [--seeds 2] [--n 5000] [--tasks 3v3] [--json runs/bmi.json]
+    python benchmarks/bench_bmi.py [--seeds 2] [--first 0] [--n 5000] [--tasks 3v3] [--json runs/bmi.json]
 
 Every task is a smooth one-to-one map of samples whose information is known in closed form. Said of each: the
 estimate, its error in reported standard deviations, and whether a note warns of the fit. The goal at N = 5,000: at
@@ -92,12 +92,12 @@ TASKS: dict[str, Task] = {
 }
 
 
-def measured(n: int, seeds: int, only: str) -> pd.DataFrame:
+def measured(n: int, seeds: range, only: str) -> pd.DataFrame:
     """A row per task and seed: truth, estimate, errors, and the distance in reported standard deviations."""
     from jaxland import information
 
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         for name, make in TASKS.items():
             if only not in name:
                 continue
@@ -126,11 +126,12 @@ def main() -> None:
     """Measure, print the table and the three shares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first", type=int, default=0, help="number of the first seed")
     parser.add_argument("--n", type=int, default=5_000)
     parser.add_argument("--tasks", default="", help="only tasks whose name holds this")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    table = measured(options.n, options.seeds, options.tasks)
+    table = measured(options.n, range(options.first, options.first + options.seeds), options.tasks)
     print(table.round(4).to_string(index=False))
     off, bare = table.off.abs(), (table.off * table["std"] / table.bootstraps).abs()
     for what, z in (("reported", off), ("the bootstraps alone", bare)):

@@ -253,8 +253,16 @@ class Landscape:
         parts = "all connected" if count == 1 else f"{joined} of them connected to the lowest, {count} components"
         return (
             f"{self.n_minima} minima from {self.energies[0]:.6g} to {self.energies[-1]:.6g}, "
-            f"{self.n_ts} transition states ({int(self.degenerate.sum())} degenerate), {parts}"
+            f"{self.n_ts} transition states ({int(self.degenerate.sum())} degenerate), {parts}{self._but()}"
         )
+
+    def _but(self) -> str:
+        """What a sentence about the minima must not leave out: ``notes`` in few words."""
+        kinks, flat = self.statistics.get("kinks"), self.statistics.get("flat")
+        lower = kinks and kinks["lowest"] < self.energies[0]
+        kinked = f"; smooth minima only, {kinks['lowest']:.6g} was seen on a kink" if lower else ""
+        along = f"; {flat['minima']} of the minima are points of flat valleys" if flat else ""
+        return kinked + along
 
     def to_xarray(self) -> xarray.Dataset:
         """All columns with named dimensions: minimum, transition_state, coordinate, end.

@@ -5,7 +5,7 @@ result = trim.attribute(f, x, transform=trim.rfft(100), method="integrated_gradi
 """
 
 from jaxland.core.decomposition import UnsupportedPrimitive, decompose, decompose_parts
-from jaxland.trim.attribute import Attribution, CompletenessWarning, ModelWarning, attribute
+from jaxland.trim.attribute import Attribution, CompletenessWarning, CostWarning, ModelWarning, attribute
 from jaxland.trim.evaluate import (
     Curve,
     deletion,
@@ -37,6 +37,7 @@ __all__ = [
     "METHODS",
     "Attribution",
     "CompletenessWarning",
+    "CostWarning",
     "Curve",
     "ModelWarning",
     "Transform",

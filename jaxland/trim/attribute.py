@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,10 +24,16 @@ from jaxland.trim.play import Play, Scores
 from jaxland.trim.transforms import Transform
 
 LARGE_GAP = 0.01
+# Gradients taken forwards along so many numbers of an input are worth a warning.
+MANY_DIRECTIONS = 64
 
 
 class ModelWarning(UserWarning):
     """The model's output of a row is random or depends on other rows: it is in training mode."""
+
+
+class CostWarning(UserWarning):
+    """The model's gradients are taken forwards, along every number of the input."""
 
 
 class CompletenessWarning(UserWarning):
@@ -140,7 +147,8 @@ def attribute(
         residual: what becomes of x - T^-1(T(x)) for a transform that loses something: "fixed" or "player".
         chunk: most inputs given to the model at once; default by memory. The result does not depend on it.
         progress: called with (done, total).
-        warn: warn when a complete method leaves a gap over 1 %, or where the model is in training mode.
+        warn: warn when a complete method leaves a gap over 1 %, where the model is in training mode, or where its
+            gradients are dear (a loop until a condition holds, inputs of many numbers).
         **options: of the method, such as ``nodes``, ``samples``, ``seed``, ``mode``.
 
     Raises:
@@ -171,6 +179,8 @@ def attribute(
         chunk=chunk,
         progress=progress,
     )
+    if play.cost and warn and math.prod(play.game.rows.x.shape[1:]) >= MANY_DIRECTIONS:
+        warnings.warn(play.cost, CostWarning, stacklevel=2)
     return _finish(play, chosen, chosen(play, options), {**chosen.options, **options}, warn)
 
 
@@ -179,7 +189,7 @@ def _finish(play: Play, method: Method, scores: Scores, options: Options, warn: 
     both = play.outputs(np.array([[0.0] * play.players, [1.0] * play.players]))
     f_base = both[:, 0] if scores.base is None else scores.base
     f_x = both[:, 1]
-    notes = [play.note, *([play.caution] if play.caution else [])]
+    notes = [play.note, *filter(None, (play.caution, play.cost))]
     if play.caution and warn:
         warnings.warn(play.caution, ModelWarning, stacklevel=3)
     if play.game.residual_plays:
@@ -204,9 +214,10 @@ def _finish(play: Play, method: Method, scores: Scores, options: Options, warn: 
     if not method.complete or not play.game.is_disjoint or result.relative_gap.max() <= LARGE_GAP:
         return result
     share = float((result.relative_gap > LARGE_GAP).mean())
+    jumps = "the model jumps where its loop takes another number of passes: use a Shapley method" if play.cost else ""
     text = (
         f"attributions of {share:.0%} of the inputs miss f(x) - f(baseline) by more than {LARGE_GAP:.0%} "
-        f"(worst {result.relative_gap.max():.1%}): {play.caution or method.cure.format(**options)}"
+        f"(worst {result.relative_gap.max():.1%}): {play.caution or jumps or method.cure.format(**options)}"
     )
     if warn:
         warnings.warn(text, CompletenessWarning, stacklevel=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
@@ -62,7 +63,9 @@ def build(
     pool = None
     if method.background and background is not None:
         pool = transform.forward(_inputs(background, transform, "background"))
-    output = Output(params=model.params, apply=model.apply, select=chosen.select)
+    output, rows = Output(params=model.params, apply=model.apply, select=chosen.select), chunk or 4096
+    if model.traceable:
+        output, rows = rows_in_memory(output, x, method.gradient, chunk)
     game = Game(
         output=output,
         transform=transform,
@@ -74,11 +77,12 @@ def build(
     return Play(
         game=game,
         labels=(*names, "residual") if plays else names,
-        chunk=rows_in_memory(output, x, method.gradient, chunk) if model.traceable else chunk or 4096,
+        chunk=rows,
         traceable=model.traceable,
         name=model.name,
         note=chosen.note,
         caution=caution,
+        cost=_cost(output, x),
         background=pool,
         progress=progress,
     )
@@ -126,6 +130,18 @@ def _mixing(model: Adapted, x: jax.Array, outputs: PyTree, chunk: int | None) ->
     picked = with_copies(size)
     again = _outputs(model, x[picked], chunk, finite=False)
     return mixing_note(jax.tree.map(lambda a: a[:size], outputs), again, picked)
+
+
+def _cost(output: Output, x: jax.Array) -> str:
+    """What it costs that gradients are taken forwards."""
+    size = math.prod(x.shape[1:])
+    if not output.forwards:
+        return ""
+    return (
+        "the model loops until a condition holds (while_loop), which JAX cannot run backwards: gradients are taken "
+        f"forwards, {size} derivatives an input at every point; contextual_decomposition, ablation or a loop written "
+        "as a scan cost less"
+    )
 
 
 def _one_array(given: object, name: str) -> None:

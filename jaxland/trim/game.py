@@ -25,6 +25,8 @@ from jaxland.trim.transforms import Transform
 
 # Up to so many numbers per input, every player's own share of x is stored, and coalitions are one matrix product.
 MAX_SHARES = 2**16
+# Directions of the input that derivatives of a model without a reverse mode follow in one pass.
+DIRECTIONS = 16
 # A point of the model's input: x where the inverse is affine, else (s, residual).
 Point = jax.Array | tuple[jax.Array, jax.Array]
 Arrays = jax.Array | np.ndarray
@@ -46,7 +48,7 @@ class Rows(NamedTuple):
     index: jax.Array  # type: ignore[assignment]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["apply", "select"])
+@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["apply", "select", "forwards"])
 @dataclass(frozen=True, eq=False)
 class Output:
     """One number per input, ``select(apply(params, x), index)``.
@@ -54,11 +56,13 @@ class Output:
     Attributes:
         params: pytree of arrays.
         apply: the model, static; select: which of its outputs, static.
+        forwards: static, whether gradients must be taken forwards: the model loops until a condition holds.
     """
 
     params: PyTree
     apply: Apply
     select: Select
+    forwards: bool = False
 
     def __call__(self, x: jax.Array, index: jax.Array) -> jax.Array:
         """x [n, *input], index [n] to [n] (or to whatever ``select`` makes of the outputs), float32 at least."""
@@ -67,7 +71,7 @@ class Output:
 
     def split(self, x: Arrays | jax.ShapeDtypeStruct, index: jax.Array) -> Parts | None:
         """(affine, rest): the model's affine beginning on x, and what follows; None where there is none."""
-        return split_affine(lambda a: self(a, index), x)
+        return None if self.forwards else split_affine(lambda a: self(a, index), x)
 
 
 @partial(
@@ -167,6 +171,38 @@ class Game:
         members = jnp.asarray(self.members).reshape(len(self.members), -1).astype(coefficients.dtype)
         sums = jnp.matmul(flat(coefficients), members.T, precision=jax.lax.Precision.HIGHEST)
         return jnp.concatenate([sums, residual[:, None]], axis=1) if self.residual_plays else sums
+
+
+def gradient_by_row(f: Callable[[Point], jax.Array], point: Point, *, forwards: bool) -> Point:
+    """Gradient of every row's real f with respect to that row.
+
+    Args:
+        f: point to values [b]; a row's value depends on that row alone.
+        point: where.
+        forwards: follow the directions of a row one by one, ``DIRECTIONS`` at a time: what a loop until a condition
+            holds allows; as many evaluations as a row has numbers.
+    """
+    if not forwards:
+        return jax.grad(lambda p: jnp.sum(f(p)))(point)
+    leaves, tree = jax.tree.flatten(point)
+
+    def of_leaf(k: int) -> jax.Array:
+        a = leaves[k]
+        size = math.prod(a.shape[1:])
+
+        def along(j: jax.Array, unit: complex) -> jax.Array:
+            way = jnp.zeros((len(a), size), a.dtype).at[:, j].set(jnp.asarray(unit, a.dtype)).reshape(a.shape)
+            ways = [way if i == k else jnp.zeros_like(b) for i, b in enumerate(leaves)]
+            return jax.jvp(f, (point,), (jax.tree.unflatten(tree, ways),))[1]
+
+        def all_along(unit: complex) -> jax.Array:
+            found = jax.lax.map(partial(along, unit=unit), jnp.arange(size), batch_size=min(size, DIRECTIONS))
+            return found.T.reshape(a.shape)
+
+        # A gradient by complex numbers is d/dx - i d/dy.
+        return all_along(1) - 1j * all_along(1j) if jnp.iscomplexobj(a) else all_along(1)
+
+    return jax.tree.unflatten(tree, [of_leaf(k) for k in range(len(leaves))])
 
 
 def flat(a: jax.Array) -> jax.Array:

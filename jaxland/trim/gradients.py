@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.errors import ArgumentError
-from jaxland.trim.game import MAX_SHARES, Game, Parts, Point, Rows, flat, padded
+from jaxland.trim.game import MAX_SHARES, Game, Parts, Point, Rows, flat, gradient_by_row, padded
 from jaxland.trim.model import Indexed
 from jaxland.trim.play import Play, Scores
 
@@ -20,7 +20,8 @@ Pair = tuple[jax.Array, jax.Array]
 
 
 def _gradient(game: Game, point: Point, index: jax.Array) -> Point:
-    return jax.grad(lambda p: jnp.sum(game.value(game.at(p), index).real))(point)
+    assert game.output is not None
+    return gradient_by_row(lambda p: game.value(game.at(p), index).real, point, forwards=game.output.forwards)
 
 
 def pulled_back(game: Game, gradient: Point) -> Pair:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxland.core.decomposition import Mode, decompose, decompose_parts, rescaled
 from jaxland.errors import ArgumentError, ProblemError
-from jaxland.trim.game import Game, Point, padded
+from jaxland.trim.game import Game, Point, gradient_by_row, padded
 from jaxland.trim.gradients import by_coefficients, line, times_input
 from jaxland.trim.model import Taking
 from jaxland.trim.play import Play, Scores
@@ -120,10 +120,12 @@ def contextual_decomposition(play: Play, *, mode: str = "shapley") -> Scores:
 
 @jax.jit
 def _multipliers(game: Game, point: Point, reference: Point) -> Point:
-    def total(p: Point) -> jax.Array:
-        return jnp.sum(rescaled(lambda q: game.value(game.at(q), game.rows.index).real, p, reference))
+    assert game.output is not None
 
-    return jax.grad(total)(point)
+    def values(p: Point) -> jax.Array:
+        return rescaled(lambda q: game.value(game.at(q), game.rows.index).real, p, reference)
+
+    return gradient_by_row(values, point, forwards=game.output.forwards)
 
 
 def deeplift(play: Play) -> Scores:

@@ -19,7 +19,7 @@ from jax.extend import core as jex
 from jaxtyping import PyTree
 
 from jaxland.errors import ProblemError
-from jaxland.trim.game import Game, Output, evaluate, padded, points_of
+from jaxland.trim.game import Game, Output, Point, evaluate, gradient_by_row, padded, points_of
 from jaxland.trim.model import Raw
 
 # Bytes of intermediate values one call of the model may need; on a CPU, what its caches like.
@@ -56,6 +56,7 @@ class Play:
         name: of the model.
         note: a sentence on which output is attributed.
         caution: a sentence on what is wrong with the model, or an empty text.
+        cost: a sentence on why the model's gradients are dear, or an empty text.
         background: coefficients of possible baselines [m, *coefficients], or None.
         progress: called with (done, total) after every call of the model, or None.
     """
@@ -67,6 +68,7 @@ class Play:
     name: str
     note: str
     caution: str = ""
+    cost: str = ""
     background: jax.Array | None = None
     progress: Callable[[int, int], None] | None = None
 
@@ -176,27 +178,36 @@ def on_host(block: Game, masks: jax.Array) -> np.ndarray:
     return chosen.reshape(b, m, *chosen.shape[1:])
 
 
-def rows_in_memory(output: Output, x: jax.Array, gradient: bool, asked: int | None) -> int:
+def rows_in_memory(output: Output, x: jax.Array, gradient: bool, asked: int | None) -> tuple[Output, int]:
     """Most inputs to give to the model at once: what was asked for, or what suits the device, within ``MEMORY``.
 
+    Returns:
+        the output, its gradients taken forwards where JAX cannot run a loop of the model backwards; the rows.
+
     Raises:
-        ProblemError: the model is to be differentiated and cannot be.
+        ProblemError: the model is to be differentiated and can be neither way.
     """
     leaves, tree = jax.tree.flatten(output.params)
     kinds = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    model = output.apply, output.select, x.shape[1:], x.dtype, tree, kinds
     try:
-        per_row = _bytes_per_row(output.apply, output.select, x.shape[1:], x.dtype, tree, kinds, gradient)
+        per_row = _bytes_per_row(*model, gradient, output.forwards)
     except ValueError as error:
         # JAX says that it cannot run a loop backwards.
-        if not gradient or "Reverse-mode" not in str(error):
+        if not gradient or output.forwards or "Reverse-mode" not in str(error):
+            raise
+        return rows_in_memory(replace(output, forwards=True), x, gradient, asked)
+    except TypeError as error:
+        if not output.forwards:
             raise
         raise ProblemError(
-            "the model loops until a condition holds (while_loop), which JAX cannot differentiate: use "
-            "contextual_decomposition, ablation, occlusion or a Shapley method, or write the loop as a scan"
+            "the model loops until a condition holds (while_loop), which JAX cannot differentiate backwards, and has "
+            "a derivative of its own (custom_vjp), which has no forward form: use contextual_decomposition, ablation, "
+            "occlusion or a Shapley method, or write the loop as a scan"
         ) from error
     most = max(1, MEMORY // per_row)
     suits = max(1, (CPU_MEMORY if jax.default_backend() == "cpu" else MEMORY) // per_row)
-    return int(min(asked or suits, most))
+    return output, int(min(asked or suits, most))
 
 
 @lru_cache(maxsize=256)
@@ -208,13 +219,17 @@ def _bytes_per_row(
     tree: jax.tree_util.PyTreeDef,
     kinds: tuple[tuple[tuple[int, ...], Hashable], ...],
     gradient: bool,
+    forwards: bool,
 ) -> int:
     """Bytes of intermediate values one more input costs: two rows less one, so that parameters do not count."""
 
     def f(x: jax.Array, params: PyTree, index: jax.Array) -> jax.Array:
         return select(apply(params, x), index)
 
-    call = jax.grad(lambda x, p, i: jnp.sum(f(x, p, i).real)) if gradient else f
+    def slope(x: jax.Array, params: PyTree, index: jax.Array) -> Point:
+        return gradient_by_row(lambda a: f(a, params, index).real, x, forwards=forwards)
+
+    call = slope if gradient else f
     params = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
 
     def bytes_of(rows: int) -> int:

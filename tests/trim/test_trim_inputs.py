@@ -18,13 +18,45 @@ def looped(x):
     return jax.lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, x))[1].sum(1)
 
 
-def test_a_while_loop_is_decomposed_and_not_differentiated():
+def test_a_while_loop_is_decomposed_and_differentiated_forwards():
     want = np.sin(np.sin(X))
-    for method in ("cd", "ablation"):
-        np.testing.assert_allclose(trim.attribute(looped, X, method=method).scores, want, atol=2e-6)
-    for method in ("ig", "deeplift"):
-        with pytest.raises(ProblemError, match="while_loop"):
-            trim.attribute(looped, X, method=method)
+    for method in ("cd", "ablation", "ig", "deeplift"):
+        result = trim.attribute(looped, X, method=method)
+        np.testing.assert_allclose(result.scores, want, atol=2e-6)
+        assert any("forwards" in note for note in result.notes) == (method in ("ig", "deeplift"))
+
+
+@pytest.mark.parametrize("method", ["ig", "saliency", "deeplift"])
+def test_gradients_forwards_are_gradients_backwards(method):
+    """Of coefficients of a Fourier transform; the same passes written so that JAX can run them backwards."""
+    scanned = lambda x: jax.lax.fori_loop(0, 2, lambda _, c: jnp.sin(c), x).sum(1)  # noqa: E731
+    there, back = (trim.attribute(f, X, transform=trim.rfft(8), method=method) for f in (looped, scanned))
+    np.testing.assert_allclose(there.scores, back.scores, atol=2e-6)
+
+
+def test_loops_that_end_row_by_row():
+    """Under ``vmap`` every row has a condition of its own."""
+
+    def halved(v):
+        return jax.lax.while_loop(lambda c: jnp.abs(c).max() > 1, lambda c: 0.5 * c, v).sum()
+
+    x = X * np.float32([[1], [3], [9]])
+    passes = np.ceil(np.log2(np.abs(x).max(1)))
+    assert len(set(passes)) == 3
+    want = x * 0.5 ** passes[:, None]
+    for method in ("cd", "deeplift", "ixg"):
+        np.testing.assert_allclose(trim.attribute(jax.vmap(halved), x, method=method).scores, want, atol=1e-6)
+    with pytest.warns(trim.CompletenessWarning, match="another number of passes"):
+        trim.attribute(jax.vmap(halved), x, method="ig")
+
+
+def test_the_dear_way_is_said_before_it_is_gone():
+    with pytest.warns(trim.CostWarning, match="64 derivatives"):
+        trim.attribute(looped, np.tile(X, 8), method="ixg")
+    own = jax.custom_vjp(lambda v: 2 * v)
+    own.defvjp(lambda v: (2 * v, None), lambda _, g: (2 * g,))
+    with pytest.raises(ProblemError, match="custom_vjp"):
+        trim.attribute(lambda v: own(looped(v)), X, method="ig")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -81,6 +81,7 @@ def test_flat_directions_are_named_and_counted(x64):
     assert flat["minima"] == found.n_minima > 4 and flat["energies"] <= 3
     assert flat["names"] == ["translation of 3 points in 1 dimension"]
     assert "ParticleSymmetry(range(3), 1, reflection=False)" in found.notes()[0]
+    assert f"{found.n_minima} of the minima are points of flat valleys" in found.describe()
     free = explore(Problem.from_energy(lambda w: (w[0] ** 2 - 1) ** 2, 2), box=(-2, 2), starts=5, climbs=0, rounds=0)
     assert free.statistics["flat"]["names"] == ["coordinate 1 alone"]
 
@@ -116,7 +117,7 @@ def test_quenches_that_end_on_kinks_are_said(x64):
     kinks = found.statistics["kinks"]
     assert kinks["ended"] and kinks["stationary"] == kinks["ended"] and abs(kinks["lowest"]) < 1e-3
     np.testing.assert_allclose(found.energies, 0.5, atol=1e-9)
-    assert "below the lowest minimum by 0.5" in found.notes()[0]
+    assert "below the lowest minimum by 0.5" in found.notes()[0] and "seen on a kink" in found.describe()
     with pytest.raises(ConvergenceError, match="ended on kinks"):
         explore(Problem.from_energy(lambda w: jnp.abs(w[0]) + w[1] ** 2, 2), box=(-1, 1), starts=5)
 
