@@ -259,8 +259,9 @@ class Landscape:
     def _but(self) -> str:
         """What a sentence about the minima must not leave out: ``notes`` in few words."""
         kinks, flat = self.statistics.get("kinks"), self.statistics.get("flat")
-        lower = kinks and kinks["lowest"] < self.energies[0]
-        kinked = f"; smooth minima only, {kinks['lowest']:.6g} was seen on a kink" if lower else ""
+        kinked = ""
+        if kinks and kinks["lowest"] < self.energies[0]:
+            kinked = f"; smooth minima only, {kinks['lowest']:.6g} was seen on a kink"
         along = f"; {flat['minima']} of the minima are points of flat valleys" if flat else ""
         return kinked + along
 

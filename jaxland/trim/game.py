@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ MAX_SHARES = 2**16
 DIRECTIONS = 16
 # A point of the model's input: x where the inverse is affine, else (s, residual).
 Point = jax.Array | tuple[jax.Array, jax.Array]
+Place = TypeVar("Place", jax.Array, Point)
 Arrays = jax.Array | np.ndarray
 Parts = tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]
 
@@ -173,7 +174,7 @@ class Game:
         return jnp.concatenate([sums, residual[:, None]], axis=1) if self.residual_plays else sums
 
 
-def gradient_by_row(f: Callable[[Point], jax.Array], point: Point, *, forwards: bool) -> Point:
+def gradient_by_row(f: Callable[[Place], jax.Array], point: Place, *, forwards: bool) -> Place:
     """Gradient of every row's real f with respect to that row.
 
     Args:

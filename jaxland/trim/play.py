@@ -19,7 +19,7 @@ from jax.extend import core as jex
 from jaxtyping import PyTree
 
 from jaxland.errors import ProblemError
-from jaxland.trim.game import Game, Output, Point, evaluate, gradient_by_row, padded, points_of
+from jaxland.trim.game import Game, Output, evaluate, gradient_by_row, padded, points_of
 from jaxland.trim.model import Raw
 
 # Bytes of intermediate values one call of the model may need; on a CPU, what its caches like.
@@ -202,7 +202,7 @@ def rows_in_memory(output: Output, x: jax.Array, gradient: bool, asked: int | No
             raise
         raise ProblemError(
             "the model loops until a condition holds (while_loop), which JAX cannot differentiate backwards, and has "
-            "a derivative of its own (custom_vjp), which has no forward form: use contextual_decomposition, ablation, "
+            "a derivative of its own (custom_vjp), with no forward form: use contextual_decomposition, ablation, "
             "occlusion or a Shapley method, or write the loop as a scan"
         ) from error
     most = max(1, MEMORY // per_row)
@@ -226,7 +226,7 @@ def _bytes_per_row(
     def f(x: jax.Array, params: PyTree, index: jax.Array) -> jax.Array:
         return select(apply(params, x), index)
 
-    def slope(x: jax.Array, params: PyTree, index: jax.Array) -> Point:
+    def slope(x: jax.Array, params: PyTree, index: jax.Array) -> jax.Array:
         return gradient_by_row(lambda a: f(a, params, index).real, x, forwards=forwards)
 
     call = slope if gradient else f
