@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland.data import Dataset
+from jaxland.data.outputs import OutputUnits
 from jaxland.data.recipe import grouped
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.landscape.result import Landscape
@@ -79,10 +80,12 @@ class Why:
     """One prediction, asked of all four systems.
 
     Attributes:
-        row: number of the row; where: ``test`` or ``training`` data.
-        outputs: names of classes, or of the one output.
-        prediction: [c] probabilities, or outputs; said: what is predicted, truth: what is true, as text.
-        of: what is attributed and judged: ``log-odds of <class>`` or the output.
+        row: what a user calls the row: its line in the file, or its place in the table; called: "line" or "row".
+        where: what the row was to the network.
+        outputs: names of classes, or of the target.
+        prediction: [c] probabilities, or the target in the units of the file; said: what is predicted, truth: what is
+            true, as text.
+        of: what is attributed: ``log-odds of <class>``, the target, or the logarithm of an expected count.
         columns: [s] source columns; values: [s] of the row, in the units of the file, as text.
         moved: [s] what each column adds to ``of`` against the average training row; they sum to ``above``.
         above: ``of`` at the row less that at the average training row; gap: what the sum misses of it.
@@ -91,9 +94,11 @@ class Why:
         standing: share of the compared rows that are less uncertain, and share that extrapolate less.
         information: of the columns that moved the prediction most, with the target, in the training data.
         alike: the training rows like this one, column by column, in the same order.
+        training: what a user calls the training rows.
     """
 
     row: int
+    called: str
     where: str
     outputs: tuple[str, ...]
     prediction: np.ndarray
@@ -110,6 +115,7 @@ class Why:
     standing: tuple[float, float]
     information: InformationMatrix
     alike: tuple[AlikeRows, ...]
+    training: np.ndarray | None = None
 
     def inputs(self) -> pandas.DataFrame:
         """One row per column of the table, what moved the prediction most first."""
@@ -148,30 +154,42 @@ class Why:
 
         found = self.explanation.influence
         does = ("supports it", "speaks against it") if len(self.outputs) > 1 else ("raises it", "lowers it")
+        names = np.arange(self.explanation.curvature.n) if self.training is None else self.training
         # What falls without a row was held up by it.
         rows = [
-            (int(i), float(v), name)
+            (int(names[i]), float(v), name)
             for name, index, values in (
                 (does[0], found.most_negative[0], found.negative_values[0]),
                 (does[1], found.most_positive[0], found.positive_values[0]),
             )
             for i, v in zip(index[:most], values[:most])
         ]
-        return pd.DataFrame(rows, columns=["training row", f"change of the {found.of} without it", "what it does"])
+        columns = [f"training {self.called}", f"change of the {found.of} without it", "what it does"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _repr_html_(self) -> str:
-        head = f"<b>{self.where} row {self.row}</b>: {self.said}, in truth {self.truth}"
+        head = f"<b>{self.called} {self.row}</b> ({self.where}): {self.said}, in truth {self.truth}"
         return f"<p>{head}</p>{self.inputs().head(8).to_html(index=False)}{self.evidence().to_html(index=False)}"
 
 
-def why(landscape: Landscape, row: int, train: Dataset, test: Dataset | None = None, *, seed: int = 0) -> Why:
+def why(
+    landscape: Landscape,
+    row: int,
+    train: Dataset,
+    test: Dataset | None = None,
+    *,
+    where: str | None = None,
+    seed: int = 0,
+) -> Why:
     """Ask all four systems for the reasons of one prediction of the network at the lowest minimum.
 
     Args:
         landscape: with its problem, whose training data are ``train``.
-        row: number of the row to explain, from 0, in ``test`` where that is given, else in ``train``.
+        row: place of the row to explain, from 0, in ``test`` where that is given, else in ``train``; what is found
+            calls it as its file does (``Dataset.numbers``).
         train: the data the network was trained on.
         test: the data the row is taken from.
+        where: what the row was to the network; default "kept for testing" or "trained the network".
         seed: of resamplings and fits.
 
     Raises:
@@ -181,38 +199,44 @@ def why(landscape: Landscape, row: int, train: Dataset, test: Dataset | None = N
     if problem is None or problem.model is None:
         raise ProblemError("the landscape has no network: there is no prediction to explain")
     if not 0 <= row < data.n:
-        where = "training" if test is None else "test"
-        raise ArgumentError(f"row {row} is not there: the {where} data have rows 0 to {data.n - 1}")
+        raise ArgumentError(
+            f"row {row} is not there: the {'training' if test is None else 'test'} data have rows 0 to {data.n - 1}"
+        )
     at = problem.at(landscape.best.astype(problem.dtype))
     classify = problem.loss_name == "cross_entropy"
     predict = predictor(problem)
     outputs = predict(landscape.best, data.x[[row]])[0, 0].reshape(-1)
-    shown = probabilities(outputs) if classify else outputs
+    units = OutputUnits.of(train, problem.loss_name)
+    shown = probabilities(outputs) if classify else units.shown(outputs)
     index = int(shown.argmax()) if classify else 0
     names = tuple(data.classes) if classify else (data.target,)
     columns, place = grouped(data.sources)
     moved, above, gap = _moved(at, data.x[[row]], train.x, index, classify, place, len(columns))
-    found = _explained(at, data, row, seed)
+    moved, above, gap = (units.scale * v for v in (moved, above, gap))
+    found = _explained(at, data, row, seed).in_units(units)
     order = np.argsort(-np.abs(moved), kind="stable")[:INPUTS]
-    goal = (train.y == index).astype(float) if classify else train.y.astype(float)
+    goal = (train.y == index).astype(float) if classify else np.asarray(train.targets(), float)
+    truth = names[int(data.y[row])] if classify else f"{float(data.targets()[row]):.4g}"
     return Why(
-        row=row,
-        where="training" if test is None else "test",
+        row=int(data.numbers()[row]),
+        called=data.called,
+        where=where or ("trained the network" if test is None else "kept for testing"),
         outputs=names,
         prediction=shown,
         said=names[index] if classify else f"{shown[0]:.4g}",
-        truth=names[int(data.y[row])] if classify else f"{float(np.ravel(data.y[row])[0]):.4g}",
-        of=f"log-odds of {names[index]}" if classify else names[0],
+        truth=truth,
+        of=f"log-odds of {names[index]}" if classify else units.additive,
         columns=columns,
         values=tuple(_value(data, row, place, s) for s in range(len(columns))),
         moved=moved,
         above=above,
         gap=gap,
-        networks=_networks(landscape, predict(landscape.coordinates, data.x[[row]])[:, 0], index, classify),
+        networks=_networks(landscape, predict(landscape.coordinates, data.x[[row]])[:, 0], index, units, classify),
         explanation=found,
-        standing=(_below(found.uncertainty.std), _below(found.extrapolation.scores)),
+        standing=(_below(np.subtract(*found.uncertainty.interval()[::-1])), _below(found.extrapolation.scores)),
         information=_information(train, order, columns, place, seed),
         alike=tuple(_alike(train, data, row, int(s), columns[s], place, goal) for s in order),
+        training=train.numbers(),
     )
 
 
@@ -244,9 +268,11 @@ def _moved(
     return scores, float(found.f_x[0] - found.f_base[0]), float(found.gap[0])
 
 
-def _networks(landscape: Landscape, outputs: np.ndarray, index: int, classify: bool) -> OtherNetworks:
+def _networks(
+    landscape: Landscape, outputs: np.ndarray, index: int, units: OutputUnits, classify: bool
+) -> OtherNetworks:
     outputs = outputs.reshape(len(outputs), -1)
-    values = probabilities(outputs)[:, index] if classify else outputs[:, 0]
+    values = probabilities(outputs)[:, index] if classify else units.shown(outputs[:, 0])
     return OtherNetworks(
         count=landscape.n_minima,
         joined=int((landscape.components() == 0).sum()),
@@ -278,9 +304,10 @@ def _single(data: Dataset, place: np.ndarray, s: int) -> np.ndarray:
 def _value(data: Dataset, row: int, place: np.ndarray, s: int) -> str:
     features = np.flatnonzero(place == s)
     values = data.take(np.array([row])).inputs()[0, features]
-    if len(features) == 1:
-        return f"{0.0 if abs(values[0]) < 1e-9 else values[0]:.6g}"
-    return data.features[features[int(values.argmax())]].partition("=")[2]
+    levels = data.record.get("levels", {}).get(data.sources[features[0]])
+    if levels is not None:
+        return str(levels[int(values[0] > 0.5) if len(features) == 1 else int(values.argmax())])
+    return f"{0.0 if abs(values[0]) < 1e-9 else values[0]:.6g}"
 
 
 def _alike(
@@ -289,7 +316,9 @@ def _alike(
     values, own = _single(train, place, s), float(_single(data, place, s)[row])
     near = np.abs(values - own)
     same = near <= 1e-9 * max(1.0, abs(own))
-    exact = bool(same.sum() >= ALIKE) or len(np.flatnonzero(place == s)) > 1
+    exact = bool(same.sum() >= ALIKE) or data.sources[int(np.flatnonzero(place == s)[0])] in data.record.get(
+        "levels", {}
+    )
     chosen = np.flatnonzero(same) if exact else np.argsort(near, kind="stable")[:ALIKE]
     found = goal[chosen]
     return AlikeRows(

@@ -43,7 +43,12 @@ def test_every_system_answers(known):
     land, train, test, (layer,) = known
     row = int(np.argmax(test.x[:, 0]))
     found = why(land, row, train, test)
-    assert found.said == "yes" and found.of == "log-odds of yes" and found.where == "test"
+    assert (
+        found.said == "yes"
+        and found.of == "log-odds of yes"
+        and found.where == "kept for testing"
+        and found.row == row + 200
+    )
     # Of a linear model, integrated gradients are coefficients times the distance from the mean row.
     slope = np.asarray(layer["w"])[:, 1] - np.asarray(layer["w"])[:, 0]
     np.testing.assert_allclose(found.moved, slope * (test.x[row] - train.x.mean(0)), rtol=1e-6, atol=1e-8)
@@ -64,7 +69,7 @@ def test_every_system_answers(known):
     assert doubt and "67% of the networks agree" in sentence and "because of strong" in sentence
     page = Page("t")
     why_section(page, found)
-    assert f"Why row {row}?" in page.render() and moved_figure(found).axes
+    assert f"Why row {found.row}?" in page.render() and moved_figure(found).axes
 
 
 @pytest.mark.slow

@@ -42,7 +42,11 @@ Searching = Annotated[
 Conservation = Annotated[ConservationSettings, Kept(without=("seed",))]
 Asked = Annotated[
     list[int] | None,
-    typer.Option("--why", help="Explain the prediction for this test row (from 0) by all four systems; repeatable."),
+    typer.Option(
+        "--why",
+        help="Explain the prediction for this line of the table (row of built-in data, from 0) by all four systems; "
+        "repeatable.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
@@ -213,25 +217,33 @@ def _asked(recipe: Recipe, rows: Sequence[int] | None) -> Sequence[int]:
     Raises:
         ArgumentError: there is no such row, or nothing that predicts.
     """
+    import numpy as np
+
     from jaxland.errors import ArgumentError
 
     if not rows:
         return ()
     if recipe.is_potential:
         raise ArgumentError(f"--why explains predictions, and {recipe.source} makes none")
-    where, data = ("training", recipe.parts.train) if recipe.parts.test is None else ("test", recipe.parts.test)
+    whole = recipe.whole
+    known = whole.numbers()
     for row in rows:
-        if not 0 <= row < data.n:
-            raise ArgumentError(f"--why {row}: the {where} data have rows 0 to {data.n - 1}")
+        if row not in known:
+            raise ArgumentError(
+                f"--why {row}: {whole.name} has {whole.called}s {known.min()} to {known.max()}"
+                if len(known) == np.ptp(known) + 1
+                else f"--why {row}: {whole.name} has no {whole.called} {row}"
+            )
     return rows
 
 
 def _reasons(recipe: Recipe, found: Landscape, rows: Sequence[int], quiet: bool) -> list[Why]:
-    """Of the predictions for some test rows; of training rows where there is no test data."""
+    """Of the predictions for some rows."""
     from jaxland.why import why
 
     out = []
     for row in rows:
-        with spinner(quiet, f"why row {row}"):
-            out.append(why(found, row, recipe.parts.train, recipe.parts.test, seed=recipe.seed))
+        with spinner(quiet, f"why {recipe.whole.called} {row}"):
+            data, place, where = recipe.found_row(row)
+            out.append(why(found, place, recipe.parts.train, data, where=where, seed=recipe.seed))
     return out

@@ -55,10 +55,12 @@ def hessian(
     """Which training rows a prediction rests on, how sure it is, and whether it extrapolates."""
     import numpy as np
 
+    from jaxland.data.outputs import OutputUnits
     from jaxland.errors import ArgumentError
     from jaxland.hessian import CurvatureWarning, explain
     from jaxland.problem.problem import Problem
     from jaxland.report.hessian import RowNames, hessian_report
+    from jaxland.report.hessian_summary import hessian_headline
 
     if points < 1:
         raise ArgumentError("--points must be at least 1")
@@ -78,6 +80,7 @@ def hessian(
         explained = explain(problem, points_asked, **asdict(options))
     for note in explained.curvature.warnings:
         typer.echo(f"warning: {note}", err=True)
+    explained = explained.in_units(OutputUnits.of(source.preparation, loss))
     names = RowNames(queries.called, rows.rows, queries.rows)
     answers = _answers(problem, rows.classes, queries)
     _write(explained, out, names, answers)
@@ -91,6 +94,8 @@ def hessian(
         subtitle=f"{problem.n} training rows of {rows.name}{same}",
     )
     found = _summary(source, explained, problem, queries, answers)
+    right = None if answers is None else answers.predicted == answers.true
+    found["finding"] = hessian_headline(explained, right, names).sentence
     if json_:
         typer.echo(json.dumps({**found, "report": str(path)}, indent=2))
         return
@@ -140,23 +145,29 @@ def _summary(
     }
     if answers is not None:
         found["accuracy"] = float(np.mean(answers.predicted == answers.true))
-    shaky = int(np.argmax(explained.uncertainty.std))
+    unsure = explained.uncertainty
+    shaky = int(explained.least_certain()[0])
+    low, high = (float(limit[shaky]) for limit in unsure.interval(0.9))
     found["least_certain"] = {
         queries.called: int(queries.rows[shaky]),
-        "std": float(explained.uncertainty.std[shaky]),
+        unsure.of: float(unsure.value[shaky]),
+        "std": float(unsure.std[shaky]),
+        "interval": [low, high],
     }
     return found
 
 
 def _told(found: dict[str, Any]) -> list[str]:
     right = f", {found['accuracy']:.1%} of them predicted right" if "accuracy" in found else ""
-    (called, row), (_, std) = found["least_certain"].items()
+    (called, row), (of, value), _, (_, (low, high)) = found["least_certain"].items()
     return [
         f"{found['model']}: {found['parameters']} parameters, {found['training_rows']:,} training rows (mean loss "
         f"{found['training_loss']:.4g}), {found['points']} points{right}",
         f"{found['curvature']}, {found['method']}, damping {found['damping']:.3g}, |grad L| "
         f"{found['gradient_norm']:.2g}, lowest eigenvalue {found['lowest_eigenvalue']:.3g}",
-        f"least certain: {called} {row} (std {std:.3g})",
+        f"least certain: {called} {row} ({of} {value:.3g}, 90 % between {low:.3g} and {high:.3g} when the training "
+        "rows are resampled)",
+        found["finding"],
     ]
 
 

@@ -53,7 +53,7 @@ def mi(
     from jaxland.errors import DataError
     from jaxland.information import matrix
     from jaxland.information.latents import summarise
-    from jaxland.report.information import information_report
+    from jaxland.report.information import headline, information_report
 
     if build is None and is_table(latents):
         left = _read(Path(latents), dialect)
@@ -86,11 +86,13 @@ def mi(
         title=f"Mutual information: {title}",
         command=shlex.join(["jaxland", *sys.argv[1:]]),
     )
+    told = headline(found, summary).sentence
     if json_:
-        typer.echo(json.dumps({**_summary(found), "report": str(page)}, indent=2))
+        typer.echo(json.dumps({**_summary(found), "finding": told, "report": str(page)}, indent=2))
         return
     if not quiet:
         _show(found, summary)
+        typer.echo(told)
     typer.echo(f"report: {page}")
 
 
@@ -180,17 +182,18 @@ def _show(table: InformationMatrix, summary: Disentanglement | None) -> None:
     from rich.table import Table
 
     console = Console()
-    if len(table.columns) > 12:
+    cells = [[_number(m, s) if m == m else "" for m, s in zip(*line)] for line in zip(table.mean, table.std)]
+    widths = [max(map(len, column)) for column in zip(table.columns, *cells)]
+    if max(map(len, table.rows)) + sum(widths) + 3 * len(widths) + 4 > console.width:
         for line in _strongest(table):
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
         return
     shown = Table(title=f"mutual information, {table.units}")
     shown.add_column("")
     for name in table.columns:
         shown.add_column(name, justify="right")
-    for i, name in enumerate(table.rows):
-        cells = (_number(m, s) if m == m else "" for m, s in zip(table.mean[i], table.std[i]))
-        shown.add_row(name, *cells)
+    for name, line in zip(table.rows, cells):
+        shown.add_row(name, *line)
     console.print(shown)
     if summary is None:
         return

@@ -31,7 +31,8 @@ def say(quiet: bool, *lines: str) -> None:
 
         console = Console()
         for line in lines:
-            console.print(line, highlight=False, markup=False)
+            # A terminal gets whole words; what reads a pipe, whole lines.
+            console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def spinner(quiet: bool, text: str) -> AbstractContextManager[object]:
@@ -79,6 +80,7 @@ class Display:
         self.facts: list[str] = []
         self._first: Standing | None = None
         self._live = None if quiet else Live(self, console=console, refresh_per_second=8)
+        self._lines_end = self._live is not None and not self._live.console.is_terminal
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
@@ -126,4 +128,6 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+            if self._lines_end:
+                self._live.console.print()
         self._stack.close()

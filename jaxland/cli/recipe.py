@@ -132,6 +132,30 @@ class Recipe:
         rows = replace(self.rows, test_fraction=0.0, scale="none") if self.source == "xor" else self.rows
         return rows.split(self.whole, self.seed)
 
+    def found_row(self, number: int) -> tuple[Dataset, int, str]:
+        """Data that hold the row a user calls ``number``, its place in them, and what it was to the network."""
+        import numpy as np
+
+        from jaxland.data import Preparation
+
+        train, test = self.parts.train, self.parts.test
+        for data, where in ((test, "kept for testing"), (train, "trained the network")):
+            if data is not None and number in data.numbers():
+                return data, int(np.flatnonzero(data.numbers() == number)[0]), where
+        # Left out by --rows: behind the test rows it is compared with.
+        alone = self.whole.take(np.flatnonzero(self.whole.numbers() == number))
+        prepared = Preparation.of_split(self.whole, self.parts).of_dataset(alone)
+        beside = train if test is None else test
+        assert prepared.y is not None
+        both = replace(
+            beside,
+            x=np.concatenate([beside.x, prepared.x]),
+            y=np.concatenate([beside.y, prepared.y.astype(beside.y.dtype)]),
+            rows=np.append(beside.numbers(), number),
+            imputed=None,
+        )
+        return both, beside.n, "left out of training and testing"
+
     @cached_property
     def model(self) -> Model:
         """The network; of a table only."""

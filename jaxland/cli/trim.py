@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jaxland.data import Prepared
+    from jaxland.models import Model
     from jaxland.trim import Attribution
     from jaxland.trim.evaluate import Curve
 
@@ -65,12 +66,13 @@ def trim(
     chosen = chosen_rows(whole, part, rows)
     if options.transform is None and source.preparation.features is None:
         options = replace(options, transform="rfft")
+    network, said = _in_units(source)
     with _progress(Console(stderr=True), quiet or json_) as advance:
         keywords = options.keywords(chosen.x, columns=_columns(source, chosen), background=_background(whole, chosen))
-        result = systems.attribute(source.model, chosen.x, **keywords, progress=advance, warn=False)
+        result = systems.attribute(network, chosen.x, **keywords, progress=advance, warn=False)
     if "labels" in keywords:
         result = replace(result, transform="columns")
-    result = replace(result, notes=(*result.notes, *_notes(source, whole, chosen, keywords)))
+    result = replace(result, notes=(*result.notes, *said, *_notes(source, whole, chosen, keywords)))
     deletion, insertion = systems.deletion(result), systems.insertion(result)
     evaluation = systems.sensitivity_n(result) if len(result.labels) > 2 else None
     tables = {"scores": result.to_pandas(), "summary": result.summary()}
@@ -84,6 +86,7 @@ def trim(
     for name, frame in tables.items():
         write_table(out / f"{name}.csv", frame, index=False)
     found = _summary(source, chosen, result, deletion, insertion, accuracy)
+    found["finding"] = report.headline(result).sentence
     if json_:
         typer.echo(json.dumps({**found, "report": str(out / "report.html")}, indent=2))
         return
@@ -95,6 +98,20 @@ def trim(
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(trim)
+
+
+def _in_units(source: Opened) -> tuple[Model, list[str]]:
+    """The network with outputs in the units of the file, and what they are, in a sentence."""
+    from jaxland.data.outputs import OutputUnits
+
+    model, loss = source.model, source.facts.get("loss")
+    units = OutputUnits.of(source.preparation, loss)
+    if loss == "cross_entropy" or source.preparation.target is None:
+        return model, []
+    said = [f"scores are in units of {units.name}" if not units.log else f"scores add up to the {units.additive}"]
+    if units.is_plain or units.log:
+        return model, said
+    return replace(model, apply=lambda params, x: units.shown(model.apply(params, x)), sizes=None), said
 
 
 def _targets(chosen: Prepared) -> np.ndarray:
@@ -175,16 +192,19 @@ def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    for note in found["notes"]:
+        console.print(f"note: {note}")
     right = f", {found['accuracy']:.1%} of them predicted right" if "accuracy" in found else ""
-    console.print(
-        f"{found['method']} on {found['transform']}: {found['inputs']} inputs{right}, {found['players']} players"
-    )
+    kind = "columns" if found["transform"] == "columns" else f"players of {found['transform']}"
+    console.print(f"{found['method']}: {found['inputs']:,} inputs{right}, {found['players']} {kind}")
     for player, share in found["shares"].items():
         console.print(f"  {player:>24}  {share:6.1%} of all attribution")
     gap = f"largest relative gap {found['largest_relative_gap']:.2e}; " if "largest_relative_gap" in found else ""
-    console.print(f"{gap}deletion area {found['deletion_area']:.3f}, insertion area {found['insertion_area']:.3f}")
-    for note in found["notes"]:
-        console.print(f"note: {note}")
+    console.print(
+        f"{gap}area under the output while the leading ones go: {found['deletion_area']:.3f}; while they come: "
+        f"{found['insertion_area']:.3f} (the order is right where this is larger)"
+    )
+    console.print(found["finding"])
 
 
 @contextmanager

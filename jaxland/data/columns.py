@@ -110,7 +110,8 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
     if not found.blocks:
         why = "".join(f" {note}" for note in found.notes)
         raise DataError(f"{name}: no feature is left besides the target {target!r}.{why}")
-    notes = list(found.notes)
+    told = table.told([column for column in dict.fromkeys(found.sources) if column in table.notes])
+    notes = [*found.notes, *(f"{note[0].upper()}{note[1:]}." for note in told)]
     if found.one_hot:
         levels = (f"{c} ({max(2, len(v))} levels)" for c, v in found.one_hot.items())
         notes.append(f"One-hot coded: {', '.join(levels)}.")
@@ -144,6 +145,8 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
             "duplicates": duplicates,
         },
         imputed=mask if mask.any() else None,
+        rows=None if table.lines is None else np.asarray(table.lines),
+        called="row" if table.lines is None else "line",
     )
 
 
@@ -179,8 +182,6 @@ def _add(found: _Features, table: Table, column: str, rules: Rules) -> None:
     if not kept and _is_identifier(series, column):
         why = f"it numbers the rows (every value is different); {spoken('keep', column)} keeps it"
         return found.drop(column, "row identifier", why)
-    if column in table.notes:
-        found.notes.append(f"Column {column}: {table.notes[column]}.")
     absent = series.isna().to_numpy()
     if absent.all():
         raise DataError(f"column {column!r} has no values at all; drop it ({spoken('drop', column)})")

@@ -34,6 +34,9 @@ class Dataset:
         scaling: the map already applied to ``x``, None where x is in original units.
         target_scaling: the same of ``y``, for regression.
         imputed: bool [n, d], the entries that were filled in; None where none was.
+        rows: what a user calls each row, int [n]: its line in the file, or its place in the table it was read from
+            (from 0); None: its place here.
+        called: "line" or "row".
     """
 
     x: np.ndarray
@@ -49,6 +52,8 @@ class Dataset:
     scaling: Scaling | None = None
     target_scaling: Scaling | None = None
     imputed: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    called: str = "row"
 
     __repr__ = brief
 
@@ -91,7 +96,11 @@ class Dataset:
     def take(self, rows: np.ndarray) -> Dataset:
         """The same data restricted to some rows (indices or mask)."""
         imputed = None if self.imputed is None else self.imputed[rows]
-        return replace(self, x=self.x[rows], y=self.y[rows], imputed=imputed)
+        return replace(self, x=self.x[rows], y=self.y[rows], imputed=imputed, rows=self.numbers()[rows])
+
+    def numbers(self) -> np.ndarray:
+        """What a user calls each row, int [n]."""
+        return np.arange(self.n) if self.rows is None else self.rows
 
     def subsample(self, rows: int | None, seed: int = 0) -> Dataset:
         """``rows`` rows drawn without replacement by seed, in their old order; all where ``rows`` is None.

@@ -66,11 +66,13 @@ class Column:
     Attributes:
         values: numbers [n] (NaN where missing), truth values, or text (None where missing).
         note: what was changed or needs saying, or "".
+        style: how its numbers are written (thousands, decimal), where that is what the note says.
         fault: why it cannot be used, or "".
     """
 
     values: np.ndarray
     note: str = ""
+    style: tuple[str, str] | None = None
     fault: str = ""
 
 
@@ -138,7 +140,7 @@ def _column(
         return Column(cells.map({level: int(level) for level in levels}).to_numpy(np.int64))
     said = style != ("", ".") and dialect.decimal is None and dialect.thousands is None
     how = f"{example} was read as {numbers[example]:g}" if said else ""
-    return Column(values.to_numpy(np.float64), note=how)
+    return Column(values.to_numpy(np.float64), note=how, style=style if said else None)
 
 
 def _two_ways(example: str) -> str:

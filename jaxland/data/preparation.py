@@ -187,7 +187,8 @@ class Preparation:
         frame = pd.DataFrame(out)
         if prepared.y is not None and prepared.y.ndim == 1:
             known = np.asarray(prepared.classes, object)
-            frame[self.target or "target"] = known[prepared.y.astype(int)] if len(known) else prepared.y
+            y = prepared.y if self.target_scaling is None else self.target_scaling.invert(prepared.y[:, None])[:, 0]
+            frame[self.target or "target"] = known[y.astype(int)] if len(known) else y
         return frame
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -241,7 +242,13 @@ class Preparation:
         raw = _unfilled(data)[:, columns]
         fresh = data.target_scaling is None
         done = self._finished(raw, y, data.name, data.notes, filled=data.x[:, columns], scale_targets=fresh)
-        done = replace(done, columns=self.columns or tuple(wanted), classes=self.classes or data.classes)
+        done = replace(
+            done,
+            columns=self.columns or tuple(wanted),
+            classes=self.classes or data.classes,
+            rows=data.numbers(),
+            called=data.called,
+        )
         return done if data.scaling is None else replace(done, x=data.x[:, columns])
 
     def of_arrays(

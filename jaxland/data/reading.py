@@ -36,6 +36,7 @@ class Table:
         lines: the line of the file each row ends on [n]; None where there is no file.
         unnamed: columns without a name in the header, such as an index that pandas wrote.
         notes: per column, what was changed or needs saying. faults: per column, why it cannot be used.
+        styles: per column, how its numbers are written (thousands, decimal), where its note says that.
     """
 
     frame: pd.DataFrame
@@ -44,6 +45,7 @@ class Table:
     unnamed: tuple[str, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    styles: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     __repr__ = brief
     _repr_html_ = table
@@ -62,8 +64,20 @@ class Table:
             raise DataError(f"column {column!r} of {self.name} {self.faults[column]}")
 
     def said(self) -> list[str]:
-        """What was changed or needs saying, a sentence per column."""
-        return [f"column {column}: {note}" for column, note in self.notes.items()]
+        """What was changed or needs saying, a sentence per column, or per way of writing numbers."""
+        return self.told(list(self.notes))
+
+    def told(self, columns: Sequence[str]) -> list[str]:
+        """What needs saying of some columns; those whose numbers are written alike share a sentence."""
+        alike: dict[object, list[str]] = {}
+        for column in columns:
+            if column in self.notes:
+                alike.setdefault(self.styles.get(column, column), []).append(column)
+        out = []
+        for first, *others in alike.values():
+            more = f"; likewise in {', '.join(others)}" if others else ""
+            out.append(f"column {first}: {self.notes[first]}{more}")
+        return out
 
     def named(self) -> pd.DataFrame:
         """The columns that have a name.
@@ -155,6 +169,7 @@ def read(path: Path, *, header: bool | None = True, dialect: Dialect | None = No
         unnamed=tuple(c for c, name in zip(columns, names) if not name),
         notes={name: column.note for name, column in found.items() if column.note},
         faults={name: column.fault for name, column in found.items() if column.fault},
+        styles={name: column.style for name, column in found.items() if column.style is not None},
     )
 
 
@@ -267,6 +282,7 @@ def together(first: Table, second: Table) -> Table:
         unnamed=first.unnamed,
         notes={**second.notes, **first.notes},
         faults={**second.faults, **first.faults},
+        styles={**second.styles, **first.styles},
     )
 
 

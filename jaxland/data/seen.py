@@ -46,19 +46,37 @@ class Seen:
     def roles(self, x: np.ndarray) -> np.ndarray:
         """TRAINING, TEST or NEW for every row of x [n, d], int8 [n].
 
-        By position where the table is the one it was; else by fingerprint, where a row equal to a training row counts
-        as one.
+        By position where the table is the one it was; the rest by fingerprint. No more rows are known than were
+        seen: of rows that equal one another the first ones are.
         """
         marks = fingerprints(x)
         out = np.zeros(len(x), np.int8)
-        out[np.isin(marks, self.test)] = TEST
-        out[np.isin(marks, self.train)] = TRAINING
-        for at, known, role in ((self.test_at, self.test, TEST), (self.train_at, self.train, TRAINING)):
+        parts = ((self.train_at, self.train, TRAINING), (self.test_at, self.test, TEST))
+        lacking = []
+        for at, known, role in parts:
+            there = np.zeros(len(at), bool)
             inside = at < len(x)
-            there = at[inside]
-            out[there[marks[there] == known[inside]]] = role
+            there[inside] = marks[at[inside]] == known[inside]
+            out[at[there]] = role
+            lacking.append((known[~there], role))
+        for known, role in lacking:
+            free = np.flatnonzero(out == NEW)
+            out[free[_first_of(marks[free], known)]] = role
         return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """For a file of numbers."""
         return {f"seen_{name}": getattr(self, name) for name in ("train_at", "test_at", "train", "test")}
+
+
+def _first_of(marks: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which marks [n] are wanted: of equal ones as many as ``wanted`` [m] holds, the first ones; bool [n]."""
+    kinds, counts = np.unique(wanted, return_counts=True)
+    if not len(kinds):
+        return np.zeros(len(marks), bool)
+    place = np.minimum(np.searchsorted(kinds, marks), len(kinds) - 1)
+    order = np.argsort(marks, kind="stable")
+    ranked = marks[order]
+    rank = np.empty(len(marks), int)
+    rank[order] = np.arange(len(marks)) - np.searchsorted(ranked, ranked, side="left")
+    return (kinds[place] == marks) & (rank < counts[place])

@@ -206,7 +206,8 @@ def influence(
     Args:
         curvature: from ``hessian.curvature``.
         test: (x [T, ...], y [T]) or x alone where ``of`` does not need targets.
-        of, target: f, see ``quantity``: "loss", "predicted_loss", "logit", "probability", "output", or a function.
+        of, target: f, see ``quantity``: "loss", "predicted_loss", "logit", "margin", "log_odds", "probability",
+            "output", or a function.
         sign: "removal": predicted change of f when the example is removed; "upweight": -n times that.
         relative: also compute self-influence, which RelatIF needs: n solves, so by default only where the matrix is
             factorised.

@@ -22,7 +22,7 @@ class ExplainOptions:
     kind: str = option("hessian", "hessian or gauss-newton.")
     damping: float | None = option(None, "Added to the diagonal; default chosen and swept.")
     method: str = option("auto", "auto, explicit, products or gram.")
-    of: str = option("loss", "Influence on: loss, predicted_loss, logit, probability, output.")
+    of: str = option("loss", "Influence on: loss, predicted_loss, logit, margin, log_odds, probability, output.")
     top: int = option(5, "Training rows listed at each end.")
     modes: int = option(10, "Eigenvalues listed at each end.")
     drop_modes: int | None = option(None, "Modes dropped by the extrapolation score.")

@@ -18,7 +18,8 @@ from jaxland.problem.problem import Problem
 
 Tree = Any  # arrays with a leading axis of examples, nested as the model takes them
 Asked = str | Callable[[Any, Any], Any]  # a name of ``QUANTITIES``, or f(outputs [T, ...], y) -> [T]
-QUANTITIES = ("loss", "predicted_loss", "logit", "probability", "output")
+QUANTITIES = ("loss", "predicted_loss", "logit", "margin", "log_odds", "probability", "output")
+OF_CLASSES = ("predicted_loss", "logit", "margin", "probability", "log_odds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,22 @@ def quantity(problem: Problem, of: Asked, target: int | None = None) -> Quantity
     Args:
         problem: gives the model and the loss.
         of: "loss" (of the true label or target), "predicted_loss" (of the label the model predicts), "logit",
-            "probability" (of ``target``, else of the class the model predicts), "output" (regression), or a function
-            ``of(outputs [T, ...], y) -> [T]``, which needs targets only if it reads y.
+            "margin" (the logit less the largest other one), "log_odds", "probability" (of ``target``, else of the
+            class the model predicts), "output" (regression), or a function ``of(outputs [T, ...], y) -> [T]``, which
+            needs targets only if it reads y.
         target: class whose logit or probability, or number of the output, is meant.
     """
     return problem.compiled(("hessian.quantity", of, target), lambda: _build(problem, of, target))
+
+
+def of_class(problem: Problem, of: str) -> Quantity:
+    """A quantity of ``OF_CLASSES`` whose class is y: that which was predicted, where parameters move away."""
+
+    def build() -> Quantity:
+        _classifies(problem, of)
+        return _compiled(of, True, _of_class(problem, of, lambda z, y: y))
+
+    return problem.compiled(("hessian.quantity", of, "y"), build)
 
 
 def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
@@ -67,31 +79,56 @@ def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
     outputs = problem.outputs_of
     if of == "output":
         return _output(problem, target)
+    classes = _classifies(problem, of)
+    if target is not None and not 0 <= target < classes:
+        raise ArgumentError(f"target must be a class 0..{classes - 1}, got {target}")
+
+    def label(z: jax.Array, y: Tree) -> jax.Array:
+        if target is None or of == "predicted_loss":
+            return jnp.argmax(jax.lax.stop_gradient(z), axis=1)
+        return jnp.full(len(z), target)
+
+    name = of if target is None else f"{of} of class {target}"
+    return _compiled(name, False, _of_class(problem, of, label))
+
+
+def _classifies(problem: Problem, of: str) -> int:
+    """How many classes.
+
+    Raises:
+        ArgumentError: the model is no classifier.
+    """
     shape = output_shape(problem, spoken("of", of))
     if problem.loss_name == "squared_error" or len(shape) != 2 or shape[1] < 2:
         raise ArgumentError(
             f"{spoken('of', of)} needs a classifier with outputs [n, classes], this model gives {shape}; use "
             f"{spoken('of', 'output')}"
         )
-    if target is not None and not 0 <= target < shape[1]:
-        raise ArgumentError(f"target must be a class 0..{shape[1] - 1}, got {target}")
-    if of == "predicted_loss":
-        losses = problem.losses_of
+    return shape[1]
 
-        def predicted_loss(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
-            return losses(w, x, jnp.argmax(jax.lax.stop_gradient(outputs(w, x)), axis=1))
 
-        return _compiled(of, False, predicted_loss)
+def _of_class(
+    problem: Problem, of: str, label: Callable[[jax.Array, Tree], jax.Array]
+) -> Callable[[jax.Array, Tree, Tree], jax.Array]:
+    """A quantity of ``OF_CLASSES`` of the class ``label(outputs [n, c], y) -> [n]``."""
+    outputs, losses = problem.outputs_of, problem.losses_of
+
+    def predicted_loss(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
+        return losses(w, x, label(outputs(w, x), y))
 
     def chosen(w: jax.Array, x: Tree, y: Tree) -> jax.Array:
         z = outputs(w, x)
-        label = jnp.argmax(jax.lax.stop_gradient(z), axis=1) if target is None else jnp.full(len(z), target)
+        own = label(z, y)[:, None]
         if of == "probability":
             z = jax.nn.softmax(z, axis=1)
-        return jnp.take_along_axis(z, label[:, None], axis=1)[:, 0]
+        found = jnp.take_along_axis(z, own, axis=1)[:, 0]
+        if of not in ("margin", "log_odds"):
+            return found
+        others = jnp.where(jnp.arange(z.shape[1])[None] == own, -jnp.inf, z)
+        rest = jnp.max(others, axis=1) if of == "margin" else jax.scipy.special.logsumexp(others, axis=1)
+        return found - rest
 
-    name = of if target is None else f"{of} of class {target}"
-    return _compiled(name, False, chosen)
+    return predicted_loss if of == "predicted_loss" else chosen
 
 
 def _one_row(problem: Problem) -> tuple[Tree, Tree]:

@@ -11,7 +11,7 @@ beside the linearised Laplace approximation grad f . H_d^-1 grad f / n.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -20,11 +20,23 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
 
+from jaxland.data.outputs import OutputUnits
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.influence import example_products
-from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, output_shape, quantity, query_points
+from jaxland.hessian.quantity import (
+    OF_CLASSES,
+    Asked,
+    Quantity,
+    Tree,
+    blocks,
+    of_class,
+    output_shape,
+    quantity,
+    query_points,
+)
 from jaxland.problem.precision import in_precision
+from jaxland.problem.problem import Problem
 from jaxland.showing import brief
 
 METHODS = ("linear", "resample")
@@ -42,6 +54,8 @@ class Uncertainty:
         samples: f over resamples [B, T], for method "resample".
         of, method, predictions, kind, damping: how it was computed.
         warnings: what to distrust.
+        normal_in: what of f is taken as normal: "" for f itself, "log", or "log-odds" of probabilities.
+        middle, spread: its value and standard deviation [T].
     """
 
     value: Float[np.ndarray, " T"]
@@ -54,21 +68,41 @@ class Uncertainty:
     kind: str
     damping: float
     warnings: tuple[str, ...] = ()
+    normal_in: str = ""
+    middle: Float[np.ndarray, " T"] | None = None
+    spread: Float[np.ndarray, " T"] | None = None
 
     __repr__ = brief
 
+    def in_units(self, units: OutputUnits) -> Uncertainty:
+        """Of the output, in the units of the file."""
+        slope = units.shown(self.value) if units.log else np.full_like(self.value, units.scale)
+        return replace(
+            self,
+            value=units.shown(self.value),
+            std=slope * self.std,
+            laplace=slope * self.laplace,
+            samples=None if self.samples is None else units.shown(self.samples),
+            of=f"expected {units.name}" if units.log else units.name,
+            normal_in="log" if units.log else "",
+            middle=self.value if units.log else None,
+            spread=self.std if units.log else None,
+        )
+
     def interval(self, level: float = 0.9) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
-        """Central interval: quantiles of the resamples, else normal (within [0, 1] for a probability)."""
+        """Central interval: quantiles of the resamples, else normal in ``normal_in``."""
         if not 0 < level < 1:
             raise ArgumentError(f"level must be between 0 and 1, got {level}")
         if self.samples is not None:
             low, high = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
             return low, high
+        from scipy.special import expit
         from scipy.stats import norm
 
-        half = float(norm.ppf((1 + level) / 2)) * self.std
-        low, high = self.value - half, self.value + half
-        return (np.clip(low, 0, 1), np.clip(high, 0, 1)) if self.of.startswith("probability") else (low, high)
+        middle, spread = (self.value, self.std) if self.spread is None else (self.middle, self.spread)
+        half = float(norm.ppf((1 + level) / 2)) * spread
+        back = {"": np.asarray, "log": np.exp, "log-odds": expit}[self.normal_in]
+        return back(middle - half), back(middle + half)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per test point."""
@@ -122,12 +156,15 @@ def uncertainty(
         curvature: from ``hessian.curvature``.
         test: x, or (x, y) where the quantity needs targets.
         of, target: see ``quantity``; default the probability of the predicted class, or the output (regression).
+            The class stays the one that the trained parameters predict.
         method: "linear": closed form, no sampling; "resample": draw theta_b.
         predictions: for "resample": "re-evaluated" at each theta_b, or "linearised".
         samples: resamples B.
         seed: of the multinomial weights.
         batch: test points, or resamples, solved together.
     """
+    from scipy.special import expit
+
     problem = curvature.problem
     if problem.loss is None:
         raise ProblemError("uncertainty by resampling needs per-example losses; this problem is a plain energy")
@@ -140,14 +177,20 @@ def uncertainty(
     f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
     x, y = query_points(problem, test, f.needs_y)
     value = np.asarray(f.values(problem.w, x, y), float)
-    std, laplace = _closed_form(curvature, f, (x, y), batch)
+    odds = f.name.startswith("probability")
+    # Of a probability near 1 the slope vanishes, that of its log-odds does not.
+    g = quantity(curvature.products.problem, "log_odds", target) if odds else f
+    spread, laplace = _closed_form(curvature, g, (x, y), batch)
+    middle = np.asarray(g.values(problem.w, x, y), float)
+    slope = expit(middle) * expit(-middle) if odds else 1.0
+    std, laplace = slope * spread, slope * laplace
     drawn = None
     if method == "resample":
         steps = resampled_steps(curvature, samples, seed, batch)
         if predictions == "linearised":
             drawn = value + _linearised(curvature, f, (x, y), steps, batch)
         else:
-            drawn = _moved(curvature, f, (x, y), steps)
+            drawn = _moved(curvature, *_fixed(problem, f, (x, y), of, target), steps)
         std = drawn.std(axis=0, ddof=1)
     return Uncertainty(
         value=value,
@@ -160,6 +203,9 @@ def uncertainty(
         kind=curvature.kind,
         damping=curvature.damping,
         warnings=curvature.warnings,
+        normal_in="log-odds" if odds else "",
+        middle=middle,
+        spread=spread,
     )
 
 
@@ -185,6 +231,18 @@ def _linearised(
     w = curvature.problem.w
     slopes = [np.asarray(f.gradients(w, *block) @ steps.T, float) for _, block in blocks(points, batch)]
     return np.concatenate(slopes).T
+
+
+def _fixed(
+    problem: Problem, f: Quantity, points: tuple[Tree, Tree], of: Asked | None, target: int | None
+) -> tuple[Quantity, tuple[Tree, Tree]]:
+    """A quantity of the predicted class, and points, of the class that was predicted before parameters moved."""
+    asked = f.name if of is None else of
+    if target is not None or not isinstance(asked, str) or asked not in OF_CLASSES:
+        return f, points
+    x, _ = points
+    predicted = jnp.argmax(problem.outputs_of(problem.w, x), axis=1)
+    return of_class(problem, asked), (x, predicted)
 
 
 def _moved(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from jaxland.landscape.physics.averaging import AveragedPerformance, averaged_pe
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.tree import LevelCut, level_cut
 from jaxland.landscape.weights.baseline import LinearBaseline, linear_baseline
+from jaxland.landscape.weights.comparison import InputImportance, importance_of_lowest
 from jaxland.landscape.weights.conserved import ConservedWeights, conserved_weights, lowest_windows
 from jaxland.landscape.weights.predictions import PredictionsPerMinimum, predictions_per_minimum
 from jaxland.landscape.weights.scoring import Scorer
@@ -54,6 +55,8 @@ class Interpretation:
         surface: what the best network decides, for two inputs.
         linear: a linear model of the same data beside the best network; None without a dense network or test data.
         predictions: what the lowest minima say of single test rows; None without a model or test data.
+        importance: what the best network needs of its inputs; None where a group's comparison says it, or without a
+            dense network or test data.
         train, test: the data, where given.
     """
 
@@ -70,6 +73,7 @@ class Interpretation:
     surface: DecisionSurface | None
     linear: LinearBaseline | None
     predictions: PredictionsPerMinimum | None
+    importance: InputImportance | None
     train: Dataset | None
     test: Dataset | None
 
@@ -125,13 +129,23 @@ def interpret(
         scores=None if tested is None else _scores(drawn, tested),
         analysis=analyse(landscape) if several else None,
         values=None if tested is None else values_per_minimum(landscape, tested),
-        averaged=averaged_performance(landscape, tested.x, tested.y) if several and tested is not None else None,
+        averaged=_averaged(landscape, tested) if several and tested is not None else None,
         surface=decision_surface(drawn, train) if train is not None and train.d == 2 and has_model else None,
         linear=None if tested is None else _linear(landscape, conserved, windows, tested),
         predictions=None if tested is None else predictions_per_minimum(landscape, tested),
+        importance=None if tested is None else _importance(landscape, conserved, windows, tested),
         train=train,
         test=test,
     )
+
+
+def _averaged(landscape: Landscape, test: Dataset) -> AveragedPerformance | None:
+    """Errors in the units of the file."""
+    found = averaged_performance(landscape, test.x, test.y)
+    if found is None or test.target_scaling is None or found.measure != "mean squared error":
+        return found
+    unit = float(test.target_scaling.scale[0]) ** 2
+    return replace(found, averaged=unit * found.averaged, lowest=unit * found.lowest)
 
 
 def _drawn(
@@ -153,6 +167,17 @@ def _linear(
     compared = None if shown is None else shown.comparison
     seed = conserved.settings.seed
     return linear_baseline(landscape, conserved.parameters, (test.x, test.y), compared, seed=seed)
+
+
+def _importance(
+    landscape: Landscape, conserved: ConservedWeights, windows: ConservedWeights | None, test: Dataset
+) -> InputImportance | None:
+    shown = conserved.headline or (None if windows is None else windows.headline)
+    table, settings = conserved.parameters, conserved.settings
+    if table.sizes is None or landscape.problem is None or (shown is not None and shown.comparison is not None):
+        return None
+    scorer = Scorer.held_out(landscape.problem, test, settings.test_rows, settings.seed)
+    return importance_of_lowest(landscape, table, scorer, seed=settings.seed)
 
 
 def _scores(landscape: Landscape, test: Dataset) -> HeldOutScores:

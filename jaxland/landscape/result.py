@@ -251,10 +251,12 @@ class Landscape:
         count = labels.max() + 1
         joined = int((labels == 0).sum())
         parts = "all connected" if count == 1 else f"{joined} of them connected to the lowest, {count} components"
-        return (
-            f"{self.n_minima} minima from {self.energies[0]:.6g} to {self.energies[-1]:.6g}, "
-            f"{self.n_ts} transition states ({int(self.degenerate.sum())} degenerate), {parts}{self._but()}"
-        )
+        found = f"{self.n_minima} minima from {self.energies[0]:.6g} to {self.energies[-1]:.6g}"
+        if self.n_minima == 1:
+            found, parts = f"one minimum, at {self.energies[0]:.6g}", ""
+        states = "one transition state" if self.n_ts == 1 else f"{self.n_ts} transition states"
+        degenerate = int(self.degenerate.sum())
+        return f"{found}, {states}{f' ({degenerate} degenerate)' if degenerate else ''}{', ' if parts else ''}{parts}{self._but()}"
 
     def _but(self) -> str:
         """What a sentence about the minima must not leave out: ``notes`` in few words."""

@@ -353,11 +353,13 @@ class Problem:
 
     def _vector(self, w: Any) -> Any:
         """w as a vector; None: where the problem stands."""
-        return self.w if w is None else contracts.vector_of(w, self.size, self.dtype)
+        with self.precision():
+            return self.w if w is None else contracts.vector_of(w, self.size, self.dtype)
 
     def _points(self, x: Any) -> Any:
         """x as rows like those of the training data; None: those."""
-        return self.x if x is None else contracts.rows_like(x, self.x)
+        with self.precision():
+            return self.x if x is None else contracts.rows_like(x, self.x)
 
     def energy(self, w: Any = None) -> jax.Array:
         """L(w), a scalar."""
@@ -379,7 +381,8 @@ class Problem:
         """Per-example losses on the training data, or on (x, y)."""
         if (x is None) != (y is None):
             raise ArgumentError("losses needs both x and y, or neither")
-        rows = self.data if x is None else (self._points(x), as_arrays("y", y))
+        with self.precision():
+            rows = self.data if x is None else (self._points(x), as_arrays("y", y))
         return self._run("losses", self._vector(w), *rows)
 
     def predict(self, w: Any = None, x: Any = None) -> Any:

@@ -12,8 +12,8 @@ from jaxland.landscape.search.completeness import Completeness
 from jaxland.landscape.weights.comparison import Comparison
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.report.conserved.findings import called, measure_of, tested, untested
-from jaxland.report.questions import GRAPH, GROUPS, LINEAR, MATTER, OTHERS, TESTS
-from jaxland.report.words import correlation, listed, number, p_value
+from jaxland.report.questions import GRAPH, GROUPS, INPUTS, LINEAR, MATTER, OTHERS, TESTS
+from jaxland.report.words import Headline, correlation, listed, number, p_value
 
 # Rankings of fewer inputs are not compared.
 RANKABLE = 5
@@ -30,13 +30,6 @@ class Answer(NamedTuple):
     evidence: str
     section: str
     doubt: bool
-
-
-class Headline(NamedTuple):
-    """What a reader should take away; ``refused`` where the evidence is too thin for any."""
-
-    sentence: str
-    refused: bool
 
 
 def too_sparse(found: Interpretation) -> str:
@@ -57,13 +50,14 @@ def headline(found: Interpretation) -> Headline:
     sparse = too_sparse(found)
     if sparse:
         more = "" if found.landscape.n_minima == 1 else " The same command, given more time, goes on from here."
-        return Headline(f"No conclusion. {sparse[0].upper()}{sparse[1:]}.{more}", True)
+        return Headline(f"No conclusion. {sparse[0].upper()}{sparse[1:]}.{more}{_alone(found)}", True)
     told, group = found.told, found.told.headline
     if group is None:
         least = told.settings.min_members
-        return Headline(
-            f"No conclusion on weights: no group of at least {least} joined minima holds the best network.", True
-        )
+        why = f"no group of at least {least} joined minima holds the best network"
+        if found.landscape.n_minima < least:
+            why = f"{found.landscape.n_minima} networks were found, and a group takes {least}"
+        return Headline(f"No conclusion on weights: {why}.{_alone(found)}", True)
     shared = _shared_inputs(group, told.alpha)
     family = _is_family(group, told.alpha)
     leaning = _leaning(group)
@@ -103,6 +97,17 @@ def _leaning(group: GroupConservation) -> str:
     return f"by permutation the networks lean on {listed(top)}" if top else ""
 
 
+def _alone(found: Interpretation) -> str:
+    """What can be said of the best network where groups say nothing; with a leading space."""
+    needed = found.importance
+    top = [] if needed is None else needed.leading(3)
+    said = f" By permutation the best network leans on {listed(top)}." if top else ""
+    line = found.linear
+    if line is not None and line.better < 2:
+        said += f" A linear model {'is better' if line.better <= -2 else 'does as well'}."
+    return said
+
+
 def _shared_inputs(group: GroupConservation, alpha: float) -> list[str]:
     return group.leading_inputs(alpha) if group.q_group <= alpha else group.agreeing_inputs(alpha)
 
@@ -122,7 +127,7 @@ def _relation(compared: Comparison) -> str:
 def answers(found: Interpretation) -> list[Answer]:
     """What every question of the report is answered with, in the order of its sections."""
     group = found.told.headline
-    out = [_joined(found), *_better(found), *_linear(found)]
+    out = [_joined(found), *_better(found), *_linear(found), *_needed(found)]
     if group is not None:
         out += [_shares(found, group), _matters(found, group), *_agrees(found, group)]
     return out
@@ -134,7 +139,8 @@ def _joined(found: Interpretation) -> Answer:
     share = joined / land.n_minima
     said = f"{joined:,} of {land.n_minima:,} minima ({share:.0%}) are joined to the best"
     facts = dict(land.statistics.get("completeness") or {}).get("minima")
-    evidence = f"{land.n_ts:,} passes between minima are known; "
+    between = land.n_ts - int(land.degenerate.sum())
+    evidence = f"{between:,} passes between minima are known; "
     if facts:
         evidence += f"{Completeness(**facts).describe('minima')}; a lower bound, as wide basins are found first"
     else:
@@ -173,6 +179,18 @@ def _linear(found: Interpretation) -> list[Answer]:
         return [Answer(LINEAR, "Yes.", evidence, LINEAR, False)]
     said = "No: the linear model is better." if line.better <= -2 else "Not clearly: a linear model does as well."
     return [Answer(LINEAR, said, evidence, LINEAR, True)]
+
+
+def _needed(found: Interpretation) -> list[Answer]:
+    needed = found.importance
+    if needed is None:
+        return []
+    top, order = needed.leading(4), np.argsort(-needed.permutation, kind="stable")[:4]
+    costs = [
+        f"{needed.labels[i]} {number(needed.permutation[i])} ± {number(needed.permutation_std[i], 2)}" for i in order
+    ]
+    said = f"The best network needs {listed(top)} most." if top else "No input that could be told from chance."
+    return [Answer(INPUTS, said, f"shuffling costs of test {needed.metric}: {', '.join(costs)}", INPUTS, not top)]
 
 
 def _shares(found: Interpretation, group: GroupConservation) -> Answer:

@@ -311,7 +311,7 @@ def _predictions(page: Page, explained: Explanation, answers: Answers | None, ro
         "std: how far the value moves when the training set is resampled. LEES: how far it can move along directions "
         "the training data leave open; high values mean extrapolation."
     )
-    worst = table.sort_values("std", ascending=False).head(15)
+    worst = table.iloc[explained.least_certain()[:15]]
     page.table(worst, "The 15 least certain test points (all of them in predictions.csv).")
     page.figure(uncertainty_figure(explained.uncertainty, correct), "90 % intervals by resampling.")
     page.figure(extrapolation_figure(explained.extrapolation), "Extrapolation scores.", kind="png")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxland.hessian import Explanation, Influence
 from jaxland.report.html import Page
-from jaxland.report.words import listed, number
+from jaxland.report.words import Headline, listed, number
 
 PREDICTIONS, RESTS, LOOK = "Predictions", "What the predictions rest on", "Training rows to look at"
 # Question, answer, evidence, title of its section, whether in doubt.
@@ -40,20 +40,34 @@ class RowNames(NamedTuple):
         return out
 
 
-def hessian_summary(page: Page, explained: Explanation, right: np.ndarray | None, rows: RowNames) -> None:
-    """What can be trusted of the numbers below, and what they say; ``right`` [T] of a classifier."""
-    curvature, spectrum, u = explained.curvature, explained.spectrum, explained.uncertainty
-    lowest = float(spectrum.lowest[0]) if len(spectrum.lowest) else float("nan")
-    told = [
-        _standing(explained, lowest),
+def hessian_headline(explained: Explanation, right: np.ndarray | None, rows: RowNames) -> Headline:
+    """Whether the numbers hold, how many predictions are shaky, and where to look; ``right`` [T] of a classifier."""
+    standing, *told = _answers(explained, right, rows)
+    said = f"{told[0][1]} {told[1][1]}"
+    own = explained.influence.self_influence
+    if own is not None:
+        first = listed([str(k) for k in rows.training[np.argsort(-own.values)[:3]]])
+        said += f" Training {rows.called}s to look at first, atypical or mislabelled: {first}."
+    if not standing[4]:
+        return Headline(said, False)
+    return Headline(f"Read with care: {standing[1][0].lower()}{standing[1][1:]} {said}", True)
+
+
+def _answers(explained: Explanation, right: np.ndarray | None, rows: RowNames) -> list[Asked]:
+    lowest = explained.spectrum.lowest
+    return [
+        _standing(explained, float(lowest[0]) if len(lowest) else float("nan")),
         _sure(explained, right, rows),
         _extrapolates(explained, rows),
         *_leans(explained, rows),
     ]
-    doubt = told[0][4]
-    unsure = told[1][1]
-    said = f"{unsure} {told[2][1]}"
-    page.headline(f"Read with care: {told[0][1][0].lower()}{told[0][1][1:]} {said}" if doubt else said, refused=doubt)
+
+
+def hessian_summary(page: Page, explained: Explanation, right: np.ndarray | None, rows: RowNames) -> None:
+    """What can be trusted of the numbers below, and what they say; ``right`` [T] of a classifier."""
+    curvature, u = explained.curvature, explained.uncertainty
+    said = hessian_headline(explained, right, rows)
+    page.headline(said.sentence, refused=said.refused)
     cards = [
         (f"{curvature.problem.size:,}", "parameters"),
         (f"{curvature.problem.n:,}", "training rows"),
@@ -66,7 +80,7 @@ def hessian_summary(page: Page, explained: Explanation, right: np.ndarray | None
     if right is not None:
         cards.append((f"{right.mean():.1%}", "of them right"))
     page.cards(cards)
-    page.answers(told)
+    page.answers(_answers(explained, right, rows))
 
 
 def _standing(explained: Explanation, lowest: float) -> Asked:
@@ -86,23 +100,18 @@ def _standing(explained: Explanation, lowest: float) -> Asked:
 
 
 def _sure(explained: Explanation, right: np.ndarray | None, rows: RowNames) -> Asked:
-    u = explained.uncertainty
-    low, high = u.interval(0.9)
+    u, first = explained.uncertainty, int(explained.least_certain()[0])
+    low, high = (limit[first] for limit in u.interval(0.9))
     evidence = f"median standard deviation of the {u.of} {number(float(np.median(u.std)))}"
     question = "How sure are the predictions?"
-    if not u.of.startswith("probability"):
-        worst = int(np.argmax(u.std))
+    evidence += f", least certain {rows.called} {rows.points[first]} ({number(float(u.value[first]))}, 90 % between "
+    evidence += f"{number(float(low))} and {number(float(high))})"
+    open_ = explained.could_turn()
+    if open_ is None:
         said = f"The {u.of} moves by {number(float(np.median(u.std)))} (median) when the training rows are resampled."
-        return (
-            question,
-            said,
-            f"{evidence}, largest at {rows.called} {rows.points[worst]} ({number(float(u.std[worst]))})",
-            PREDICTIONS,
-            False,
-        )
-    open_ = (low < 0.5) & (high > 0.5)
+        return question, said, evidence, PREDICTIONS, False
     said = f"{int(open_.sum())} of {len(u.value)} predictions could turn over if the training rows were drawn anew."
-    evidence += "; turn over: 0.5 lies in the 90 % interval"
+    evidence += "; turn over: another class leads within the 90 % interval"
     if right is not None and open_.any() and not open_.all():
         evidence += f"; of these {(~right)[open_].mean():.0%} are wrong, of the others {(~right)[~open_].mean():.0%}"
     return question, said, evidence, PREDICTIONS, bool(open_.mean() > 0.2)

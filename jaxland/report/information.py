@@ -14,7 +14,7 @@ from jaxland.information.latents import Disentanglement, InformationMatrix
 from jaxland.information.results import MutualInformation
 from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
-from jaxland.report.words import listed
+from jaxland.report.words import Headline, listed
 
 SHOWN_SAMPLES = 3_000
 COORDINATES = {"raw": "scaled", "scores": "normal score"}
@@ -266,8 +266,8 @@ def information_report(
     return page.save(path)
 
 
-def _summary(page: Page, tables: InformationMatrix, summary: Disentanglement | None) -> None:
-    """What carries what, how much of it is above chance, and what was left out."""
+def _pairs(tables: InformationMatrix) -> tuple[list[MutualInformation], list[MutualInformation]]:
+    """Every pair, and those that share information beyond chance."""
     found = [
         r
         for i, line in enumerate(tables.results)
@@ -275,23 +275,33 @@ def _summary(page: Page, tables: InformationMatrix, summary: Disentanglement | N
         if r and not (tables.symmetric and i > j)
     ]
     sure = [r for r in found if np.isinf(r.mean) or r.significance > 3 or (np.isnan(r.significance) and r.mean > 0)]
-    page.section("In short")
+    return found, sure
+
+
+def headline(tables: InformationMatrix, summary: Disentanglement | None = None) -> Headline:
+    """How many pairs share information, which most, and which factors have a latent of their own."""
+    found, sure = _pairs(tables)
     if not sure:
-        page.headline(
-            f"None of the {len(found)} pairs shares information that could be told from shuffled samples.",
-            refused=True,
+        return Headline(
+            f"None of the {len(found)} pairs shares information that could be told from shuffled samples.", True
         )
-    elif summary is None:
-        first = max(sure, key=lambda r: r.mean)
-        page.headline(
-            f"{len(sure)} of {len(found)} pairs share information beyond chance, most of all {_told(first)}."
-        )
-    else:
-        carried = [j for j in range(len(tables.columns)) if np.isfinite(summary.mig[j])]
-        alone = [tables.columns[j] for j in carried if summary.mig[j] - 2 * np.nan_to_num(summary.mig_std[j]) > 0.5]
-        said = f"{len(alone)} of {len(tables.columns)} factors are carried by one latent alone (MIG above 0.5 by two "
-        said += "errors)"
-        page.headline(said + (f": {listed(alone, 6)}." if alone else "."), refused=not alone)
+    first = max(sure, key=lambda r: r.mean)
+    said = f"{len(sure)} of {len(found)} pairs share information beyond chance, most of all {_told(first)}."
+    if summary is None:
+        return Headline(said, False)
+    carried = [j for j in range(len(tables.columns)) if np.isfinite(summary.mig[j])]
+    alone = [tables.columns[j] for j in carried if summary.mig[j] - 2 * np.nan_to_num(summary.mig_std[j]) > 0.5]
+    said += f" {len(alone)} of {len(tables.columns)} columns are carried by one of the {len(tables.rows)} alone (MIG "
+    said += "above 0.5 by two errors)"
+    return Headline(said + (f": {listed(alone, 6)}." if alone else "."), False)
+
+
+def _summary(page: Page, tables: InformationMatrix, summary: Disentanglement | None) -> None:
+    """What carries what, how much of it is above chance, and what was left out."""
+    found, sure = _pairs(tables)
+    page.section("In short")
+    told = headline(tables, summary)
+    page.headline(told.sentence, refused=told.refused)
     page.cards(
         [
             (f"{len(tables.rows)} × {len(tables.columns)}", "variables"),

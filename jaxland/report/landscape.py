@@ -30,7 +30,7 @@ from jaxland.report.decision_surface import decision_figure
 from jaxland.report.disconnectivity import Sayings, disconnectivity_graph, interactive_svg
 from jaxland.report.figures import PALETTE, save
 from jaxland.report.html import Page
-from jaxland.report.questions import GRAPH, LINEAR, TESTS
+from jaxland.report.questions import GRAPH, INPUTS, LINEAR, TESTS
 from jaxland.report.thermodynamics.sections import (
     funnels_section,
     kinetics_section,
@@ -77,6 +77,7 @@ def explore_report(
         )
     _tests(page, found)
     _linear(page, found)
+    _importance(page, found)
     groups_section(page, found.conserved)
     windows_section(page, found.windows)
     headline = found.told.headline
@@ -210,7 +211,7 @@ def _sayings(found: Interpretation) -> Sayings | None:
     names = found.test.features
     return Sayings(
         minima=place,
-        rows=[f"test row {row}" for row in told.rows],
+        rows=[f"{told.called} {row}" for row in told.rows],
         truth=told.truth,
         outputs=told.outputs,
         values=told.values[shown],
@@ -256,7 +257,8 @@ def _linear(page: Page, found: Interpretation) -> None:
         return
     page.section(LINEAR)
     page.text(
-        "A linear model (logistic regression, or least squares) with the same loss, regulariser and training rows. "
+        f"A linear model ({'least squares' if line.metric == 'R2' else 'logistic regression'}) with the same loss, "
+        "regulariser and training rows. "
         f"Errors are standard deviations over bootstrap resamplings of the {line.rows:,} test rows; the difference "
         "is taken on the same resampled rows."
     )
@@ -277,6 +279,21 @@ def _linear(page: Page, found: Interpretation) -> None:
         if np.isfinite(rho):
             told = f"{correlation(rho, len(line.labels))}, p = {p:.2g}"
             page.text(f"Its ranking of the inputs and the network's {name}: {told}.")
+
+
+def _importance(page: Page, found: Interpretation) -> None:
+    """What the best network needs of its inputs, where no group says it."""
+    needed = found.importance
+    if needed is None:
+        return
+    page.section(INPUTS)
+    page.text(
+        f"Permutation importance: the loss of test {needed.metric} of the network at the lowest minimum when an "
+        f"input's values are exchanged between rows, ± its standard error over {needed.repeats} shuffles. Input "
+        "gradient: how fast the output changes with the input. What was coded into several columns is shuffled "
+        "together."
+    )
+    page.folded(needed.to_pandas(), "Most needed first.", 20)
 
 
 def _noise(page: Page, found: Interpretation) -> None:

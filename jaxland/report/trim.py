@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxland.report.figures import PALETTE, canvas, panels
 from jaxland.report.html import Page
-from jaxland.report.words import listed
+from jaxland.report.words import Headline, listed
 
 if TYPE_CHECKING:
     from jaxland.trim.attribute import Attribution
@@ -106,15 +106,17 @@ def page(
     """The report: what was attributed, the profile, inputs, completeness, and the evidence that was measured."""
     n, players = attribution.scores.shape
     out = Page(
-        title, f"{attribution.method.replace('_', ' ')} on {attribution.transform}: {n} inputs, {players} players"
+        title,
+        f"{attribution.method.replace('_', ' ')} on {attribution.transform}: {n:,} inputs, {players} "
+        f"{_kind(attribution)}s",
     )
     best = attribution.summary()
     _summary(out, attribution, deletion, insertion)
     for note in attribution.notes:
         out.note(note, warn="miss f(x)" in note)
     out.section("Profile")
-    out.figure(profile(attribution, spectrum=spectrum), "Attribution of every player over inputs.")
-    out.table(best.head(15), "Most important players.")
+    out.figure(profile(attribution, spectrum=spectrum), f"Attribution of every {_kind(attribution)} over inputs.")
+    out.table(best.head(15), f"Most important {_kind(attribution)}s.")
     out.section("Inputs")
     out.figure(
         heat(attribution), "Signed scores of the first inputs: red raises the output, blue lowers it.", kind="png"
@@ -132,7 +134,9 @@ def page(
         out.text("Contextual decomposition splits each input in two, player by player; its gap is their interaction.")
     if deletion is not None and insertion is not None:
         out.section("Evidence")
-        out.figure(curves(deletion, insertion), "The attributed output while players are switched off, or on.")
+        out.figure(
+            curves(deletion, insertion), f"The attributed output while {_kind(attribution)}s are switched off, or on."
+        )
     if evaluation is not None:
         out.table(evaluation, "Asked of the model: see jaxland.trim.evaluate.")
     out.section("Settings")
@@ -141,45 +145,73 @@ def page(
     return out
 
 
+class _Shares(NamedTuple):
+    """Who leads: players by mean |score|, their shares [P], and by how much the first is above the second.
+
+    gap, error: difference of the two largest mean |score|, and its standard error over inputs (NaN for one input).
+    """
+
+    order: np.ndarray
+    share: np.ndarray
+    gap: float
+    error: float
+
+    @classmethod
+    def of(cls, attribution: Attribution) -> _Shares:
+        size, (n, players) = np.abs(attribution.scores), attribution.scores.shape
+        mean = size.mean(0)
+        order = np.argsort(-mean, kind="stable")
+        apart = size[:, order[0]] - size[:, order[min(1, players - 1)]]
+        error = float(apart.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+        return cls(order, mean / (mean.sum() or 1.0), float(apart.mean()), error)
+
+
+def _kind(attribution: Attribution) -> str:
+    return "column" if attribution.transform == "columns" else "player"
+
+
+def headline(attribution: Attribution) -> Headline:
+    """Which player leads by more than its error, if any."""
+    n, players = attribution.scores.shape
+    order, share, gap, error = _Shares.of(attribution)
+    if not share.any():
+        return Headline(f"The output does not depend on any {_kind(attribution)}: all attributions are zero.", True)
+    first = int(order[0])
+    name = attribution.labels[first]
+    if players < 2 or (np.isfinite(error) and gap > 2 * error):
+        wins = float((np.abs(attribution.scores).argmax(1) == first).mean())
+        return Headline(
+            f"The model leans most on {name}: {share[first]:.0%} of all attribution, and the largest for {wins:.0%} "
+            f"of the {n:,} inputs.",
+            False,
+        )
+    next_ = attribution.labels[order[1]]
+    return Headline(
+        f"No {_kind(attribution)} leads: {name} ({share[first]:.0%} of all attribution) and {next_} "
+        f"({share[order[1]]:.0%}) cannot be told apart over {n:,} inputs.",
+        True,
+    )
+
+
 def _summary(out: Page, attribution: Attribution, deletion: Curve | None, insertion: Curve | None) -> None:
     """Which players lead by more than their error, whether the sum is complete, whether the model confirms it."""
     out.section("In short")
-    size, (n, players) = np.abs(attribution.scores), attribution.scores.shape
-    mean = size.mean(0)
-    share = mean / (mean.sum() or 1.0)
-    order = np.argsort(-mean, kind="stable")
-    first = int(order[0])
-    # Standard error over inputs of what tells the first from the second.
-    second = int(order[1]) if players > 1 else first
-    gap = size[:, first] - size[:, second]
-    error = float(gap.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    lead = players < 2 or (np.isfinite(error) and float(gap.mean()) > 2 * error)
-    wins = float((size.argmax(1) == first).mean())
-    name, next_ = attribution.labels[first], attribution.labels[second]
-    if not mean.any():
-        out.headline("The output does not depend on any of the players: all attributions are zero.", refused=True)
+    said = headline(attribution)
+    out.headline(said.sentence, refused=said.refused)
+    (n, players), (order, share, gap, error) = attribution.scores.shape, _Shares.of(attribution)
+    if not share.any():
         return
-    if lead:
-        out.headline(
-            f"The model leans most on {name}: {share[first]:.0%} of all attribution, and the largest for {wins:.0%} "
-            f"of the {n:,} inputs."
-        )
-    else:
-        out.headline(
-            f"No player leads: {name} ({share[first]:.0%} of all attribution) and {next_} ({share[second]:.0%}) "
-            f"cannot be told apart over {n:,} inputs.",
-            refused=True,
-        )
+    name, next_ = attribution.labels[order[0]], attribution.labels[order[min(1, players - 1)]]
     half = int(np.searchsorted(np.cumsum(share[order]), 0.5)) + 1
     out.cards(
         [
             (f"{n:,}", "inputs"),
-            (f"{players:,}", "players"),
-            (f"{half}", "players carry half of the attribution"),
+            (f"{players:,}", f"{_kind(attribution)}s"),
+            (f"{half}", f"{_kind(attribution)}s carry half of the attribution"),
             (attribution.method.replace("_", " "), "method"),
         ]
     )
-    out.answers(_answers(attribution, order, share, deletion, insertion, (name, next_, float(gap.mean()), error)))
+    out.answers(_answers(attribution, order, share, deletion, insertion, (name, next_, gap, error)))
 
 
 def _answers(
@@ -193,6 +225,7 @@ def _answers(
     """(question, answer, evidence, section, doubt) for the summary."""
     top = listed([f"{attribution.labels[k]} ({share[k]:.0%})" for k in order[:4] if share[k] >= 0.005])
     name, other, gap, error = lead
+    kind = _kind(attribution)
     told = [
         (
             "What drives the output?",
@@ -220,8 +253,10 @@ def _answers(
         told.append(
             (
                 "Does the model confirm the order?",
-                "Yes." if clear else "No: switching the leading players off changes no more than switching the last.",
-                f"area under the output as players are switched off, largest first {deletion.area:.3g}, as they are "
+                "Yes."
+                if clear
+                else f"No: switching the leading {kind}s off changes no more than switching the last.",
+                f"area under the output as {kind}s are switched off, largest first {deletion.area:.3g}, as they are "
                 f"switched on {insertion.area:.3g}; the order is right where the second is larger",
                 "Evidence",
                 not clear,

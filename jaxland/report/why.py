@@ -14,14 +14,16 @@ from jaxland.why import Why
 
 def why_section(page: Page, found: Why) -> None:
     """One row: the prediction in one sentence, then inputs, training rows, other networks, and the data."""
-    page.section(f"{WHY} {found.row}?")
+    page.section(f"{WHY} {found.called} {found.row}?")
     sentence, doubt = verdict(found)
     page.headline(sentence, refused=doubt)
+    page.text(f"{found.called.capitalize()} {found.row} of the table: it {_was(found)}.")
     page.answers((q, a, e, "", d) for q, a, e, d in reasons(found))
+    nats = ", in nats" if len(found.outputs) > 1 else ""
     page.figure(
         moved_figure(found),
-        f"What each column adds to the {found.of}, against the average training row (integrated gradients, in nats "
-        f"for log-odds). All together: {number(found.above)}; the sum misses {number(abs(found.gap), 2)}.",
+        f"What each column adds to the {found.of}, against the average training row (integrated gradients{nats}). "
+        f"All together: {number(found.above)}; the sum misses {number(abs(found.gap), 2)}.",
     )
     page.table(found.inputs().head(12), "The columns that moved the prediction most, with the row's values.")
     page.table(
@@ -29,13 +31,20 @@ def why_section(page: Page, found: Why) -> None:
         f"Training rows whose removal changes the {found.explanation.influence.of} most, to first order.",
     )
     frame = found.evidence()
-    told = found.said if len(found.outputs) > 1 else "the target"
+    told = f"share of {found.said}" if len(found.outputs) > 1 else f"mean {found.outputs[0]}"
     page.table(
         frame,
         "What the training data know without the network. Information on the target in "
-        f"{found.information.units}, ± over bootstraps, beside what shuffled rows give. Among them, among all: share "
-        f"of {told} (mean of the target) in the rows alike in that column, ± its standard error, and in all rows.",
+        f"{found.information.units}, ± over bootstraps, beside what shuffled rows give. Among them, among all: "
+        f"{told} in the rows alike in that column, ± its standard error, and in all rows.",
     )
+
+
+def _was(found: Why) -> str:
+    """What the row was to the network, after "it"."""
+    if found.where == "trained the network":
+        return "trained the network, which has seen the answer"
+    return f"was {found.where}"
 
 
 def verdict(found: Why) -> tuple[str, bool]:
@@ -44,7 +53,7 @@ def verdict(found: Why) -> tuple[str, bool]:
     if len(found.outputs) > 1:
         said = f"Predicted {found.said} ({float(found.prediction.max()):.0%})"
     else:
-        said = f"Predicted {found.said}"
+        said = f"Predicted {found.outputs[0]} {found.said}"
     said += f", in truth {found.truth}"
     order = np.argsort(-np.abs(found.moved), kind="stable")[:6]
     ups = [found.columns[s] for s in order if found.moved[s] > 0][:3]
@@ -74,8 +83,10 @@ def _others(found: Why) -> tuple[str, str, str, bool]:
     if n.count == 1:
         return question, "There is no other network.", "only one minimum is known", True
     if np.isnan(n.agreeing):
-        apart = abs(mid - n.lowest) > 0.5 * (high - low)
-        return question, "Their outputs differ." if apart else "Their outputs are alike.", evidence, apart
+        least, most = (float(v[0]) for v in found.explanation.uncertainty.interval(0.9))
+        near = float(np.mean((n.values >= least) & (n.values <= most)))
+        told = f"{near:.0%} of the networks predict within what resampling the rows moves the best one."
+        return question, told, f"{evidence}; resampling: {number(least)} to {number(most)}", near < 0.8
     doubt = n.agreeing < 0.8
     return question, f"{n.agreeing:.0%} of the networks agree.", evidence, doubt
 
@@ -84,7 +95,11 @@ def _rests(found: Why) -> list[tuple[str, str, str, bool]]:
     explained, (unsure, outside) = found.explanation, found.standing
     u, e = explained.uncertainty, explained.extrapolation
     low, high = (float(v[0]) for v in u.interval(0.9))
-    wide = u.of.startswith("probability") and low < 0.5 < high
+    turns = explained.could_turn()
+    wide = turns is not None and bool(turns[0])
+    keeps = "Resampling the training rows keeps it."
+    if turns is None:
+        keeps = f"Between {number(low)} and {number(high)} when the training rows are resampled."
     how = (
         f"{u.of} {number(float(u.value[0]))} ± {number(float(u.std[0]), 2)} when the training rows are resampled, "
         f"90 % between {number(low)} and {number(high)}; less sure than {unsure:.0%} of {len(u.value) - 1} other rows"
@@ -94,7 +109,7 @@ def _rests(found: Why) -> list[tuple[str, str, str, bool]]:
     return [
         (
             "How sure is it? (Hessian)",
-            "Resampling the training rows may turn it over." if wide else "Resampling the training rows keeps it.",
+            "Resampling the training rows may turn it over." if wide else keeps,
             how + notes,
             wide,
         ),

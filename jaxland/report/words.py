@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Headline(NamedTuple):
+    """What a reader should take away; ``refused`` where the evidence is too thin for any."""
+
+    sentence: str
+    refused: bool
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -21,6 +21,7 @@ from jaxland.trim.build import Baseline, Groups, build
 from jaxland.trim.methods import Method, Options, find
 from jaxland.trim.model import Chosen
 from jaxland.trim.play import Play, Scores
+from jaxland.trim.precision import as_given
 from jaxland.trim.transforms import Transform
 
 LARGE_GAP = 0.01
@@ -132,7 +133,8 @@ def attribute(
     Args:
         f: the model: a jaxland ``Model``, ``f(params, x)`` with ``params``, a Flax nnx module (in eval mode), a bound
             linen module, an Equinox module (called per example), a callable on batches, or ``trim.black_box(f)``.
-        x: inputs to explain [n, *input_shape].
+        x: inputs to explain [n, *input_shape]. float64 is computed in float64, whatever JAX's x64 state is, where the
+            model has no parameter in less.
         transform: see ``jaxland.trim.transforms``; default the identity.
         method: one of ``trim.METHODS`` or an alias (ig, cd, gradient_shap, ixg, feature_ablation).
         target: which output: index, one index per input, ``outputs -> [n]``, or None for the only output or the
@@ -163,25 +165,26 @@ def attribute(
     """
     chosen = find(method)
     chosen.check(options)
-    play = build(
-        f,
-        x,
-        transform=transform,
-        method=chosen,
-        target=target,
-        params=params,
-        baseline=baseline,
-        baseline_in=baseline_in,
-        background=background,
-        groups=groups,
-        labels=labels,
-        residual=residual,
-        chunk=chunk,
-        progress=progress,
-    )
-    if play.cost and warn and math.prod(play.game.rows.x.shape[1:]) >= MANY_DIRECTIONS:
-        warnings.warn(play.cost, CostWarning, stacklevel=2)
-    return _finish(play, chosen, chosen(play, options), {**chosen.options, **options}, warn)
+    with as_given(f, x, params):
+        play = build(
+            f,
+            x,
+            transform=transform,
+            method=chosen,
+            target=target,
+            params=params,
+            baseline=baseline,
+            baseline_in=baseline_in,
+            background=background,
+            groups=groups,
+            labels=labels,
+            residual=residual,
+            chunk=chunk,
+            progress=progress,
+        )
+        if play.cost and warn and math.prod(play.game.rows.x.shape[1:]) >= MANY_DIRECTIONS:
+            warnings.warn(play.cost, CostWarning, stacklevel=2)
+        return _finish(play, chosen, chosen(play, options), {**chosen.options, **options}, warn)
 
 
 def _finish(play: Play, method: Method, scores: Scores, options: Options, warn: bool) -> Attribution:

@@ -23,6 +23,7 @@ from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.showing import brief, table
 from jaxland.trim.attribute import Attribution
 from jaxland.trim.methods import METHODS
+from jaxland.trim.precision import in_its_precision
 
 
 def _order(attribution: Attribution, by: str) -> np.ndarray:
@@ -41,8 +42,8 @@ class Curve:
         kind: "deletion" or "insertion".
         fraction: share of players switched [m].
         values: f of every input along the curve [n, m].
-        area: mean over the curve of (f - f_base) / (f_x - f_base) averaged over inputs in the ratio's numerator and
-            denominator: low is good for deletion, high for insertion.
+        area: mean over the curve and the inputs of f - f_base, over the mean of |f_x - f_base|; by magnitude of the
+            scores f - f_base counts towards f_x. Low is good for deletion, high for insertion.
     """
 
     kind: str
@@ -71,13 +72,14 @@ def _curve(attribution: Attribution, kind: str, steps: int, by: str) -> Curve:
     masks = (~switched if kind == "deletion" else switched).astype(float)
     values = attribution.play.outputs(masks)
     fraction = counts / players
-    gain = values - attribution.f_base[:, None]
-    heights = gain.mean(0) * np.sign((attribution.f_x - attribution.f_base).mean())
-    whole = abs((attribution.f_x - attribution.f_base).mean())
+    gain, whole = values - attribution.f_base[:, None], attribution.f_x - attribution.f_base
+    towards = np.sign(whole)[:, None] if by == "magnitude" else 1.0
+    heights, whole = (gain * towards).mean(0), np.abs(whole).mean()
     area = float(np.trapezoid(heights, fraction) / whole) if whole > 0 else float("nan")
     return Curve(kind, fraction, values, area)
 
 
+@in_its_precision
 def deletion(attribution: Attribution, *, steps: int = 20, by: str = "score") -> Curve:
     """f while the players with the largest scores go to their baseline one after another; low area is good.
 
@@ -89,11 +91,13 @@ def deletion(attribution: Attribution, *, steps: int = 20, by: str = "score") ->
     return _curve(attribution, "deletion", steps, by)
 
 
+@in_its_precision
 def insertion(attribution: Attribution, *, steps: int = 20, by: str = "score") -> Curve:
     """f while the players with the largest scores are switched on from the baseline; high area is good."""
     return _curve(attribution, "insertion", steps, by)
 
 
+@in_its_precision
 def infidelity(attribution: Attribution, *, samples: int = 200, keep: float = 0.5, seed: int = 0) -> np.ndarray:
     """E[(sum of removed scores - drop of f)^2] / E[(drop of f)^2] per input [n], over random removals.
 
@@ -113,6 +117,7 @@ def infidelity(attribution: Attribution, *, samples: int = 200, keep: float = 0.
     return ((said - drop) ** 2).mean(1) / np.maximum((drop**2).mean(1), np.finfo(drop.dtype).tiny)
 
 
+@in_its_precision
 def sensitivity_n(
     attribution: Attribution, sizes: Sequence[int] | None = None, *, samples: int = 100, seed: int = 0
 ) -> pd.DataFrame:
@@ -150,6 +155,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(size > 0, (a * b).sum(1) / np.where(size > 0, size, 1), np.nan)
 
 
+@in_its_precision
 def knock_out(
     attribution: Attribution,
     labels: ArrayLike,
@@ -209,6 +215,7 @@ def power(attribution: Attribution) -> np.ndarray:
     return np.append(sums, float((np.asarray(game.rows.rest) ** 2).reshape(n, -1).sum(1).mean()))
 
 
+@in_its_precision
 def randomised_parameters(attribution: Attribution, *, copies: int = 3, seed: int = 0) -> np.ndarray:
     """Rank correlation of |scores| with those of the same model with its parameters shuffled at random [copies].
 

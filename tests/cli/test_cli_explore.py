@@ -56,8 +56,8 @@ def test_explore_writes_what_it_promises_and_resumes(run, environment):
 
 def test_why_is_checked_before_the_search_and_explained_in_the_report(run, environment):
     out, args = run
-    late = subprocess.run([*args, "--why", "24"], env=environment, capture_output=True, text=True, timeout=500)
-    assert late.returncode == 2 and "--why 24: the test data have rows 0 to 23" in late.stderr
+    late = subprocess.run([*args, "--why", "82"], env=environment, capture_output=True, text=True, timeout=500)
+    assert late.returncode == 2 and "--why 82: table has lines 2 to 81" in late.stderr
     none = subprocess.run(command("explore", "lj7", "--out", out / "lj", "--why", 1), env=environment,
                           capture_output=True, text=True, timeout=500)  # fmt: skip
     assert none.returncode == 2 and "lj7 makes none" in none.stderr and not (out / "lj").exists()
@@ -72,7 +72,7 @@ def test_a_report_explains_a_row_by_all_four_systems(run, environment):
     assert done.returncode == 0, done.stderr
     assert "Predicted " in done.stdout and done.stdout.strip().splitlines()[-1].startswith("report:")
     page = (out / "run" / "report.html").read_text()
-    for words in ("Why row 3?", "(landscape)", "(Hessian)", "trim against information", "training row"):
+    for words in ("Why line 3?", "(landscape)", "(Hessian)", "trim against information", "training line"):
         assert words in page
 
 

@@ -40,8 +40,8 @@ def files(tmp_path):
 def test_command_writes_everything(files):
     out = files / "run"
     result = run(files / "model.npz", files / "signals.csv", "--labels", "y", "--method", "cd", "--out", out)
-    assert result.exit_code == 0 and "contextual_decomposition on rfft: 20 inputs, " in result.output
-    assert "of them predicted right, 9 players" in result.output
+    assert result.exit_code == 0 and "contextual_decomposition: 20 inputs, " in result.output
+    assert "of them predicted right, 9 players of rfft" in result.output
     scores = pd.read_csv(out / "scores.csv")
     assert len(scores) == 20 and list(scores.columns[4:6]) == ["k=0", "k=1"]
     assert {"profile.png", "inputs.png", "report.html", "summary.csv", "knock_out.csv"} <= {

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from jaxland.data import Preparation, Scaling, checkerboard, load, xor
+from jaxland.data.seen import NEW, TEST, TRAINING, Seen
 from jaxland.errors import ArgumentError, DataError, DependencyError
 
 CREDIT = Path(__file__).parents[3] / "shared" / "data" / "default_credit_card_uci.csv"
@@ -321,3 +322,13 @@ def test_a_numeric_target_is_scaled_for_training_and_given_back(tmp_path):
     assert whole.split(0.25).train.target_scaling is None
     with pytest.raises(ArgumentError, match="target_scale 'log' is unknown"):
         whole.split(0.25, target_scale="log")
+
+
+def test_rows_that_repeat_keep_their_parts():
+    """A row that equals a training row is one only where as many were trained on."""
+    x = np.array([[1.0], [2.0], [1.0], [3.0], [1.0], [np.nan], [2.0]])
+    seen = Seen.of(x, np.array([0, 3, 5]), np.array([1, 2]))
+    assert list(seen.roles(x)) == [TRAINING, TEST, TEST, TRAINING, NEW, TRAINING, NEW]
+    # Another table: found by value, as often as they were seen.
+    assert list(seen.roles(x[::-1])) == [TEST, TRAINING, TEST, TRAINING, TRAINING, NEW, NEW]
+    assert list(seen.roles(np.array([[4.0], [3.0]]))) == [NEW, TRAINING]

@@ -30,6 +30,19 @@ def test_curves_of_a_linear_function():
     assert few.fraction[0] == 0 and few.fraction[-1] == 1 and len(few.fraction) == 4
 
 
+def test_areas_are_right_side_up_whatever_side_of_the_baseline_the_inputs_are_on():
+    """Where most outputs are below that of the baseline the two areas were exchanged."""
+    for sign in (1.0, -1.0):
+        r = trim.attribute(lambda x, sign=sign: sign * jnp.abs(x @ W), X, method="ablation")
+        for by in ("score", "magnitude"):
+            assert trim.insertion(r, by=by).area > trim.deletion(r, by=by).area
+    # Half of the inputs above the baseline, half below: the areas do not divide by a mean near zero.
+    both = trim.attribute(linear, np.concatenate([X, -X]), method="ablation")
+    gain = np.concatenate([np.zeros((12, 1)), np.cumsum(np.sort(both.scores, axis=1)[:, ::-1], 1)], 1)
+    area = np.trapezoid(gain.mean(0), dx=1 / 8) / np.abs(both.f_x).mean()
+    np.testing.assert_allclose(trim.insertion(both, steps=8).area, area, rtol=1e-9)
+
+
 def test_fidelity_of_exact_and_of_wrong_attributions():
     r = trim.attribute(linear, X, method="ablation")
     np.testing.assert_allclose(trim.infidelity(r), 0, atol=1e-24)
@@ -79,3 +92,19 @@ def test_bad_arguments():
 def test_black_box_is_evaluated_on_the_host():
     r = trim.attribute(trim.black_box(lambda x: np.asarray(x) @ W), X, method="ablation")
     np.testing.assert_allclose(trim.infidelity(r, samples=20), 0, atol=1e-24)
+
+
+def test_float64_is_explained_in_float64_outside_x64():
+    with jax.enable_x64(False):
+        r = trim.attribute(linear, X, method="ig")
+        assert r.f_x.dtype == np.float64 and r.play.game.rows.x.dtype == np.float64
+        np.testing.assert_allclose(r.scores, X * W, rtol=1e-14)
+        np.testing.assert_allclose(trim.insertion(r, steps=8).values[:, -1], X @ W, rtol=1e-14)
+        np.testing.assert_allclose(trim.infidelity(r), 0, atol=1e-24)
+        # A model of float32 stays one.
+        single = trim.attribute(mlp((8, 3, 2), key=jax.random.key(0)), X)
+        assert single.f_x.dtype == np.float32
+    double = mlp((8, 3, 2), key=jax.random.key(0))
+    with jax.enable_x64(False):
+        found = trim.attribute(double, X)
+    np.testing.assert_allclose(found.f_x, trim.attribute(double, X).f_x, rtol=1e-14)

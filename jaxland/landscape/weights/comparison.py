@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxland.data.recipe import grouped
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.attribution import WeightAttribution
 from jaxland.landscape.weights.parameters import ParameterTable
@@ -47,9 +48,8 @@ class Comparison:
     correlations: dict[tuple[str, str], tuple[float, float]]
 
     def leading(self, most: int = 5) -> list[str]:
-        """Inputs whose shuffling costs more than two standard errors, dearest first."""
-        order = np.argsort(-self.permutation, kind="stable")[:most]
-        return [self.labels[i] for i in order if self.permutation[i] > 2 * self.permutation_std[i]]
+        """Inputs whose shuffling costs more than two standard errors, and 5 % of the dearest; dearest first."""
+        return _leading(self.labels, self.permutation, self.permutation_std, most)
 
     def to_pandas(self, what: str = "inputs") -> pandas.DataFrame:
         """``inputs``: one row per source column; ``correlations``: one row per pair of measures."""
@@ -73,6 +73,66 @@ class Comparison:
             }
         )
         return frame.sort_values(f"permutation ({self.metric})", ascending=False, ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False)
+class InputImportance:
+    """What the network at the lowest minimum needs of its inputs, where there is no group to compare.
+
+    Attributes:
+        labels: [s] source columns.
+        metric: what is measured on the test data.
+        permutation, permutation_std: [s] drop of it when the column is shuffled, and its standard error.
+        gradient: [s] mean abs(d output / d input) times the input's standard deviation.
+        repeats: shuffles of each column.
+    """
+
+    labels: tuple[str, ...]
+    metric: str
+    permutation: np.ndarray
+    permutation_std: np.ndarray
+    gradient: np.ndarray
+    repeats: int
+
+    def leading(self, most: int = 5) -> list[str]:
+        """As ``Comparison.leading``."""
+        return _leading(self.labels, self.permutation, self.permutation_std, most)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per source column, dearest first."""
+        import pandas as pd
+
+        name = f"permutation ({self.metric})"
+        frame = pd.DataFrame(
+            {
+                "input": self.labels,
+                name: self.permutation,
+                "± permutation": self.permutation_std,
+                "input gradient": self.gradient,
+            }
+        )
+        return frame.sort_values(name, ascending=False, ignore_index=True, kind="stable")
+
+
+def importance_of_lowest(
+    landscape: Landscape, table: ParameterTable, scorer: Scorer, *, seed: int, repeats: int = 10
+) -> InputImportance:
+    """Permutation importance and input gradients of the network at the lowest minimum."""
+    labels = grouped(table.origins)[0]
+    drops, gradient = _importance(landscape.best, table, labels, scorer, repeats, seed)
+    return InputImportance(
+        labels=labels,
+        metric=scorer.metric,
+        permutation=drops.mean(0),
+        permutation_std=drops.std(0, ddof=1) / np.sqrt(repeats),
+        gradient=gradient,
+        repeats=repeats,
+    )
+
+
+def _leading(labels: tuple[str, ...], drops: np.ndarray, errors: np.ndarray, most: int) -> list[str]:
+    order = np.argsort(-drops, kind="stable")[:most]
+    return [labels[i] for i in order if drops[i] > 2 * errors[i] and drops[i] >= 0.05 * drops[order[0]]]
 
 
 def compare_group(

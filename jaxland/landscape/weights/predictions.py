@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxland.data import Dataset
+from jaxland.data.outputs import OutputUnits
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.weights.scoring import predictor, probabilities
 
@@ -22,10 +23,10 @@ class PredictionsPerMinimum:
 
     Attributes:
         minima: [k] their numbers, lowest first.
-        rows: [r] positions in the test data.
+        rows: [r] what the test rows are called; called: "line" or "row".
         truth: [r] what is true of them, as text.
         outputs: names of classes, or of the one output.
-        values: [k, r, c] class probabilities, or outputs.
+        values: [k, r, c] class probabilities, or outputs in the units of the file.
         spread: [r] standard deviation over the minima, of the output that differs most.
         maps: [k', R, R] in 0..1, rows from the top: over the plane of two inputs, the probability of the last class;
             None for other than two inputs or a regression.
@@ -33,6 +34,7 @@ class PredictionsPerMinimum:
 
     minima: np.ndarray
     rows: np.ndarray
+    called: str
     truth: tuple[str, ...]
     outputs: tuple[str, ...]
     values: np.ndarray
@@ -47,11 +49,12 @@ def predictions_per_minimum(landscape: Landscape, test: Dataset) -> PredictionsP
         return None
     predict = predictor(problem)
     classify = problem.loss_name == "cross_entropy"
+    units = OutputUnits.of(test, problem.loss_name)
     ws = landscape.coordinates[:MOST_MINIMA]
 
     def told(w: np.ndarray, x: np.ndarray) -> np.ndarray:
         z = predict(w, x)
-        return probabilities(z) if classify else z.reshape(*z.shape[:2], -1)
+        return probabilities(z) if classify else units.shown(z.reshape(*z.shape[:2], -1))
 
     few = told(ws[:100], test.x[:LOOKED_AT])
     spread = few.std(0).max(-1)
@@ -60,13 +63,15 @@ def predictions_per_minimum(landscape: Landscape, test: Dataset) -> PredictionsP
     names = tuple(test.classes) if classify else (test.target or "output",)
     if len(names) != values.shape[-1]:
         names = tuple(f"output {k}" for k in range(values.shape[-1]))
-    truth = [test.classes[int(v)] if classify else f"{float(np.ravel(v)[0]):.4g}" for v in test.y[rows]]
+    goal = test.y if classify else test.targets()
+    truth = [test.classes[int(v)] if classify else f"{float(np.ravel(v)[0]):.4g}" for v in goal[rows]]
     maps = None
     if classify and test.d == 2 and values.shape[-1] == 2:
         maps = told(ws[:MOST_MAPS], _plane(test.x))[..., -1].reshape(-1, SIDE, SIDE)
     return PredictionsPerMinimum(
         minima=np.arange(len(ws)),
-        rows=rows,
+        rows=test.numbers()[rows],
+        called=test.called,
         truth=tuple(truth),
         outputs=names,
         values=values,

@@ -83,7 +83,8 @@ class Scorer:
     """A model and held-out data; turns many parameter vectors into one number each, higher being better.
 
     Attributes:
-        metric: ``AUC`` (two classes), ``accuracy`` (more), ``R2`` (squared error) or ``-loss`` (any other loss).
+        metric: ``AUC`` (two classes), ``accuracy`` (more), ``R2`` (squared error), ``log-likelihood`` (a row,
+            Poisson) or ``-loss`` (a loss of one's own).
         x, y: the data.
         predict: jitted ``(ws [S, N], x) -> outputs [S, n, ...]``.
         gradient: jitted ``(w [N], x) -> [d]``: mean over rows of the mean absolute gradient of the centred outputs.
@@ -119,7 +120,8 @@ class Scorer:
         elif problem.loss_name == "squared_error":
             metric = "R2"
         elif problem.loss is not None:
-            metric, losses = "-loss", jax.jit(lambda ws, a, b: jax.lax.map(lambda w: problem.losses_of(w, a, b), ws))
+            metric = "log-likelihood" if problem.loss_name == "poisson" else "-loss"
+            losses = jax.jit(lambda ws, a, b: jax.lax.map(lambda w: problem.losses_of(w, a, b), ws))
         else:
             raise ProblemError("a plain energy has no data to be scored on")
 

@@ -22,13 +22,16 @@ def thermodynamics_section(page: Page, analysis: Analysis) -> None:
     """Occupation and heat capacity."""
     page.section("Which networks noise leads to")
     at, t = analysis.at, analysis.temperature
+    problem = analysis.landscape.problem
+    gauss = problem is not None and problem.loss_name == "squared_error"
     page.text(
         "A walker that goes down the loss but is kicked at random, as by the noise of mini-batches, settles into a "
         "balance: each minimum is visited in proportion to exp(-loss / T), to the width of its basin, and to the "
         "number of its images under the symmetry of the network. T is the strength of the noise. "
         + (
             f"At T = 1/{analysis.rows:,}, one over the number of training rows, this balance is the Bayesian "
-            "posterior over the minima found."
+            "posterior over the minima found"
+            + (", for errors of variance 1/2 in the targets as they were trained on." if gauss else ".")
             if analysis.rows
             else ""
         )
@@ -138,7 +141,7 @@ def kinetics_section(page: Page, analysis: Analysis, *, energy_label: str = "los
             "path": " → ".join(str(numbers[i]) for i in p.minima)
             if len(p.minima) <= 12
             else f"{len(p.minima)} minima",
-            "ln probability": p.log_probability,
+            "ln probability": p.log_probability + 0.0,
             "highest pass": p.highest,
             "climb": p.barrier,
         }
