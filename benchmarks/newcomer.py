@@ -173,7 +173,7 @@ class Steps:
 
 def first(steps: Steps, table: str, target: str | None, quick: bool) -> None:
     """The demo; a table to its report; the model's file into the other systems."""
-    size = ["--minima", "20" if quick else "100", "--quiet"]
+    size = ["--minima", "20" if quick else "100"]
     steps.jaxland("explore", "checkerboard", "--out", str(steps.place / "demo"), *size)
     run = str(steps.place / "run")
     named = ["--target", target, "--rows", "4000"] if target else []
@@ -181,6 +181,8 @@ def first(steps: Steps, table: str, target: str | None, quick: bool) -> None:
     steps.jaxland("hessian", run, "--out", f"{run}/hessian")
     steps.jaxland("trim", run, "--out", f"{run}/trim")
     steps.jaxland("mi", run, "--rows", "500", "--bootstraps", "10", "--out", f"{run}/mi")
+    line = "0" if target is None else "2"
+    steps.jaxland("report", run, "--why", line)
 
 
 def theirs(steps: Steps) -> None:

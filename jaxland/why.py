@@ -63,7 +63,8 @@ class AlikeRows:
         column: its name; value: that of the row, in the units of the file.
         rows: how many training rows are alike; exact: whether they share the value (else they are the nearest).
         mean, error: share of the predicted class among them (or mean target), and its standard error.
-        overall: the same of all training rows.
+        usual, usual_error: the same of the rows nearest the column's average, against which its part in the
+            prediction is told; of a coded column of all rows.
     """
 
     column: str
@@ -72,7 +73,8 @@ class AlikeRows:
     exact: bool
     mean: float
     error: float
-    overall: float
+    usual: float
+    usual_error: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +145,7 @@ class Why:
                     "training rows alike": a.rows,
                     "among them": a.mean,
                     "± ": a.error,
-                    "among all": a.overall,
+                    "at the average": a.usual,
                 }
             )
         return pd.DataFrame(rows)
@@ -314,22 +316,29 @@ def _alike(
     train: Dataset, data: Dataset, row: int, s: int, name: str, place: np.ndarray, goal: np.ndarray
 ) -> AlikeRows:
     values, own = _single(train, place, s), float(_single(data, place, s)[row])
+    coded = data.sources[int(np.flatnonzero(place == s)[0])] in data.record.get("levels", {})
     near = np.abs(values - own)
     same = near <= 1e-9 * max(1.0, abs(own))
-    exact = bool(same.sum() >= ALIKE) or data.sources[int(np.flatnonzero(place == s)[0])] in data.record.get(
-        "levels", {}
-    )
+    exact = bool(same.sum() >= ALIKE) or coded
     chosen = np.flatnonzero(same) if exact else np.argsort(near, kind="stable")[:ALIKE]
-    found = goal[chosen]
+    middle = np.arange(train.n) if coded else np.argsort(np.abs(values - values.mean()), kind="stable")[:ALIKE]
+    (mean, error), (usual, usual_error) = (_mean(goal[rows]) for rows in (chosen, middle))
     return AlikeRows(
         column=name,
         value=_value(data, row, place, s),
-        rows=len(found),
+        rows=len(chosen),
         exact=exact,
-        mean=float(found.mean()) if len(found) else float("nan"),
-        error=float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else float("nan"),
-        overall=float(goal.mean()),
+        mean=mean,
+        error=error,
+        usual=usual,
+        usual_error=usual_error,
     )
+
+
+def _mean(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard error; NaN where there are too few."""
+    mean = float(values.mean()) if len(values) else float("nan")
+    return mean, float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def _information(

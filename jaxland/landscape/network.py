@@ -35,10 +35,16 @@ class UnionFind:
         self.parent[max(i, j)] = min(i, j)
         return True
 
+    def roots(self) -> np.ndarray:
+        """``find`` of every member [n]."""
+        at = np.array(self.parent, int)
+        while not np.array_equal(above := at[at], at):
+            at = above
+        return at
+
     def labels(self) -> np.ndarray:
         """Set of each member [n], numbered by smallest member."""
-        roots = [self.find(i) for i in range(len(self.parent))]
-        return np.unique(roots, return_inverse=True)[1] if roots else np.zeros(0, int)
+        return np.unique(self.roots(), return_inverse=True)[1]
 
 
 def kruskal(n: int, ends: ArrayLike, heights: ArrayLike) -> np.ndarray:

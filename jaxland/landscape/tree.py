@@ -262,7 +262,7 @@ def level_cut(
             leaf[m + k] = leaf[i]
             k += 1
         listed = np.flatnonzero(landscape.energies < energies[level] + delta)
-        roots = np.array([sets.find(int(i)) for i in listed], int)
+        roots = sets.roots()[listed]
         # Minima ascend in energy, so the smallest member stands for the lowest energy.
         nodes[level, listed] = np.unique(roots, return_inverse=True)[1] + 1 if len(listed) else 0
     return LevelCut(first, delta, energies, nodes)
@@ -331,3 +331,29 @@ def skeleton(landscape: Landscape, minima: ArrayLike) -> Landscape:
         changes[name] = None if value is None else np.asarray(value)[chosen]
     changes["ts_ends"] = np.array(ends, int).reshape(-1, 2)
     return replace(landscape, **changes).restricted(kept)
+
+
+def persistence(tree: MergeTree) -> np.ndarray:
+    """How far each minimum lies below the energy at which it meets a lower one [M]; infinite where it never does."""
+    m = len(tree.leaf_energies)
+    out, lowest = np.full(m, np.inf), np.concatenate([np.arange(m), np.zeros(len(tree.energies), int)])
+    for k, (i, j) in enumerate(tree.children.tolist()):
+        low, high = sorted((int(lowest[i]), int(lowest[j])))
+        lowest[m + k] = low
+        out[high] = tree.energies[k] - tree.leaf_energies[high]
+    return out
+
+
+def stand_ins(tree: MergeTree, kept: np.ndarray) -> np.ndarray:
+    """The kept minimum that each minimum meets first [M], the lower of two; -1 where it meets none."""
+    m = len(tree.leaf_energies)
+    below = np.full(m + len(tree.energies), -1)
+    below[kept] = kept
+    for k, (i, j) in enumerate(tree.children.tolist()):
+        a, b = sorted((int(below[i]), int(below[j])))
+        below[m + k] = b if a < 0 else a
+    parents = tree.parents
+    for node in range(m + len(tree.energies) - 1, -1, -1):
+        if below[node] < 0 and parents[node] >= 0:
+            below[node] = below[parents[node]]
+    return below[:m]

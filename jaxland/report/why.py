@@ -35,8 +35,9 @@ def why_section(page: Page, found: Why) -> None:
     page.table(
         frame,
         "What the training data know without the network. Information on the target in "
-        f"{found.information.units}, ± over bootstraps, beside what shuffled rows give. Among them, among all: "
-        f"{told} in the rows alike in that column, ± its standard error, and in all rows.",
+        f"{found.information.units}, ± over bootstraps, beside what shuffled rows give. Among them, at the "
+        f"average: {told} in the rows alike in that column, ± its standard error, and in those nearest its average "
+        "(of a coded column: in all rows).",
     )
 
 
@@ -129,8 +130,8 @@ def _data(found: Why) -> list[tuple[str, str, str, bool]]:
     open_: list[str] = []
     sign = dict(zip(found.columns, np.sign(found.moved)))
     for a in found.alike[:4]:
-        gap = (a.mean - a.overall) * sign[a.column]
-        if not np.isfinite(a.error) or abs(a.mean - a.overall) <= 2 * a.error:
+        gap, error = (a.mean - a.usual) * sign[a.column], float(np.hypot(a.error, a.usual_error))
+        if not np.isfinite(error) or abs(gap) <= 2 * error:
             open_.append(a.column)
         else:
             (borne if gap > 0 else against).append(a.column)

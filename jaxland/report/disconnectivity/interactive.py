@@ -179,14 +179,14 @@ def interactive_svg(
             height=height,
             left=LEFT,
             right=RIGHT,
-            alt=f"Disconnectivity graph of {m:,} minima, {energy_label} upwards",
+            alt=f"Disconnectivity graph of {int(drawn.counts.sum()):,} minima, {energy_label} upwards",
             energy_label=energy_label,
             ticks=scale.ticks(),
             lines=_lines(drawn, scale, part, told, called[drawn.minima]),
             labels=labels,
             notes="; ".join(notes),
             levels=drawn.cut.levels,
-            largest=max(2, m),
+            largest=max(2, int(drawn.counts.sum())),
             columns=list(told),
             data=data,
         )
@@ -220,7 +220,7 @@ def _data(drawn: View, part: PartOfTree, columns: Mapping[str, np.ndarray], numb
         "high": drawn.high,
         "levels": [float(f"{e:.7g}") for e in drawn.cut.energies],
         "parent": part.parents.tolist(),
-        "count": [len(b.members) for b in branches],
+        "count": [int(drawn.counts[b.members].sum()) for b in branches],
         "folded": part.folded.tolist(),
         "folds": {
             str(k): [
@@ -280,7 +280,7 @@ def _told(drawn: View, branch: Branch, columns: Mapping[str, np.ndarray], number
         levels = f"level {first}" if first == last else f"levels {first}–{last}"
         return (
             f"group {branch.name}\n{levels}, up to {drawn.cut.energies[first - 1]:.6g}\n"
-            f"{len(branch.members)} minima, lowest {landscape.energies[branch.members[0]]:.6g}"
+            f"{int(drawn.counts[branch.members].sum()):,} minima, lowest {landscape.energies[branch.members[0]]:.6g}"
             + "".join(f"\nmean {k} {np.nanmean(v[branch.members]):.4g}" for k, v in columns.items())
         )
     i = int(branch.members[0])

@@ -10,9 +10,20 @@ from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
-from jaxland.landscape.tree import LevelCut, level_cut, merge_tree, monotonic_basins
+from jaxland.landscape.tree import (
+    LevelCut,
+    level_cut,
+    merge_tree,
+    monotonic_basins,
+    persistence,
+    skeleton,
+    stand_ins,
+)
 from jaxland.report.disconnectivity.colours import Groups, Paint, by_group, by_part, by_value
 from jaxland.report.disconnectivity.tree import PlacedTree, place_tree
+
+# So many lines can be told apart; of them so many are of the lowest minima.
+MOST, LOWEST = 4000, 500
 
 
 @dataclass(frozen=True)
@@ -62,12 +73,14 @@ class Colouring:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The part of a landscape that is drawn: pieces of some size, not hundreds of lone lines."""
+    """The part of a landscape that is drawn: pieces of some size, not hundreds of lone lines; of a large one the
+    deepest minima."""
 
     landscape: Landscape
     cut: LevelCut
     minima: np.ndarray
     left_out: str
+    counts: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +90,7 @@ class View:
     Attributes:
         landscape, cut: of the part that is drawn.
         minima: [m] its minima, as numbered in the whole.
+        counts: [m] how many minima each stands for: itself, and those that meet it first and are not drawn.
         tree, paint: its lines and their colours.
         low, high: ends of the energy axis, without margins.
         notes: what is left out.
@@ -85,6 +99,7 @@ class View:
     landscape: Landscape
     cut: LevelCut
     minima: np.ndarray
+    counts: np.ndarray
     tree: PlacedTree
     paint: Paint
     low: float
@@ -101,7 +116,7 @@ def view(landscape: Landscape, cut: LevelCut | None, colouring: Colouring, top: 
     """Prepare a drawing of a landscape; ``top`` is the upper end of the energy axis."""
     cut = level_cut(landscape) if cut is None else cut
     colouring.check(landscape, cut)
-    part = _drawn(landscape, cut)
+    part = _thinned(_drawn(landscape, cut), landscape, cut, colouring)
     tree = place_tree(part.landscape, part.cut)
     low, delta = float(part.landscape.energies[0]), part.cut.delta
     full = float(max(part.cut.energies[0], part.landscape.energies[-1])) + 0.6 * delta
@@ -114,6 +129,7 @@ def view(landscape: Landscape, cut: LevelCut | None, colouring: Colouring, top: 
         landscape=part.landscape,
         cut=part.cut,
         minima=part.minima,
+        counts=part.counts,
         tree=tree,
         paint=colouring.paint(part, landscape, tree),
         low=low,
@@ -150,11 +166,39 @@ def _drawn(landscape: Landscape, cut: LevelCut) -> _Part:
         large = sizes >= 2
         large[0] = True
     if sizes[large].sum() < 2 or large.all():
-        return _Part(landscape, cut, np.arange(landscape.n_minima), "")
+        every = np.arange(landscape.n_minima)
+        return _Part(landscape, cut, every, "", np.ones_like(every))
     kept = np.flatnonzero(large[labels])
     lost, pieces = landscape.n_minima - len(kept), int((~large).sum())
     note = f"{lost} minima in {pieces} unconnected piece{'s' if pieces != 1 else ''} not drawn"
-    return _Part(landscape.restricted(kept), replace(cut, nodes=cut.nodes[:, kept]), kept, note)
+    part = landscape.restricted(kept)
+    return _Part(part, replace(cut, nodes=cut.nodes[:, kept]), kept, note, np.ones_like(kept))
+
+
+def _thinned(part: _Part, whole: Landscape, cut: LevelCut, colouring: Colouring) -> _Part:
+    """Of more than ``MOST`` minima the lowest, those deepest below the pass to a lower one, and those of groups that
+    are asked for."""
+    m = part.landscape.n_minima
+    if m <= MOST:
+        return part
+    land = part.landscape
+    tree = merge_tree(land.energies, land.ts_energies, land.ts_ends)
+    chosen = np.arange(m) < LOWEST
+    chosen[np.argsort(-persistence(tree), kind="stable")[: MOST - LOWEST]] = True
+    asked = np.zeros(whole.n_minima, bool)
+    for name in colouring.groups or ():
+        asked[cut.group(name)[:2]] = True
+    kept = np.flatnonzero(chosen | asked[part.minima])
+    first = stand_ins(tree, kept)
+    counts = np.bincount(np.searchsorted(kept, first[first >= 0]), minlength=len(kept))
+    note = f"{m - len(kept):,} shallower minima not drawn, counted with the groups they belong to"
+    return _Part(
+        landscape=skeleton(land, kept),
+        cut=replace(part.cut, nodes=part.cut.nodes[:, kept]),
+        minima=part.minima[kept],
+        left_out="; ".join(filter(None, (part.left_out, note))),
+        counts=counts,
+    )
 
 
 def _above(cut: LevelCut, tree: PlacedTree, high: float, full: float) -> str:
