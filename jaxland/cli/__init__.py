@@ -9,30 +9,60 @@ from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
+from click import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 
 from jaxland.options import command_line
 
-# The module of each command, in the order of the help page.
+# The module of each command and its first sentence, in the order of the help page, which reads no module.
 COMMANDS = {
-    "explore": "explore",
-    "plan": "scale",
-    "work": "scale",
-    "status": "scale",
-    "merge": "scale",
-    "report": "explore",
-    "thermo": "thermo",
-    "import": "interchange",
-    "export": "interchange",
-    "hessian": "hessian",
-    "mi": "mi",
-    "trim": "trim",
-    "doctor": "doctor",
+    "explore": (
+        "explore",
+        "Map the loss landscape of a small network trained on a table, and read its conserved weights.",
+    ),
+    "plan": ("scale", "Write down a search without running it: then start any number of `jaxland work RUN`."),
+    "work": (
+        "scale",
+        "Take part in a search until it is finished. Workers may come and go: the database does not depend on it.",
+    ),
+    "status": ("scale", "What a run has found so far, how complete it is, and who is working on it."),
+    "merge": (
+        "scale",
+        "Unite independent runs of one problem. In any order, any number of times: the result is the same.",
+    ),
+    "report": ("explore", "Write the report of what a run has found so far."),
+    "thermo": (
+        "thermo",
+        "Occupation of minima and funnels, heat capacity, rates and paths of a landscape that was explored.",
+    ),
+    "import": (
+        "interchange",
+        "Read a PATHSAMPLE database; keep it as landscape.npz, and draw its disconnectivity graph.",
+    ),
+    "export": ("interchange", "Write a landscape for other programs; the data it was made from are not needed."),
+    "hessian": ("hessian", "Which training rows a prediction rests on, how sure it is, and whether it extrapolates."),
+    "mi": ("mi", "Mutual information with error bars: latents against factors, or among themselves."),
+    "trim": (
+        "trim",
+        "Attribute a network's output to the columns of a table, or to coefficients of a transform of its inputs.",
+    ),
+    "doctor": (
+        "doctor",
+        "Check this installation: versions, devices, float64, and a known wrong-numbers bug of JAX 0.10.2.",
+    ),
 }
 
 
 class Commands(TyperGroup):
     """Commands whose modules are imported when they are named."""
+
+    _listing = False
+
+    def format_help(self, ctx: typer.Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
+        """The help page, without importing any command."""
+        self._listing = True
+        super().format_help(ctx, formatter)
+        self._listing = False
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names, without importing anything."""
@@ -42,8 +72,11 @@ class Commands(TyperGroup):
         """The command of that name, from its module."""
         if cmd_name not in COMMANDS:
             return None
+        module, sentence = COMMANDS[cmd_name]
+        if self._listing:
+            return TyperCommand(cmd_name, help=sentence)
         part = typer.Typer()
-        import_module(f"jaxland.cli.{COMMANDS[cmd_name]}").register(part)
+        import_module(f"jaxland.cli.{module}").register(part)
         found = typer.main.get_group(part).get_command(ctx, cmd_name)
         return found if isinstance(found, TyperCommand) else None
 

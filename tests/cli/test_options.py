@@ -108,3 +108,15 @@ def test_a_recipe_survives_the_disk_also_one_of_another_version(tmp_path):
         Recipe.load(tmp_path)
     with pytest.raises(DataError, match=r"holds no run\.json"):
         Recipe.load(tmp_path / "nowhere")
+
+
+def test_the_help_page_says_what_the_commands_say():
+    """Its sentences are written down, so that it imports nothing."""
+    import typer
+
+    from jaxland.cli import COMMANDS, Commands
+
+    group = Commands(name="jaxland")
+    for name, (_, sentence) in COMMANDS.items():
+        command = group.get_command(typer.Context(group), name)
+        assert command.help.replace("\n", " ").split("  ")[0].startswith(sentence), name
