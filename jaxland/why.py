@@ -214,7 +214,7 @@ def why(
     names = tuple(data.classes) if classify else (data.target,)
     columns, place = grouped(data.sources)
     moved, above, gap = _moved(at, data.x[[row]], train.x, index, classify, place, len(columns))
-    moved, above, gap = (units.scale * v for v in (moved, above, gap))
+    moved, above, gap = units.scale * moved, units.scale * above, units.scale * gap
     found = _explained(at, data, row, seed).in_units(units)
     order = np.argsort(-np.abs(moved), kind="stable")[:INPUTS]
     goal = (train.y == index).astype(float) if classify else np.asarray(train.targets(), float)

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
-from click import HelpFormatter
 from typer.core import TyperCommand, TyperGroup
 
 from jaxland.options import command_line
@@ -58,11 +57,12 @@ class Commands(TyperGroup):
 
     _listing = False
 
-    def format_help(self, ctx: typer.Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
+    def get_help(self, ctx: typer.Context) -> str:  # type: ignore[override]
         """The help page, without importing any command."""
         self._listing = True
-        super().format_help(ctx, formatter)
+        page = super().get_help(ctx)
         self._listing = False
+        return page
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names, without importing anything."""

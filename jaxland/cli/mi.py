@@ -192,8 +192,8 @@ def _show(table: InformationMatrix, summary: Disentanglement | None) -> None:
     shown.add_column("")
     for name in table.columns:
         shown.add_column(name, justify="right")
-    for name, line in zip(table.rows, cells):
-        shown.add_row(name, *line)
+    for name, row in zip(table.rows, cells):
+        shown.add_row(name, *row)
     console.print(shown)
     if summary is None:
         return

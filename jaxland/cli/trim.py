@@ -111,7 +111,9 @@ def _in_units(source: Opened) -> tuple[Model, list[str]]:
     said = [f"scores are in units of {units.name}" if not units.log else f"scores add up to the {units.additive}"]
     if units.is_plain or units.log:
         return model, said
-    return replace(model, apply=lambda params, x: units.shown(model.apply(params, x)), sizes=None), said
+    return replace(
+        model, apply=lambda params, x: units.centre + units.scale * model.apply(params, x), sizes=None
+    ), said
 
 
 def _targets(chosen: Prepared) -> np.ndarray:

@@ -99,7 +99,8 @@ class Uncertainty:
         from scipy.special import expit
         from scipy.stats import norm
 
-        middle, spread = (self.value, self.std) if self.spread is None else (self.middle, self.spread)
+        middle = self.value if self.middle is None else self.middle
+        spread = self.std if self.spread is None else self.spread
         half = float(norm.ppf((1 + level) / 2)) * spread
         back = {"": np.asarray, "log": np.exp, "log-odds": expit}[self.normal_in]
         return back(middle - half), back(middle + half)
