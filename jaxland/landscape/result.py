@@ -255,8 +255,9 @@ class Landscape:
         if self.n_minima == 1:
             found, parts = f"one minimum, at {self.energies[0]:.6g}", ""
         states = "one transition state" if self.n_ts == 1 else f"{self.n_ts} transition states"
-        degenerate = int(self.degenerate.sum())
-        return f"{found}, {states}{f' ({degenerate} degenerate)' if degenerate else ''}{', ' if parts else ''}{parts}{self._but()}"
+        if self.degenerate.any():
+            states += f" ({int(self.degenerate.sum())} degenerate)"
+        return ", ".join(filter(None, (found, states, parts))) + self._but()
 
     def _but(self) -> str:
         """What a sentence about the minima must not leave out: ``notes`` in few words."""
