@@ -70,9 +70,9 @@ def one_hidden(
 
         H = (1/n) sum_i J_i^T S_i J_i + (1/n) sum_ic r_ic d2 z_ic,
 
-    where S = sum_a p_a (e_a - p)(e_a - p)^T for softmax cross-entropy, which makes the first sum one matrix product
-    F F^T of features over (example, class), and the second sum block-sparse. Two classes need one feature row per
-    example, since only the difference of the logits matters. Flat order of w: b1, W1 by rows, b2, W2 by rows, as
+    where S = diag(p) - p p^T for softmax cross-entropy and the second sum is block-sparse. J_i is an outer product of
+    what a layer takes in and what comes back to it, so that a block of H is a product of matrices over the rows, of
+    pairs of the former with pairs of the latter. Of two classes only the difference of the logits matters. Flat order of w: b1, W1 by rows, b2, W2 by rows, as
     ``ravel_pytree`` gives it for ``jaxland.mlp``. Examples run along the last axis.
 
     Args:
@@ -91,7 +91,9 @@ def one_hidden(
         target = labels.astype(x.dtype) if network.binary else jax.nn.one_hot(labels, c, dtype=x.dtype, axis=0)
     else:
         target = jnp.reshape(y, (n, c)).T.astype(x.dtype)
-    cost = 2.0 * n * (1 if network.binary else c) * network.size**2
+    outputs = 1 if network.binary else c
+    d, h = 1 + sizes[0], sizes[1]
+    cost = n * (0.5 * d * (d + 1) * h * (h + 1) + 2.0 * d * h * (h + 1) * outputs)
     return Kernel(
         first=network.first,
         second=network.second,
@@ -110,13 +112,32 @@ class _Terms(NamedTuple):
     p: jax.Array
 
 
-class _Parts(NamedTuple):
-    """Pieces of ``second`` in its variables: loss [], gradient, Hessian without the bend of the activation, dl/dt."""
+class _Back(NamedTuple):
+    """What the second layer hands back, over rows.
+
+    Attributes:
+        value: sum of the loss [].
+        residual: dl/dz / n [c, n].
+        pull: dl/dt / n [h, n].
+        mixed: w2 S / n [h, c, n], of the output curvature S.
+        w2: weights of the second layer [h, c].
+        bend: upper triangle of S / n [c (c + 1) / 2, n].
+    """
 
     value: jax.Array
-    gradient: jax.Array
-    core: jax.Array
+    residual: jax.Array
     pull: jax.Array
+    mixed: jax.Array
+    w2: jax.Array
+    bend: jax.Array
+
+
+def _places(m: int) -> np.ndarray:
+    """Place of each pair among the pairs of an upper triangle [m, m]."""
+    out = np.zeros((m, m), np.int32)
+    i, j = np.triu_indices(m)
+    out[i, j] = out[j, i] = np.arange(len(i))
+    return out
 
 
 @dataclass(frozen=True)
@@ -198,91 +219,89 @@ class _Network:
         gradient = jnp.concatenate([g1.ravel(), gb2, g2.ravel()])
         return Values(value / rows + self.lam * jnp.sum(w * w), gradient + 2.0 * self.lam * w)
 
-    def _of_two_classes(self, w: jax.Array, data: Data, t: jax.Array, slope: jax.Array) -> _Parts:
-        """In the reduced variables (W1, u = W2[:, 1] - W2[:, 0], b2[1] - b2[0])."""
-        (inputs, target), n_first, h = data, self.n_first, self.sizes[1]
-        rows = inputs.shape[1]
+    def _back(self, w: jax.Array, target: jax.Array, t: jax.Array) -> _Back:
+        """Through the second layer; of two classes in terms of the difference of their logits, one output."""
         _, b2, w2 = self.split(w)
-        u = w2[:, 1] - w2[:, 0]
-        value, r, p = self.binary_terms(u @ t + (b2[1] - b2[0]), target)
-        r = r / rows
-        features = jnp.concatenate(
-            [
-                ((slope * u[:, None])[None] * inputs[:, None]).reshape(n_first, rows),
-                t,
-                jnp.ones((1, rows), w.dtype),
-            ]
-        )
-        core = (features * (p * (1.0 - p) / rows)[None]) @ features.T
-        g = features @ r
-        pull = r[None] * u[:, None]  # dl/dt [h, n]
-        couple = inputs @ (slope * r[None]).T  # [1 + d, h]
-        cross = (couple[:, :, None] * jnp.eye(h, dtype=w.dtype)[None]).reshape(n_first, h)
-        core = core.at[:n_first, n_first : n_first + h].add(cross)
-        core = core.at[n_first : n_first + h, :n_first].add(cross.T)
-        return _Parts(value, g, core, pull)
-
-    def _of_outputs(self, w: jax.Array, data: Data, t: jax.Array, slope: jax.Array) -> _Parts:
-        """In the parameters themselves."""
-        (inputs, target), n_first = data, self.n_first
-        _, h, c = self.sizes
-        rows = inputs.shape[1]
-        _, b2, w2 = self.split(w)
+        rows = t.shape[1]
+        if self.binary:
+            u = (w2[:, 1] - w2[:, 0])[:, None]
+            value, r, p = self.binary_terms(u[:, 0] @ t + (b2[1] - b2[0]), target)
+            bend = (p * (1.0 - p) / rows)[None]
+            r = (r / rows)[None]
+            return _Back(value=value, residual=r, pull=u * r, mixed=u[:, None] * bend[None], w2=u, bend=bend)
         value, r, p = self.output_terms(w2.T @ t + b2[:, None], target)
         r = r / rows
+        first, second = np.triu_indices(self.sizes[2])
+        same = jnp.asarray(first == second, w.dtype)[:, None]
         if self.loss == "cross_entropy":
-            root = jnp.sqrt(p / rows)  # [c, n]
-            direction = (jnp.eye(c, dtype=w.dtype)[:, :, None] - p[None]) * root[:, None]  # [a, c, n]
+            p = p / jnp.sqrt(jnp.asarray(rows, w.dtype))
+            scaled = p / jnp.sqrt(jnp.asarray(rows, w.dtype))
+            mixed = scaled[None] * w2[:, :, None] - p[None] * (w2 @ p)[:, None]
+            bend = same * scaled[first] - p[first] * p[second]
         else:
-            scale = jnp.sqrt(jnp.asarray(2.0 / rows, w.dtype))
-            direction = jnp.broadcast_to((jnp.eye(c, dtype=w.dtype) * scale)[:, :, None], (c, c, rows))
-        hidden = slope[None] * jnp.einsum("jc,acn->ajn", w2, direction)  # [a, h, n]
-        to_first = (inputs[:, None, None] * hidden[None]).transpose(0, 2, 1, 3).reshape(n_first, c * rows)
-        to_bias = direction.transpose(1, 0, 2).reshape(c, c * rows)
-        to_second = (t[:, None, None] * direction.transpose(1, 0, 2)[None]).reshape(h * c, c * rows)
-        features = jnp.concatenate([to_first, to_bias, to_second])
-        core = features @ features.T
-        pull = w2 @ r
-        g = jnp.concatenate([(inputs @ (slope * pull).T).ravel(), jnp.sum(r, axis=1), (t @ r.T).ravel()])
-        couple = jnp.einsum("kn,jn,cn->kjc", inputs, slope, r)
-        cross = (couple[:, :, None, :] * jnp.eye(h, dtype=w.dtype)[None, :, :, None]).reshape(n_first, h * c)
-        core = core.at[:n_first, n_first + c :].add(cross)
-        core = core.at[n_first + c :, :n_first].add(cross.T)
-        return _Parts(value, g, core, pull)
-
-    @property
-    def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which variable of ``_of_two_classes`` each parameter belongs to, and its sign there, both [N]."""
-        n_first, h = self.n_first, self.sizes[1]
-        where = [np.arange(n_first), np.full(2, n_first + h), np.repeat(n_first + np.arange(h), 2)]
-        sign = np.ones(self.size)
-        sign[n_first::2] = -1.0
-        return np.concatenate(where), sign
+            mixed = jnp.broadcast_to(w2[:, :, None] * (2.0 / rows), (*w2.shape, rows))
+            bend = jnp.broadcast_to(same * (2.0 / rows), (len(first), rows))
+        return _Back(value=value, residual=r, pull=w2 @ r, mixed=mixed, w2=w2, bend=bend)
 
     def second(self, w: Float[Array, " N"], data: Data) -> Curved:
-        """Energy, gradient and Hessian."""
-        inputs, _ = data
+        """Energy, gradient and Hessian.
+
+        Every block is a moment of the rows: of pairs of inputs with pairs of hidden units, of inputs with pairs of a
+        hidden unit and a weight of the second layer, of pairs of hidden units with pairs of outputs. That takes a
+        quarter of the operations of the product of all features with themselves.
+        """
+        inputs, target = data
         rows = inputs.shape[1]
-        d, h, _ = self.sizes
-        n_first = self.n_first
+        (d, h, c), n_first = self.sizes, self.n_first
+        c = 1 if self.binary else c
         derivatives = _tanh_derivatives if self.is_tanh else _elementwise_derivatives(self.activation)
         t, slope, bend = derivatives(self.split(w)[0].T @ inputs)  # [h, n]
-        value, g, core, pull = (self._of_two_classes if self.binary else self._of_outputs)(w, data, t, slope)
-        pairs = (inputs[:, None] * inputs[None]).reshape(-1, rows)
-        block = (pairs @ (bend * pull).T).reshape(1 + d, 1 + d, h)
-        block = (
-            (block[:, :, :, None] * jnp.eye(h, dtype=w.dtype)[None, None])
-            .transpose(0, 2, 1, 3)
-            .reshape(n_first, n_first)
-        )
-        core = core.at[:n_first, :n_first].add(block)
+        back = self._back(w, target, t)
+        top = jnp.concatenate([jnp.ones((1, rows), w.dtype), t])  # [1 + h, n]
+        coupled = slope[:, None] * back.mixed  # [h, c, n]
+
+        i, j = np.triu_indices(h)
+        across = jnp.sum(coupled[i] * back.w2[j][:, :, None], axis=1) * slope[j]
+        across = across + jnp.asarray(i == j, w.dtype)[:, None] * (bend * back.pull)[i]
+        k, m = np.triu_indices(1 + d)
+        both = (inputs[k] * inputs[m]) @ across.T  # [pairs of inputs, pairs of units]
+        within = both[_places(1 + d)][:, :, _places(h)].transpose(0, 2, 1, 3).reshape(n_first, n_first)
+
+        if d < h:  # the fewer products
+            ahead = (inputs[:, None, None] * coupled[None]).reshape(-1, rows)
+            cross = (ahead @ top.T).reshape(1 + d, h, c, 1 + h).transpose(0, 1, 3, 2)
+        else:
+            behind = (coupled[:, None] * top[None, :, None]).reshape(-1, rows)
+            cross = (inputs @ behind.T).reshape(1 + d, h, 1 + h, c)
+        couple = (inputs @ (slope[:, None] * back.residual[None]).reshape(h * c, rows).T).reshape(1 + d, h, 1, c)
+        own = jnp.asarray(np.eye(h, 1 + h, 1), w.dtype)
+        cross = (cross + couple * own[None, :, :, None]).reshape(n_first, (1 + h) * c)
+
+        if c == 1:
+            upper = (top * back.bend) @ top.T
+        else:
+            k, m = np.triu_indices(1 + h)
+            upper = ((top[k] * top[m]) @ back.bend.T)[_places(1 + h)][:, :, _places(c)]
+            upper = upper.transpose(0, 2, 1, 3).reshape((1 + h) * c, (1 + h) * c)
+
+        core = jnp.block([[within, cross], [cross.T, upper]])
+        g = jnp.concatenate([(inputs @ (slope * back.pull).T).ravel(), (top @ back.residual.T).ravel()])
         if self.binary:
-            where, sign = self._places
+            where, sign = self._of_difference
             signs = jnp.asarray(sign, w.dtype)
             core, g = core[where][:, where] * (signs[:, None] * signs[None]), g[where] * signs
         hess = core + 2.0 * self.lam * jnp.eye(self.size, dtype=w.dtype)
-        energy = value / rows + self.lam * jnp.sum(w * w)
+        energy = back.value / rows + self.lam * jnp.sum(w * w)
         return Curved(energy, g + 2.0 * self.lam * w, (hess + hess.T) / 2)
+
+    @property
+    def _of_difference(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of two classes, which variable with one output each parameter belongs to, and its sign there, both [N]."""
+        n_first, h = self.n_first, self.sizes[1]
+        where = np.concatenate([np.arange(n_first), np.repeat(n_first + np.arange(1 + h), 2)])
+        sign = np.ones(self.size)
+        sign[n_first::2] = -1.0
+        return where, sign
 
     def product(self, w: Float[Array, " N"], v: Float[Array, " N"], data: Data) -> Float[Array, " N"]:
         """Hessian times v."""
