@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from jaxland.problem.problem import Problem
 
 _LANE_BYTES = 2**29
-# Numbers of a chunk of rows that stay in a core's cache: 1,000 rows of 23 inputs and 8 hidden units. All 21,000 at once
-# take twice the time of a gradient and three times that of a Hessian.
+# Numbers of a chunk of rows that stay in a core's cache: 1,000 rows of 23 inputs and 8 hidden units. All 21,000 at
+# once take twice the time of a gradient and three times that of a Hessian.
 _CACHED = 48_000
 KERNEL_CHOICES = ("auto", "xla", "fused")
 # Losses whose second derivatives are written out.
@@ -88,7 +88,7 @@ def _fused_kernel(problem: Problem, base: kernels.Kernel) -> kernels.Kernel | st
 
 
 def _chunk(problem: Problem) -> int | None:
-    """Rows at a time: the problem's, what keeps a lane's Hessian within ``_LANE_BYTES``, or a core's cache; None: all."""
+    """Rows at a time: the problem's, what keeps a Hessian within ``_LANE_BYTES``, or a core's cache; None: all."""
     fit = max(1, _LANE_BYTES // (3 * problem.size * problem.dtype.itemsize))
     chunk = problem.chunk or (fit if problem.n > fit else None)
     if chunk is None and jax.default_backend() == "cpu" and problem.model is not None and problem.model.sizes:

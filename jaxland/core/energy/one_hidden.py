@@ -72,8 +72,9 @@ def one_hidden(
 
     where S = diag(p) - p p^T for softmax cross-entropy and the second sum is block-sparse. J_i is an outer product of
     what a layer takes in and what comes back to it, so that a block of H is a product of matrices over the rows, of
-    pairs of the former with pairs of the latter. Of two classes only the difference of the logits matters. Flat order of w: b1, W1 by rows, b2, W2 by rows, as
-    ``ravel_pytree`` gives it for ``jaxland.mlp``. Examples run along the last axis.
+    pairs of the former with pairs of the latter. Of two classes only the difference of the logits matters. Flat
+    order of w: b1, W1 by rows, b2, W2 by rows, as ``ravel_pytree`` gives it for ``jaxland.mlp``. Examples run along
+    the last axis.
 
     Args:
         sizes: (inputs d, hidden h, outputs c).
