@@ -1,22 +1,27 @@
 """Do conserved weights decide? The measurement behind the page on landscapes, on many landscapes of many data sets.
 
-A landscape is one network size, one regulariser and one split of one data set. A group is the k lowest minima, or the
-superbasin of the lowest minimum. In a group every live weight has six statistics, each ranking weights by how
+A landscape is one network size, one regulariser and one split of one data set. A group is the k lowest minima, or a
+superbasin of the lowest minimum. In a group every live weight has eight statistics, each ranking weights by how
 conserved they are:
 
 - ``spread``: standard deviation over the aligned group (the paper's, n being a cut of it),
 - ``relative``: the same divided by abs(mean),
+- ``chance``: the same divided by the spread over random minima of the landscape,
 - ``softness``: sqrt of the mean diagonal of the inverse Hessian: the spread that curvature alone would allow,
 - ``excess``: spread divided by softness: conserved beyond what curvature explains,
 - ``saliency``: softness divided by abs(mean), the inverse root of Hassibi & Stork's (1993) saliency of a weight:
   needs one minimum and its Hessian, no landscape,
+- ``damage``: 1 / (abs(mean) sqrt(H_jj)), the inverse root of LeCun, Denker & Solla's (1990) saliency,
 - ``magnitude``: the inverse of abs(mean): large weights, the baseline of all.
 
 Two tests. *Sets*: the most conserved share of the live weights is shuffled among itself and the loss of test
 performance compared with that of random sets of equal size: of any weights (dead ones included), of live weights, of
-live weights matched in layer and in magnitude. *Weights*: every live weight alone is replaced by others of its layer;
-the loss of performance is correlated (Spearman) with how conserved the weight is, plainly, given magnitude and layer,
-and given curvature as well.
+live weights matched in layer and in magnitude. The most conserved weights can be the smallest or the largest, which
+nothing matches; so for the statistics of a group the set is also drawn *size for size*: of every five live weights of
+a layer that follow one another in magnitude the most conserved one. *Weights*: every live weight alone is replaced by
+others of its layer, removed (set to zero), or displaced by the root mean square of the live weights of its layer; the
+harm done is correlated (Spearman) with how conserved the weight is, plainly, given magnitude and layer, and given
+curvature (both diagonals) as well.
 """
 
 from __future__ import annotations
@@ -34,12 +39,17 @@ from jaxland.data import Dataset
 from jaxland.landscape import Landscape, explore, level_cut
 from jaxland.landscape.weights.null import live_weights
 from jaxland.landscape.weights.parameters import ParameterTable
-from jaxland.landscape.weights.scoring import Scorer
+from jaxland.landscape.weights.scoring import Scorer, measured
 from jaxland.landscape.weights.validation import shuffled
 from jaxland.problem.symmetry import align_many
 
-RANKINGS = ("spread", "relative", "softness", "excess", "saliency", "magnitude")
+RANKINGS = ("spread", "relative", "chance", "softness", "excess", "saliency", "damage", "magnitude")
+SIZE_FOR_SIZE = ("spread", "chance", "softness", "excess")
+"""Statistics whose sets are also drawn size for size; ``relative`` is then the same as ``spread``."""
 RIVALS = ("any", "live", "matched")
+INTERVENTIONS = ("replaced", "removed", "displaced")
+HARM = ("performance", "loss")
+"""Of one weight: loss of test AUC (accuracy), rise of the test cross-entropy."""
 LOWEST = 5
 """Members of a group whose weights are shuffled: its lowest."""
 
@@ -62,7 +72,7 @@ class Case:
     lam: float
     split: int
     minima: int = 60
-    rounds: int = 3
+    rounds: int = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +85,7 @@ class Weights:
         kind: int [m] layer * 2 + (is a bias).
         size: [m] abs(mean).
         scores: [m] by ranking; small is conserved.
+        stiffness: [m] mean diagonal of the Hessian.
         below: bool [m]: spread below the paper's n = 0.01.
     """
 
@@ -83,6 +94,7 @@ class Weights:
     kind: np.ndarray
     size: np.ndarray
     scores: dict[str, np.ndarray]
+    stiffness: np.ndarray
     below: np.ndarray
 
 
@@ -118,30 +130,60 @@ def groups(
             yield "superbasin", name, back[members]
 
 
-def inverse_curvature(problem: Problem, w: np.ndarray) -> np.ndarray:
-    """Diagonal [N] of the inverse Hessian at a minimum, its eigenvalues bounded below by 1e-8 of the largest."""
-    values, vectors = np.linalg.eigh(np.asarray(problem.hessian(w)))
-    return (vectors**2 / np.maximum(values, 1e-8 * values[-1])).sum(1)
+def curvature_at(problem: Problem, w: np.ndarray) -> np.ndarray:
+    """Diagonals [2, N] of inverse Hessian and Hessian at a minimum, eigenvalues at least 1e-8 of the largest."""
+    hessian = np.asarray(problem.hessian(w))
+    values, vectors = np.linalg.eigh(hessian)
+    inverse = (vectors**2 / np.maximum(values, 1e-8 * values[-1])).sum(1)
+    return np.stack([inverse, np.maximum(np.diag(hessian), 1e-8 * values[-1])])
 
 
-def weights_of(landscape: Landscape, members: np.ndarray, table: ParameterTable, variances: np.ndarray) -> Weights:
-    """Statistics of a group; ``variances`` [M, N] are the inverse curvatures of the landscape's lowest minima."""
-    problem = landscape.problem
-    assert problem is not None
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What all groups of a landscape share.
+
+    Attributes:
+        landscape, table: minima, and what each weight is.
+        curvatures: [M, 2, N] of the lowest minima, see ``curvature_at``.
+        chance: [N] spread over random minima, in the frame of the lowest.
+    """
+
+    landscape: Landscape
+    table: ParameterTable
+    curvatures: np.ndarray
+    chance: np.ndarray
+
+    @classmethod
+    def of(cls, landscape: Landscape, table: ParameterTable, seed: int) -> Frame:
+        """Curvature of the lowest minima, and chance from at most 80 random ones."""
+        problem, points = landscape.problem, landscape.coordinates
+        assert problem is not None
+        drawn = np.random.default_rng([seed, 71]).permutation(len(points))[:80]
+        aligned, _, _ = align_many(problem.symmetry, points[drawn], points[0])
+        curvatures = np.stack([curvature_at(problem, w) for w in points[:LOWEST]])
+        return cls(landscape=landscape, table=table, curvatures=curvatures, chance=aligned.std(0, ddof=1))
+
+
+def weights_of(frame: Frame, members: np.ndarray) -> Weights:
+    """Statistics of a group."""
+    landscape, table = frame.landscape, frame.table
+    assert landscape.problem is not None
     points = landscape.coordinates[members]
-    aligned, index, _ = align_many(problem.symmetry, points, points[0])
+    aligned, index, _ = align_many(landscape.problem.symmetry, points, points[0])
     mean, spread = aligned.mean(0), aligned.std(0, ddof=1)
     live = np.flatnonzero(live_weights((aligned**2).mean(0), table, 0.01))
-    near = members[members < len(variances)][:LOWEST]
+    near = members[members < len(frame.curvatures)][:LOWEST]
     at = [int(np.flatnonzero(members == i)[0]) for i in near]
-    softness = np.sqrt(np.mean([variances[i][index[a]] for i, a in zip(near, at)], axis=0))
-    size = np.maximum(np.abs(mean), 1e-12)
+    inverse, direct = np.mean([frame.curvatures[i][:, index[a]] for i, a in zip(near, at)], axis=0)
+    softness, size = np.sqrt(inverse), np.maximum(np.abs(mean), 1e-12)
     scores = {
         "spread": spread,
         "relative": spread / size,
+        "chance": spread / np.maximum(frame.chance, 1e-12),
         "softness": softness,
         "excess": spread / softness,
         "saliency": softness / size,
+        "damage": 1 / (size * np.sqrt(direct)),
         "magnitude": 1 / size,
     }
     return Weights(
@@ -150,8 +192,22 @@ def weights_of(landscape: Landscape, members: np.ndarray, table: ParameterTable,
         kind=(table.layer * 2 + table.bias)[live],
         size=size[live],
         scores={name: values[live] for name, values in scores.items()},
+        stiffness=direct[live],
         below=spread[live] < 0.01,
     )
+
+
+def size_for_size(group: Weights, score: np.ndarray, block: int) -> np.ndarray:
+    """Positions among the live weights: of every ``block`` neighbours in magnitude of a layer the most conserved."""
+    own: list[int] = []
+    for kind in np.unique(group.kind):
+        here = np.flatnonzero(group.kind == kind)
+        here = here[np.argsort(group.size[here], kind="stable")]
+        for start in range(0, len(here), block):
+            few = here[start : start + block]
+            if len(few) > block // 2:
+                own.append(int(few[np.argmin(score[few])]))
+    return np.array(own, int)
 
 
 def matched(own: np.ndarray, group: Weights, rng: np.random.Generator, nearest: int = 3) -> np.ndarray:
@@ -178,6 +234,8 @@ def set_effects(
     """
     size = max(2, round(share * len(group.live)))
     chosen = {name: np.argsort(score, kind="stable")[:size] for name, score in group.scores.items()}
+    for name in SIZE_FOR_SIZE:
+        chosen[f"{name}, size for size"] = size_for_size(group, group.scores[name], round(1 / share))
     if 2 <= group.below.sum() <= len(group.live) - 2:
         chosen["n = 0.01"] = np.flatnonzero(group.below)
     lowest, everything = group.members[:LOWEST], np.arange(group.members.shape[1])
@@ -227,42 +285,65 @@ def partial(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
     return float(x @ y / scale) if scale > 1e-9 * len(a) else float("nan")
 
 
-def importance(group: Weights, scorer: Scorer, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """[m] loss of performance when a live weight alone takes the value of another of its layer."""
+def harm(scorer: Scorer, ws: np.ndarray) -> np.ndarray:
+    """[2, S] of ``HARM`` in absolute terms: minus the metric, and the mean cross-entropy on the test rows."""
+    out = []
+    for start in range(0, len(ws), 256):
+        outputs = scorer.outputs(ws[start : start + 256])
+        top = outputs.max(-1, keepdims=True)
+        log_sum = np.log(np.exp(outputs - top).sum(-1)) + top[..., 0]
+        right = np.take_along_axis(outputs, np.broadcast_to(scorer.y[None, :, None], (*outputs.shape[:2], 1)), -1)
+        out.append([-measured(scorer.metric, outputs, scorer.y), (log_sum - right[..., 0]).mean(1)])
+    return np.concatenate(out, axis=1)
+
+
+def importance(group: Weights, scorer: Scorer, draws: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """[2, m] harm (see ``HARM``) by intervention on one live weight, mean over the lowest members."""
     lowest = group.members[:LOWEST]
-    base, trials, whose = scorer(lowest), [], []
-    for j, at in enumerate(group.live):
-        same = group.live[(group.kind == group.kind[j]) & (group.live != at)]
+    base = harm(scorer, lowest)
+    scale = {kind: np.sqrt((group.members[:, group.live[group.kind == kind]] ** 2).mean()) for kind in group.kind}
+    values: dict[str, list[list[float]]] = {name: [] for name in INTERVENTIONS}
+    for kind, at in zip(group.kind, group.live):
+        same = group.live[(group.kind == kind) & (group.live != at)]
         if not len(same):
             same = group.live[group.live != at]
-        for d in range(draws):
-            w = lowest[d % len(lowest)].copy()
-            w[at] = w[rng.choice(same)]
-            trials.append(w)
-            whose.append(d % len(lowest))
-    return (base[np.array(whose)] - scorer(np.stack(trials))).reshape(-1, draws).mean(1)
+        values["replaced"].append([float(lowest[d % len(lowest)][rng.choice(same)]) for d in range(draws)])
+        values["removed"].append([0.0] * len(lowest))
+        values["displaced"].append([float(w[at] + sign * scale[kind]) for sign in (-1, 1) for w in lowest])
+    out = {}
+    for name, rows in values.items():
+        whose = np.arange(len(rows[0])) % len(lowest)
+        trials = np.repeat(lowest[whose][None], len(rows), axis=0)
+        trials[np.arange(len(rows))[:, None], np.arange(len(whose))[None], group.live[:, None]] = rows
+        done = harm(scorer, trials.reshape(-1, lowest.shape[1])).reshape(2, len(rows), -1)
+        out[name] = (done - base[:, None, whose]).mean(2)
+    return out
 
 
 def weight_effects(
     group: Weights, scorer: Scorer, draws: int, rng: np.random.Generator
 ) -> Iterator[dict[str, object]]:
-    """Correlation of how conserved a weight is with what its loss costs: plain, given size, given curvature too."""
+    """Correlation of how conserved a weight is with the harm of losing it: plain, given size, given curvature too."""
     if len(group.live) < 10:
         return
-    cost = importance(group, scorer, draws, rng)
     kinds = np.unique(group.kind)[1:]
     layers = (group.kind[:, None] == kinds[None]).astype(float)
     size = np.column_stack([rankdata(group.size), layers])
-    curved = np.column_stack([size, rankdata(group.scores["softness"])])
-    for name in RANKINGS:
-        conserved = -group.scores[name]
-        row: dict[str, object] = {"ranking": name, "live": len(group.live)}
-        row["plain"] = partial(conserved, cost, np.zeros((len(cost), 0)))
-        row["given_size"] = partial(conserved, cost, size)
-        row["given_curvature"] = (
-            partial(conserved, cost, curved) if name not in ("softness", "saliency", "magnitude") else float("nan")
-        )
-        yield row
+    curved = np.column_stack([size, rankdata(group.scores["softness"]), rankdata(group.stiffness)])
+    nothing = np.zeros((len(group.live), 0))
+    with_size = {name: partial(-score, group.size, nothing) for name, score in group.scores.items()}
+    with_softness = {n: partial(score, group.scores["softness"], nothing) for n, score in group.scores.items()}
+    for intervention, costs in importance(group, scorer, draws, rng).items():
+        for outcome, cost in zip(HARM, costs):
+            for name in RANKINGS:
+                conserved = -group.scores[name]
+                row: dict[str, object] = {"ranking": name, "intervention": intervention, "harm": outcome}
+                row |= {"live": len(group.live), "plain": partial(conserved, cost, nothing)}
+                row["given_size"] = partial(conserved, cost, size)
+                of_curvature = name in ("softness", "saliency", "damage", "magnitude")
+                row["given_curvature"] = float("nan") if of_curvature else partial(conserved, cost, curved)
+                row |= {"with_size": with_size[name], "with_softness": with_softness[name]}
+                yield row
 
 
 def study(
@@ -279,11 +360,11 @@ def study(
         if landscape.n_minima >= LOWEST:
             table = ParameterTable.of(problem, landscape.size, train.features, train.sources, train.classes)
             scorer = Scorer.held_out(problem, test, 2000, case.split)
-            variances = np.stack([inverse_curvature(problem, w) for w in landscape.coordinates[:LOWEST]])
+            frame = Frame.of(landscape, table, case.split)
             spans = landscape.energies - landscape.energies[0]
             for g, (kind, name, members) in enumerate(groups(landscape)):
                 rng = np.random.default_rng([case.split, g])
-                group = weights_of(landscape, members, table, variances)
+                group = weights_of(frame, members)
                 about = {
                     **facts,
                     "kind": kind,

@@ -26,7 +26,7 @@ def cases(splits: range, small: bool) -> Iterator[conservation.Case]:
                     lam=lam,
                     split=split,
                     minima=12 if small else 60,
-                    rounds=0 if name in WIDE or small else 3,
+                    rounds=0 if name in WIDE or small else 10,
                 )
 
 

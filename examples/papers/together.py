@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from examples.papers import landscape_data
+from examples.papers import effects, fermion_chain, landscape_data
 from examples.papers.page import Page
 from jaxland import Problem, hessian, information, mlp, trim
 from jaxland.data import Dataset, load
@@ -26,6 +26,8 @@ from jaxland.report.figures import panels
 TITLE = "Four systems on one network"
 SOURCE = "none of the four papers has this: their answers to one question about one network, side by side"
 LOWEST = 20
+SPLITS = 5
+ROWS = 1000  # on which information is estimated
 SEEN = {
     "landscape": "agreement of its weights over the lowest minima",
     "influence": "how far influential rows stand out in it",
@@ -81,15 +83,22 @@ def read(train: Dataset, test: Dataset, hidden: int, lam: float, seed: int, smal
             "near the boundary": -np.abs(margin),
         }
     )
-    quick = {"bootstraps": 10} if small else {}
+    few = np.sort(rng.permutation(train.n)[: 300 if small else ROWS])
     return Story(
         landscape=landscape,
         auc=float(scorer(w)[0]),
-        inputs=_inputs(landscape, problem, train, scorer, pull, margin, rng, quick),
-        parts=_parts(problem, train, margin, quick),
-        units=_units(landscape, problem, train, scorer, quick),
+        inputs=_inputs(landscape, problem, train, scorer, pull, margin, rng, few),
+        parts=_parts(problem, train, margin, few),
+        units=_units(landscape, problem, train, scorer, few),
         rows=rows,
     )
+
+
+def _shared(columns: dict[str, np.ndarray], targets: dict[str, np.ndarray], few: np.ndarray) -> pd.DataFrame:
+    """Nats that columns share with targets, a mixture fitted to the rows ``few``; only their order is used."""
+    rows = [{name: values[few] for name, values in lot.items()} for lot in (columns, targets)]
+    labels = [name for name in targets if name == "label"]
+    return information.matrix(*rows, categorical=labels, bootstraps=5, ksg=False).frame()
 
 
 def _inputs(
@@ -100,7 +109,7 @@ def _inputs(
     pull: np.ndarray,
     margin: np.ndarray,
     rng: np.random.Generator,
-    quick: dict[str, int],
+    few: np.ndarray,
 ) -> pd.DataFrame:
     count = min(LOWEST, landscape.n_minima - 1)
     group = conserved_weights(landscape, energy_windows(landscape, (count,)), features=train.features).groups[0]
@@ -110,7 +119,7 @@ def _inputs(
     attributed = trim.attribute(problem.model, train.x[:500], params=problem.unravel(problem.w), target=1, warn=False)
     columns = {name: train.x[:, j] for j, name in enumerate(train.features)}
     both = {"margin": margin, "label": train.y.astype(int)}
-    shared = information.matrix(columns, both, categorical=["label"], **quick).frame()
+    shared = _shared(columns, both, few)
     far = [abs(float(spearmanr(np.abs(train.x[:, j]), pull).statistic)) for j in range(train.d)]
     return pd.DataFrame(
         {
@@ -125,7 +134,7 @@ def _inputs(
     )
 
 
-def _parts(problem: Problem, train: Dataset, margin: np.ndarray, quick: dict[str, int]) -> pd.DataFrame:
+def _parts(problem: Problem, train: Dataset, margin: np.ndarray, few: np.ndarray) -> pd.DataFrame:
     count = min(8, train.d)
     transform = trim.pca(train.x, count)
     found = trim.attribute(
@@ -134,7 +143,7 @@ def _parts(problem: Problem, train: Dataset, margin: np.ndarray, quick: dict[str
     )  # fmt: skip
     coefficients = np.asarray(transform.forward(train.x))
     columns = {f"component {k + 1}": coefficients[:, k] for k in range(count)}
-    shared = information.matrix(columns, {"margin": margin}, **quick).frame()["margin"].to_numpy()
+    shared = _shared(columns, {"margin": margin}, few)["margin"].to_numpy()
     return pd.DataFrame(
         {
             "part": list(columns),
@@ -145,9 +154,7 @@ def _parts(problem: Problem, train: Dataset, margin: np.ndarray, quick: dict[str
     )
 
 
-def _units(
-    landscape: Landscape, problem: Problem, train: Dataset, scorer: Scorer, quick: dict[str, int]
-) -> pd.DataFrame:
+def _units(landscape: Landscape, problem: Problem, train: Dataset, scorer: Scorer, few: np.ndarray) -> pd.DataFrame:
     count = min(LOWEST, landscape.n_minima)
     assert problem.model is not None and problem.model.sizes is not None
     d, hidden, out = problem.model.sizes
@@ -169,18 +176,40 @@ def _units(
         rows.append({"unit": f"h{u + 1}", "conserved": -relative, "silenced": lost})
     columns = {f"h{u + 1}": activity[:, u] for u in range(hidden)}
     label = {"label": train.y.astype(int)}
-    shared = information.matrix(columns, label, categorical=["label"], **quick).frame()["label"].to_numpy()
+    shared = _shared(columns, label, few)["label"].to_numpy()
     return pd.DataFrame(rows).assign(information=shared)
 
 
-def agreement(frame: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of every pair of numeric columns: pair, rho, p."""
-    numeric = frame.select_dtypes("number")
+def agreement(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Spearman's rank correlation of every pair of numeric columns, over splits: one, other, effect, p after Holm."""
+    numeric = [frame.select_dtypes("number") for frame in frames]
     rows = []
-    for a, b in itertools.combinations(numeric.columns, 2):
-        rho, p = rank_correlation(numeric[a].to_numpy(), numeric[b].to_numpy())
-        rows.append({"one": a, "other": b, "rho": rho, "p": p})
-    return pd.DataFrame(rows)
+    for a, b in itertools.combinations(numeric[0].columns, 2):
+        rhos = [rank_correlation(frame[a].to_numpy(), frame[b].to_numpy())[0] for frame in numeric]
+        rows.append({"one": a, "other": b, "effect": effects.effect(rhos)})
+    return pd.DataFrame(rows).assign(p=effects.holm([row["effect"].p for row in rows]))
+
+
+def matrices(found: dict[str, pd.DataFrame]) -> Figure:
+    """Mean rank correlations of every pair of measures, a panel a block; bold where the corrected p is below .05."""
+    figure, axes = panels(12, 3.9, ncols=len(found))
+    for at, (what, frame) in zip(axes, found.items()):
+        names = list(dict.fromkeys([*frame["one"], *frame["other"]]))
+        values = np.eye(len(names))
+        for line in frame.itertuples():
+            i, j = names.index(line.one), names.index(line.other)
+            values[i, j] = values[j, i] = line.effect.mean
+        at.imshow(values, vmin=-1, vmax=1, cmap="RdBu_r")
+        for line in frame.itertuples():
+            for i, j in itertools.permutations((names.index(line.one), names.index(line.other))):
+                mark = {"weight": "bold"} if line.p < 0.05 else {"color": "0.35"}
+                if abs(line.effect.mean) > 0.6:
+                    mark["color"] = "white"
+                at.text(j, i, f"{line.effect.mean:.2f}", ha="center", va="center", fontsize=7, **mark)
+        at.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+        at.set_yticks(range(len(names)), names, fontsize=8)
+        at.set_title(what, fontsize=9)
+    return figure
 
 
 def heat(frame: pd.DataFrame) -> Figure:
@@ -211,51 +240,69 @@ def heat(frame: pd.DataFrame) -> Figure:
 def chapter(out: Path, small: bool, seed: int) -> Page:
     """The page."""
     page = Page("together", out, TITLE, SOURCE, small, seed)
+    splits = range(seed, seed + (2 if small else SPLITS))
     page.text("Measures of an input: " + "; ".join(f"*{name}*, {what}" for name, what in SEEN.items()) + ".")
+    page.text(
+        f"Everything is done {len(splits)} times, each time with another split into training and test rows and "
+        "another search; tables of measures show the first. Rank correlations are means over the splits with 95 % "
+        "intervals (Student's t): they say what another split of the same rows would give, not what other data "
+        "would. p is corrected for the pairs of a table after Holm."
+    )
     with jax.enable_x64(True):
-        card = landscape_data.split("credit", seed)
-        if card is None:
-            page.text("Credit card left out: its file is not here (`--data FOLDER`).")
+        cards = [landscape_data.split("credit", k) for k in splits]
+        known = [card for card in cards if card is not None]
+        if known:
+            _told(page, "credit card", "credit", known, small=small, lam=1e-3)
         else:
-            _told(page, "credit card", "credit", *card, small=small, lam=1e-3)
-        _told(page, "fermion chain", "chain", *_chain(seed), small=small, lam=1e-4)
+            page.text("Credit card left out: its file is not here (`--data FOLDER`).")
+        _told(page, "fermion chain", "chain", _chains(splits), small=small, lam=1e-4)
     return page
 
 
-def _chain(seed: int) -> tuple[Dataset, Dataset]:
+def _chains(seeds: range) -> list[tuple[Dataset, Dataset]]:
     """Eight principal components of the ground states of the fermion chain; every fourth state is held out."""
-    from examples.papers.fermion_chain import diagram
-
-    found = diagram()
+    found = fermion_chain.diagram()
     centred = found.x - found.x.mean(0)
     parts = centred @ np.linalg.svd(centred, full_matrices=False)[2][:8].T
     names = [f"component {k + 1}" for k in range(8)]
     frame = pd.DataFrame(parts / parts.std(0), columns=names).assign(phase=found.labels)
-    split = load(frame, target="phase", name="fermion chain").split(0.25, seed=seed, scale="standardise")
-    assert split.test is not None
-    return split.train, split.test
+    whole = load(frame, target="phase", name="fermion chain")
+    splits = [whole.split(0.25, seed=seed, scale="standardise") for seed in seeds]
+    return [(split.train, split.test) for split in splits if split.test is not None]
 
 
-def _told(page: Page, title: str, stem: str, train: Dataset, test: Dataset, *, small: bool, lam: float) -> None:
-    story = read(train, test, 5, lam, page.seed, small)
+def _told(
+    page: Page, title: str, stem: str, splits: list[tuple[Dataset, Dataset]], *, small: bool, lam: float
+) -> None:
+    stories = [read(*parts, 5, lam, page.seed + k, small) for k, parts in enumerate(splits)]
+    story, (train, test) = stories[0], splits[0]
     page.section(title.capitalize())
     page.text(
         f"{train.n} training rows, {test.n} test rows, {train.d} inputs, 5 tanh units, lam {lam:g}; the network is "
-        f"the lowest of {story.landscape.n_minima} minima, test AUC {story.auc:.3f}."
+        f"the lowest of {story.landscape.n_minima} minima, test AUC {story.auc:.3f} (all splits: "
+        f"{min(s.auc for s in stories):.3f} to {max(s.auc for s in stories):.3f})."
     )
     order = story.inputs.sort_values("permutation", ascending=False)
     page.table(order, "Inputs, by permutation importance.")
     page.figure(heat(story.inputs), f"{stem}_inputs", "Ranks of the inputs; 1 is the most important.")
-    blocks = {"inputs": story.inputs, "parts (principal components)": story.parts}
-    blocks |= {"hidden units": story.units, "training rows": story.rows}
-    agreed, against = [], []
-    for what, frame in blocks.items():
-        found = agreement(frame)
-        page.table(found, f"Rank correlations over {len(frame)} {what}.")
-        for line in found.itertuples():
-            if line.p < 0.05 / len(found):  # Bonferroni within a table
-                (agreed if line.rho > 0 else against).append(f"{what}: {line.one} and {line.other} ({line.rho:+.2f})")
-    page.table(story.parts, "Parts.")
+    blocks = {"inputs": [s.inputs for s in stories], "principal components": [s.parts for s in stories]}
+    blocks |= {"hidden units": [s.units for s in stories], "training rows": [s.rows for s in stories]}
+    found = {what: agreement(frames) for what, frames in blocks.items()}
+    page.table(story.parts, "Parts (principal components).")
     page.table(story.units, "Hidden units.")
-    page.text(f"**One story** (p below .05 after Bonferroni): {'; '.join(agreed) or 'nowhere'}.")
+    page.figure(
+        matrices(found),
+        f"{stem}_agreement",
+        "Rank correlations of the measures of inputs, parts, hidden units and training rows; bold where the corrected"
+        " p is below .05.",
+    )
+    agreed, against = [], []
+    for what, frame in found.items():
+        page.table(frame, f"Rank correlations over {len(blocks[what][0])} {what}, {len(stories)} splits.")
+        for line in frame.itertuples():
+            if line.p < 0.05:
+                (agreed if line.effect.mean > 0 else against).append(
+                    f"{what}: {line.one} and {line.other} ({line.effect.mean:+.2f})"
+                )
+    page.text(f"**One story** (corrected p below .05): {'; '.join(agreed) or 'nowhere'}.")
     page.text(f"**Contradictions** (the same, negative): {'; '.join(against) or 'none'}.")
