@@ -1,7 +1,7 @@
 """Do conserved weights decide? The measurement behind the page on landscapes, on many landscapes of many data sets.
 
 A landscape is one network size, one regulariser and one split of one data set. A group is the k lowest minima, or a
-superbasin of the lowest minimum. In a group every live weight has eight statistics, each ranking weights by how
+superbasin of the lowest minimum. In a group every live weight has nine statistics, each ranking weights by how
 conserved they are:
 
 - ``spread``: standard deviation over the aligned group (the paper's, n being a cut of it),
@@ -12,6 +12,7 @@ conserved they are:
 - ``saliency``: softness divided by abs(mean), the inverse root of Hassibi & Stork's (1993) saliency of a weight:
   needs one minimum and its Hessian, no landscape,
 - ``damage``: 1 / (abs(mean) sqrt(H_jj)), the inverse root of LeCun, Denker & Solla's (1990) saliency,
+- ``removal``: minus the rise of the training loss when the weight is set to zero in the lowest minima,
 - ``magnitude``: the inverse of abs(mean): large weights, the baseline of all.
 
 Two tests. *Sets*: the most conserved share of the live weights is shuffled among itself and the loss of test
@@ -39,13 +40,16 @@ from jaxland.data import Dataset
 from jaxland.landscape import Landscape, explore, level_cut
 from jaxland.landscape.weights.null import live_weights
 from jaxland.landscape.weights.parameters import ParameterTable
+from jaxland.landscape.weights.removal import removal_costs
 from jaxland.landscape.weights.scoring import Scorer, measured
 from jaxland.landscape.weights.validation import shuffled
 from jaxland.problem.symmetry import align_many
 
-RANKINGS = ("spread", "relative", "chance", "softness", "excess", "saliency", "damage", "magnitude")
+RANKINGS = ("spread", "relative", "chance", "softness", "excess", "saliency", "damage", "removal", "magnitude")
 SIZE_FOR_SIZE = ("spread", "chance", "softness", "excess")
 """Statistics whose sets are also drawn size for size; ``relative`` is then the same as ``spread``."""
+SINGLE = ("softness", "saliency", "damage", "removal", "magnitude")
+"""Statistics that need one minimum, not a group."""
 RIVALS = ("any", "live", "matched")
 INTERVENTIONS = ("replaced", "removed", "displaced")
 HARM = ("performance", "loss")
@@ -131,11 +135,14 @@ def groups(
 
 
 def curvature_at(problem: Problem, w: np.ndarray) -> np.ndarray:
-    """Diagonals [2, N] of inverse Hessian and Hessian at a minimum, eigenvalues at least 1e-8 of the largest."""
+    """[3, N] at a minimum: diagonals of inverse Hessian and Hessian, and what removal of a weight costs the training.
+
+    Eigenvalues are taken as at least 1e-8 of the largest.
+    """
     hessian = np.asarray(problem.hessian(w))
     values, vectors = np.linalg.eigh(hessian)
     inverse = (vectors**2 / np.maximum(values, 1e-8 * values[-1])).sum(1)
-    return np.stack([inverse, np.maximum(np.diag(hessian), 1e-8 * values[-1])])
+    return np.stack([inverse, np.maximum(np.diag(hessian), 1e-8 * values[-1]), removal_costs(problem, w)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +151,7 @@ class Frame:
 
     Attributes:
         landscape, table: minima, and what each weight is.
-        curvatures: [M, 2, N] of the lowest minima, see ``curvature_at``.
+        curvatures: [M, 3, N] of the lowest minima, see ``curvature_at``.
         chance: [N] spread over random minima, in the frame of the lowest.
     """
 
@@ -174,7 +181,7 @@ def weights_of(frame: Frame, members: np.ndarray) -> Weights:
     live = np.flatnonzero(live_weights((aligned**2).mean(0), table, 0.01))
     near = members[members < len(frame.curvatures)][:LOWEST]
     at = [int(np.flatnonzero(members == i)[0]) for i in near]
-    inverse, direct = np.mean([frame.curvatures[i][:, index[a]] for i, a in zip(near, at)], axis=0)
+    inverse, direct, removal = np.mean([frame.curvatures[i][:, index[a]] for i, a in zip(near, at)], axis=0)
     softness, size = np.sqrt(inverse), np.maximum(np.abs(mean), 1e-12)
     scores = {
         "spread": spread,
@@ -184,6 +191,7 @@ def weights_of(frame: Frame, members: np.ndarray) -> Weights:
         "excess": spread / softness,
         "saliency": softness / size,
         "damage": 1 / (size * np.sqrt(direct)),
+        "removal": -removal,
         "magnitude": 1 / size,
     }
     return Weights(
@@ -339,9 +347,8 @@ def weight_effects(
                 conserved = -group.scores[name]
                 row: dict[str, object] = {"ranking": name, "intervention": intervention, "harm": outcome}
                 row |= {"live": len(group.live), "plain": partial(conserved, cost, nothing)}
-                row["given_size"] = partial(conserved, cost, size)
-                of_curvature = name in ("softness", "saliency", "damage", "magnitude")
-                row["given_curvature"] = float("nan") if of_curvature else partial(conserved, cost, curved)
+                row["given_size"] = float("nan") if name == "magnitude" else partial(conserved, cost, size)
+                row["given_curvature"] = float("nan") if name in SINGLE else partial(conserved, cost, curved)
                 row |= {"with_size": with_size[name], "with_softness": with_softness[name]}
                 yield row
 

@@ -94,6 +94,13 @@ def against(rows: pd.DataFrame, ranking: str, other: str) -> pd.DataFrame:
     return (one - two).rename("beyond").reset_index()
 
 
+def better(rows: pd.DataFrame, ranking: str, other: str, intervention: str) -> pd.DataFrame:
+    """Rank correlation with the harm to test performance of one ranking less that of another (``beyond``)."""
+    rows = rows[(rows.intervention == intervention) & (rows.harm == "performance")]
+    one, two = (rows[rows.ranking == name].set_index(GROUP)["plain"] for name in (ranking, other))
+    return (one - two).rename("beyond").reset_index()
+
+
 class Choice(NamedTuple):
     """The best of a scan on one half of the splits, and what the other half says of it."""
 

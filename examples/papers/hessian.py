@@ -20,6 +20,7 @@ from jaxland import hessian
 from jaxland.report import figures
 
 ARCHIVE = "fermion_chain_cnn.npz"
+NETWORKS = 3  # of our own, for each chain
 
 
 def chapter(out: Path, small: bool, seed: int) -> Page:
@@ -50,7 +51,7 @@ def chapter(out: Path, small: bool, seed: int) -> Page:
     page.section("The fermion chain, with a network of our own")
     page.text(
         "1,050 ground states of the half-filled spinless extended Fermi-Hubbard chain of 12 sites, diagonalised "
-        f"here: Luttinger liquid for $V_1 < 1$, charge-density wave above. The network ({_size(chain)} parameters, "
+        f"here: Luttinger liquid for V1 < 1, charge-density wave above. The network ({_size(chain)} parameters, "
         f"smooth activations, l2 = {phases.L2:g}) is trained until its gradient is gone: influence assumes that."
     )
     _network(page, chain, steps, seed, small)
@@ -59,7 +60,7 @@ def chapter(out: Path, small: bool, seed: int) -> Page:
     energies, _ = ising_chain.ground_states(ising.v_train)
     error = np.abs(energies - ising_chain.exact_energies(ising.v_train)).max()
     page.text(
-        "Nothing of the fermion chain is special to the method: 10 spins, ferromagnet for $g < 1$, paramagnet above, "
+        "Nothing of the fermion chain is special to the method: 10 spins, ferromagnet for g < 1, paramagnet above, "
         "the transition known exactly (Pfeuty, Ann. Phys. 57, 79, 1970). The diagonalisation's energies differ by "
         f"at most {error:.0e} from the free-fermion sum over {len(energies)} couplings. Same network, same settings."
     )
@@ -135,49 +136,53 @@ def _published_figure(found: fermion_chain.Published) -> Figure:
         axis.axvline(1, color="0.6", linewidth=0.8, linestyle="--")
         axis.set_xscale("symlog", linthresh=1)
         axis.set(xlabel="$V_1$", ylabel=name, xlim=(-0.02, 42))
-    left.legend(frameon=False, loc="lower right")
+    left.legend(frameon=False, loc="center right")
     return figure
 
 
 def _network(page: Page, diagram: phases.Diagram, steps: int, seed: int, small: bool) -> None:
     """Train on a diagram, compare with the paper's statements, draw."""
-    reading = phases.read(diagram, steps, seed, samples=20 if small else 200)
-    got, stem = phases.facts(diagram, reading), diagram.name.split()[0].lower()
-    symbol, tests = diagram.symbol, len(diagram.v_test)
-    fermions = stem == "fermion"
+    readings = [
+        phases.read(diagram, steps, seed + k, samples=20 if small or k else 200)
+        for k in range(1 if small else NETWORKS)
+    ]
+    reading, stem, symbol = readings[0], diagram.name.split()[0].lower(), diagram.text
+    got = [phases.facts(diagram, one) for one in readings]
+    fermions, tests = diagram.name == "fermion chain", len(diagram.v_test)
     other = "another network, l2 and Hessian" if fermions else ""
+
+    def over(name: str, form: str = ".3g") -> str:
+        values = [one[name] for one in got]
+        ends = f" ({min(values):{form}} to {max(values):{form}})" if len(values) > 1 else ""
+        return f"{values[0]:{form}}{ends}"
+
+    nearer = all(one["share RelatIF"] < one["share"] for one in got)
+    farther = all(one["top RelatIF"] > one["top influence"] for one in got)
     page.compare(
         [
-            (f"test states right, of {tests}", 44 if fermions else None, got["right"], other),
-            ("norm of the gradient at the end", "about .4" if fermions else None, got["gradient"],
+            (f"test states right, of {tests}", 44 if fermions else None, over("right", ".0f"), other),
+            ("norm of the gradient at the end", "about .4" if fermions else None, over("gradient", ".1e"),
              "trained until it is gone"),
-            ("lowest eigenvalue", -0.182 if fermions else None, got["lowest"], f"damping {got['damping']:.1e}"),
+            ("lowest eigenvalue", -0.182 if fermions else None, over("lowest"), f"damping {got[0]['damping']:g}"),
             ("share of the influence from training states within .5 of the transition",
              "influential states sit at the transition",
-             f"{got['share']:.0%} (they are {got['near']:.0%} of the states)", ""),
-            ("distance from the transition of the 5 most helpful states, median: influence; RelatIF",
-             "RelatIF moves away from it", f"{got['top influence']:.2g}; {got['top RelatIF']:.2g}",
-             "" if got["top RelatIF"] > got["top influence"] else "not so here"),
-            (f"{symbol} of the largest error bar (RUE)", "around the transition", got["uncertain"], ""),
+             f"{over('share', '.0%')}; they are {got[0]['near']:.0%} of the states", ""),
+            ("the same share of RelatIF", "RelatIF moves away from it", over("share RelatIF", ".0%"),
+             "" if nearer else "not so in every network"),
+            ("distance from the transition of the 5 most helpful states, median: influence", None,
+             over("top influence", ".2g"), ""),
+            ("the same: RelatIF", "farther away", over("top RelatIF", ".2g"),
+             "" if farther else "not so here: the largest RelatIF of all stay near; the rest of it is spread out"),
+            (f"{symbol} of the largest error bar (RUE)", "around the transition", over("uncertain"), ""),
             (f"{symbol} of the largest LEES",
-             float(fermion_chain.V_TEST[27]) if fermions else "around the transition", got["extrapolating"], other),
-            ("error bars, closed form against resamples re-evaluated, correlation", None, got["closed form"], ""),
+             float(fermion_chain.V_TEST[27]) if fermions else "around the transition", over("extrapolating"), other),
+            ("error bars, closed form against resamples re-evaluated, correlation", None, over("closed form"), ""),
         ],
-        f"{diagram.name[0].upper()}{diagram.name[1:]}. Distances are in units of {symbol}; the transition is at 1.",
+        f"{diagram.name[0].upper()}{diagram.name[1:]}: the network of seed {seed}, drawn below, and in brackets the "
+        f"range over {len(got)} networks (seeds {seeds[0]} to {seeds[-1]}). Distances are in units of {symbol}; "
+        "the transition is at 1.",
     )  # fmt: skip
-    page.figure(
-        phases.influence_figure(diagram, reading),
-        f"{stem}_influence",
-        f"Influence (above) and RelatIF (below) of every training state on three test states (black lines), along "
-        f"{symbol}. Red and blue: the two labels; dashed: the transition.",
-    )
-    page.figure(
-        phases.error_figure(diagram, reading),
-        f"{stem}_errors",
-        f"Above: probability of the {diagram.upper} with its error under resampling of the training data (bars: "
-        f"closed form; band: {len(reading.drawn.samples)} resamples re-evaluated, 90 %). Below: extrapolation score "
-        "for several numbers m of dropped modes.",
-    )
+    _drawn(page, diagram, reading, stem)
     point = int(np.searchsorted(diagram.v_test, 1.3 * diagram.transition))
     table = phases.left_out(diagram, reading, point, seed, groups=2 if small else phases.GROUPS)
     predicted, actual = table.iloc[:, 1].to_numpy(), table.iloc[:, 2].to_numpy()
@@ -185,6 +190,23 @@ def _network(page: Page, diagram: phases.Diagram, steps: int, seed: int, small: 
         table,
         f"Is it true? {phases.GROUP} of {len(diagram.v_train)} training states left out, the network trained on, and "
         f"the loss of the test state at {symbol} = {diagram.v_test[point]:.3g} asked again (correlation "
-        f"{np.corrcoef(predicted, actual)[0, 1]:.3f}; of the random groups alone "
-        f"{np.corrcoef(predicted[2:], actual[2:])[0, 1]:.3f}):",
+        f"{np.corrcoef(predicted, actual)[0, 1]:.3f}; of the {len(table) - 2} random groups alone "
+        f"{np.corrcoef(predicted[2:], actual[2:])[0, 1]:.3f}). Large effects are underestimated: influence is a "
+        "first-order estimate.",
+    )
+
+
+def _drawn(page: Page, diagram: phases.Diagram, reading: phases.Reading, stem: str) -> None:
+    page.figure(
+        phases.influence_figure(diagram, reading),
+        f"{stem}_influence",
+        "Influence (above) and RelatIF (below) of every training state on three test states (black lines), along "
+        f"{diagram.text}. Blue and red: the labels below and above the transition; dashed: the transition.",
+    )
+    page.figure(
+        phases.error_figure(diagram, reading),
+        f"{stem}_errors",
+        f"Above: probability of the {diagram.upper} with its error under resampling of the training data (bars: "
+        f"closed form; band: {len(reading.drawn.samples)} resamples re-evaluated, 90 %). Below: extrapolation score "
+        "for several numbers m of dropped modes.",
     )

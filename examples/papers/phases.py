@@ -42,6 +42,11 @@ class Diagram:
     labels: np.ndarray
     test_labels: np.ndarray
 
+    @property
+    def text(self) -> str:
+        """The coupling's symbol outside a figure."""
+        return self.symbol.replace("$", "").replace("_", "")
+
 
 def lowest_states(
     fixed: np.ndarray, coupled: np.ndarray, v: np.ndarray, images: np.ndarray
@@ -159,7 +164,9 @@ def read(diagram: Diagram, steps: int, seed: int, samples: int = 200) -> Reading
 def left_out(diagram: Diagram, reading: Reading, point: int, seed: int, groups: int = GROUPS) -> pd.DataFrame:
     """Influence against the truth: retrain without GROUP rows, look at the loss of one test state.
 
-    The rows predicted to help most, those predicted to hurt most, and random ones.
+    The rows predicted to help most, those predicted to hurt most, and random ones. The loss stays a mean: leaving k
+    of n rows out takes sum_S (g_i - mean g) / (n - k) from its gradient, as at a stationary point mean g is minus
+    the regulariser's gradient. So influences are centred and scaled.
     """
     values = reading.influence.values[point]
     order, rng = np.argsort(values), np.random.default_rng(seed)
@@ -171,7 +178,8 @@ def left_out(diagram: Diagram, reading: Reading, point: int, seed: int, groups: 
     for name, out in chosen.items():
         keep = np.setdiff1d(np.arange(len(values)), out)
         again = settle(problem.with_data(diagram.x[keep], diagram.labels[keep]))
-        rows.append((name, values[out].sum(), float(problem.losses(again.w, at, label)[0]) - before))
+        predicted = np.sum(values[out] - values.mean()) * len(values) / len(keep)
+        rows.append((name, predicted, float(problem.losses(again.w, at, label)[0]) - before))
     return pd.DataFrame(rows, columns=["rows left out", "predicted change of the loss", "after retraining"])
 
 
@@ -179,7 +187,7 @@ def facts(diagram: Diagram, reading: Reading) -> dict[str, float]:
     """The paper's statements in numbers; distances are in units of the coupling."""
     v, v_test, at = diagram.v_train, diagram.v_test, diagram.transition
     values, near = np.abs(reading.influence.values), np.abs(diagram.v_train - at) < 0.5 * at
-    relatif = np.argsort(-reading.relatif, axis=1)[:, :5]
+    relatif, relative = np.argsort(-reading.relatif, axis=1)[:, :5], np.abs(reading.relatif)
     return {
         "gradient": reading.curvature.gradient_norm,
         "damping": reading.curvature.damping,
@@ -187,6 +195,7 @@ def facts(diagram: Diagram, reading: Reading) -> dict[str, float]:
         "right": len(v_test) - len(reading.wrong),
         "near": float(near.mean()),
         "share": float(np.median(values[:, near].sum(axis=1) / values.sum(axis=1))),
+        "share RelatIF": float(np.median(relative[:, near].sum(axis=1) / relative.sum(axis=1))),
         "top influence": float(np.median(np.abs(v[reading.influence.most_positive] - at))),
         "top RelatIF": float(np.median(np.abs(v[relatif] - at))),
         "uncertain": float(v_test[reading.spread.std.argmax()]),
