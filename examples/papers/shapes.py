@@ -1,7 +1,8 @@
 """Pictures of a coloured shape in a coloured room, drawn from six independent factors, in the manner of 3D Shapes.
 
-Floor, wall and object have one of ten hues; the object one of four shapes and eight sizes and stands at one of
-fifteen places (3D Shapes turns the camera instead).
+Floor, wall and object have one of ten hues from red to blue, an open arc of the circle, so that one latent can hold a
+hue; the object has one of four shapes and eight sizes and stands at one of fifteen places (3D Shapes turns the camera
+instead).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pandas as pd
 SIZE = 16
 FACTORS = {"floor hue": 10, "wall hue": 10, "object hue": 10, "scale": 8, "shape": 4, "place": 15}
 SHAPES = ("square", "disc", "diamond", "cross")
-HUES = np.array([colorsys.hsv_to_rgb(k / 10, 1.0, 1.0) for k in range(10)])
+HUES = np.array([colorsys.hsv_to_rgb(0.07 * k, 1.0, 1.0) for k in range(10)])
 
 
 def draw_factors(n: int, seed: int) -> pd.DataFrame:

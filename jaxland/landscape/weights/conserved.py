@@ -20,6 +20,7 @@ from jaxland.landscape.weights.comparison import compare_group
 from jaxland.landscape.weights.group import GroupConservation, measure_group
 from jaxland.landscape.weights.null import LIVE_SHARE, q_values
 from jaxland.landscape.weights.parameters import ParameterTable
+from jaxland.landscape.weights.removal import removal_costs
 from jaxland.landscape.weights.scoring import Scorer
 from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.landscape.weights.validation import validate
@@ -257,7 +258,19 @@ def conserved_weights(
         settings=s,
         test_rows=0 if scorer is None else len(scorer.y),
     )
+    result = _removed(result)
     return result if scorer is None else _compared(result, scorer)
+
+
+def _removed(conserved: ConservedWeights) -> ConservedWeights:
+    """With what removing a weight costs the best network, in the headline."""
+    headline, problem = conserved.headline, conserved.landscape.problem
+    if headline is None or problem is None or problem.loss is None:
+        return conserved
+    w = conserved.landscape.coordinates[headline.members[0]]
+    costs = removal_costs(problem, w, rows=conserved.settings.test_rows, seed=conserved.settings.seed)
+    groups = [replace(g, removal=costs) if g is headline else g for g in conserved.groups]
+    return replace(conserved, groups=tuple(groups))
 
 
 def _validated(

@@ -55,6 +55,7 @@ class GroupConservation:
         parameters: what each weight is.
         inputs, sources: attributions per feature and per source column (None without a known first layer).
         validation, comparison: None where there were no test data, too few weights, or they were not asked for.
+        removal: [N] what the lowest member loses without one weight, see ``removal_costs``; of the headline only.
     """
 
     name: str
@@ -83,6 +84,7 @@ class GroupConservation:
     sources: WeightAttribution | None = None
     validation: Validation | None = None
     comparison: Comparison | None = None
+    removal: np.ndarray | None = None
 
     @property
     def statistics(self) -> GroupStatistics:
@@ -132,6 +134,8 @@ class GroupConservation:
                 "q": self.q_value,
             }
         )
+        if self.removal is not None:
+            frame["removal costs"] = self.removal
         order = np.lexsort((self.std, ~self.live_conserved))
         return frame.iloc[order].reset_index(drop=True)
 

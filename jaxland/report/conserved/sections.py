@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxland.landscape.weights.comparison import rank_correlation
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.report.conserved.figures import agreement_figure, attribution_figure, validation_figure
@@ -100,13 +101,34 @@ def weights_section(
             "Grey: "
             "the other live weights. Dead weights are left out. A coloured rim: the same for a bias.",
         )
-    frame = group.to_pandas().drop(columns="conserved")
+    frame = group.to_pandas().drop(columns=["conserved", "removal costs"], errors="ignore")
     if not count:
         frame = frame.sort_values(["q", "std"], kind="stable")
     shown = max(10, min(count, 40))
     page.table(frame.head(shown), f"The {shown} weights that come first, live conserved ones on top.")
     sweep = group.sweep.to_pandas()
     page.table(sweep, "The same count at other thresholds n: at which scale does the group stand out from chance?")
+    _removal(page, conserved, group)
+
+
+def _removal(page: Page, conserved: ConservedWeights, group: GroupConservation) -> None:
+    """Which weights the best network rests on, and whether these are the conserved ones."""
+    if group.removal is None or not group.live.any():
+        return
+    live = group.live
+    rho, _ = rank_correlation(-group.std[live], group.removal[live])
+    said = (
+        "Conserved is what networks agree on, not what they rest on. The second is asked of the best network alone: "
+    )
+    said += "each weight is set to zero and the rise of the training loss taken. "
+    if np.isfinite(rho):
+        around = interval(rho, int(live.sum()))
+        said += f"Over the {int(live.sum())} live weights, a smaller spread goes with a larger cost to ρ = {rho:.2f} "
+        said += f"(95 %: {around})."
+    page.text(said)
+    frame = group.to_pandas().drop(columns=["p", "q"])
+    frame = frame.sort_values("removal costs", ascending=False, kind="stable").reset_index(drop=True)
+    page.folded(frame, "Weights that the best network rests on most, dearest first.", 10)
 
 
 def inputs_section(
