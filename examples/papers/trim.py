@@ -170,8 +170,8 @@ def _multipoles(page: Page, small: bool, seed: int) -> None:
         )
     page.compare(
         rows,
-        f"Attribution to rings of wave number: the network of seed {seed}, drawn above, and in brackets the range over "
-        f"{len(seeds)} networks. A ring whose exchange leaves R² as it was is not read by the network, and no "
+        f"Attribution to rings of wave number: the network of seed {seed}, drawn above, and in brackets the range "
+        f"over {len(seeds)} networks. A ring whose exchange leaves R² as it was is not read by the network, and no "
         "attribution should find it, whatever the best estimate would do.",
     )
 
