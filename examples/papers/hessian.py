@@ -142,10 +142,8 @@ def _published_figure(found: fermion_chain.Published) -> Figure:
 
 def _network(page: Page, diagram: phases.Diagram, steps: int, seed: int, small: bool) -> None:
     """Train on a diagram, compare with the paper's statements, draw."""
-    readings = [
-        phases.read(diagram, steps, seed + k, samples=20 if small or k else 200)
-        for k in range(1 if small else NETWORKS)
-    ]
+    seeds = range(seed, seed + (1 if small else NETWORKS))
+    readings = [phases.read(diagram, steps, k, samples=20 if small or k > seed else 200) for k in seeds]
     reading, stem, symbol = readings[0], diagram.name.split()[0].lower(), diagram.text
     got = [phases.facts(diagram, one) for one in readings]
     fermions, tests = diagram.name == "fermion chain", len(diagram.v_test)

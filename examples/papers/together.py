@@ -26,6 +26,7 @@ from jaxland.report.figures import panels
 TITLE = "Four systems on one network"
 SOURCE = "none of the four papers has this: their answers to one question about one network, side by side"
 LOWEST = 20
+FEWEST = 5  # minima, below which nothing is said of their agreement
 SPLITS = 5
 ROWS = 1000  # on which information is estimated
 SEEN = {
@@ -111,9 +112,12 @@ def _inputs(
     rng: np.random.Generator,
     few: np.ndarray,
 ) -> pd.DataFrame:
-    count = min(LOWEST, landscape.n_minima - 1)
-    group = conserved_weights(landscape, energy_windows(landscape, (count,)), features=train.features).groups[0]
-    assert group.inputs is not None
+    agreed = np.full(train.d, np.nan)
+    if landscape.n_minima > FEWEST:
+        window = energy_windows(landscape, (min(LOWEST, landscape.n_minima - 1),))
+        group = conserved_weights(landscape, window, features=train.features).groups[0]
+        assert group.inputs is not None
+        agreed = 1 / group.inputs.spread_ratio
     w = np.asarray(problem.w)
     lost = permutation_drops(w, np.arange(train.d), scorer, 5, rng).mean(0)
     attributed = trim.attribute(problem.model, train.x[:500], params=problem.unravel(problem.w), target=1, warn=False)
@@ -124,7 +128,7 @@ def _inputs(
     return pd.DataFrame(
         {
             "input": train.features,
-            "landscape": 1 / group.inputs.spread_ratio,
+            "landscape": agreed,
             "influence": far,
             "TRIM": attributed.importance(),
             "information": shared["margin"].to_numpy(),
@@ -160,7 +164,7 @@ def _units(landscape: Landscape, problem: Problem, train: Dataset, scorer: Score
     d, hidden, out = problem.model.sizes
     points = landscape.coordinates[:count]
     aligned, _, _ = align_many(problem.symmetry, points, points[0])
-    w, spread = points[0], aligned.std(0, ddof=1)
+    w, spread = points[0], aligned.std(0)
     first, second = slice(hidden, hidden + d * hidden), hidden + d * hidden + out
     into, bias = w[first].reshape(d, hidden), w[:hidden]
     activity = np.tanh(train.x @ into + bias)
@@ -172,7 +176,7 @@ def _units(landscape: Landscape, problem: Problem, train: Dataset, scorer: Score
         mean = activity[:, u].mean() * w[second + u * out + np.arange(out)]
         silent[hidden + d * hidden + np.arange(out)] += mean  # its mean stays with the output's bias
         lost = float(scorer(w)[0] - scorer(silent)[0])
-        relative = float(np.linalg.norm(spread[own]) / np.linalg.norm(w[own]))
+        relative = float(np.linalg.norm(spread[own]) / np.linalg.norm(w[own])) if count > FEWEST else np.nan
         rows.append({"unit": f"h{u + 1}", "conserved": -relative, "silenced": lost})
     columns = {f"h{u + 1}": activity[:, u] for u in range(hidden)}
     label = {"label": train.y.astype(int)}
@@ -182,9 +186,10 @@ def _units(landscape: Landscape, problem: Problem, train: Dataset, scorer: Score
 
 def agreement(frames: list[pd.DataFrame]) -> pd.DataFrame:
     """Spearman's rank correlation of every pair of numeric columns, over splits: one, other, effect, p after Holm."""
-    numeric = [frame.select_dtypes("number") for frame in frames]
+    numeric = [frame.select_dtypes("number").dropna(axis=1, how="all") for frame in frames]
     rows = []
-    for a, b in itertools.combinations(numeric[0].columns, 2):
+    known = [name for name in numeric[0] if all(name in frame for frame in numeric)]
+    for a, b in itertools.combinations(known, 2):
         rhos = [rank_correlation(frame[a].to_numpy(), frame[b].to_numpy())[0] for frame in numeric]
         rows.append({"one": a, "other": b, "effect": effects.effect(rhos)})
     return pd.DataFrame(rows).assign(p=effects.holm([row["effect"].p for row in rows]))
@@ -214,7 +219,7 @@ def matrices(found: dict[str, pd.DataFrame]) -> Figure:
 
 def heat(frame: pd.DataFrame) -> Figure:
     """Ranks of inputs (rows) by measure (columns); dark is first."""
-    numeric = frame.drop(columns="input")
+    numeric = frame.drop(columns="input").dropna(axis=1, how="all")
     ranks = numeric.rank(ascending=False)
     order = np.argsort(ranks["permutation"].to_numpy(), kind="stable")
     figure, axes = panels(6.5, 0.24 * len(frame) + 1.4)
@@ -282,6 +287,13 @@ def _told(
         f"the lowest of {story.landscape.n_minima} minima, test AUC {story.auc:.3f} (all splits: "
         f"{min(s.auc for s in stories):.3f} to {max(s.auc for s in stories):.3f})."
     )
+    if any(s.landscape.n_minima <= FEWEST for s in stories):
+        found = ", ".join(str(s.landscape.n_minima) for s in stories)
+        page.text(
+            f"**The landscape has too few minima ({found} in the splits) for their agreement to say anything**: every "
+            "training ends in nearly the same network, all of its weights are conserved, and conserved inputs and "
+            "units are left out below."
+        )
     order = story.inputs.sort_values("permutation", ascending=False)
     page.table(order, "Inputs, by permutation importance.")
     page.figure(heat(story.inputs), f"{stem}_inputs", "Ranks of the inputs; 1 is the most important.")
