@@ -288,11 +288,11 @@ def _told(
         f"{min(s.auc for s in stories):.3f} to {max(s.auc for s in stories):.3f})."
     )
     if any(s.landscape.n_minima <= FEWEST for s in stories):
-        found = ", ".join(str(s.landscape.n_minima) for s in stories)
+        counts = ", ".join(str(s.landscape.n_minima) for s in stories)
         page.text(
-            f"**The landscape has too few minima ({found} in the splits) for their agreement to say anything**: every "
-            "training ends in nearly the same network, all of its weights are conserved, and conserved inputs and "
-            "units are left out below."
+            f"**The landscape has too few minima ({counts} in the splits) for their agreement to say anything**: "
+            "every training ends in nearly the same network, all of its weights are conserved, and conserved inputs "
+            "and units are left out below."
         )
     order = story.inputs.sort_values("permutation", ascending=False)
     page.table(order, "Inputs, by permutation importance.")
