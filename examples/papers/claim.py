@@ -314,9 +314,9 @@ def _in_words(page: Page, sets: pd.DataFrame, weights: pd.DataFrame) -> None:
         "**A better statistic.** Of all nine, how much the held-out loss rises when a weight alone is replaced is "
         f"ranked best by: {MEANING[best]} (ρ = {rhos[best]}); the paper's spread has ρ = {rhos['spread']}, size "
         f"{rhos['magnitude']}. jaxland offers the rise of the training loss without the weight (ρ = "
-        f"{rhos['removal']}) beside the spread, as `removal_costs` and in the report of `jaxland explore`: it is exact, in units of the "
-        "loss, and asks one minimum only. What spread tells is what networks of a group agree on, not what they rest "
-        "on."
+        f"{rhos['removal']}) beside the spread, as `removal_costs` and in the report of `jaxland explore`: it is "
+        "exact, in units of the loss, and asks one minimum only. What spread tells is what networks of a group agree "
+        "on, not what they rest on."
     )
 
 
