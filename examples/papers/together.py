@@ -27,7 +27,7 @@ TITLE = "Four systems on one network"
 SOURCE = "none of the four papers has this: their answers to one question about one network, side by side"
 LOWEST = 20
 FEWEST = 5  # minima, below which nothing is said of their agreement
-SPLITS = 5
+SPLITS = 3
 ROWS = 1000  # on which information is estimated
 SEEN = {
     "landscape": "agreement of its weights over the lowest minima",
