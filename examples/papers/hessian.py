@@ -136,7 +136,7 @@ def _published_figure(found: fermion_chain.Published) -> Figure:
         axis.axvline(1, color="0.6", linewidth=0.8, linestyle="--")
         axis.set_xscale("symlog", linthresh=1)
         axis.set(xlabel="$V_1$", ylabel=name, xlim=(-0.02, 42))
-    left.legend(frameon=False, loc="center right")
+    left.legend(frameon=False, loc="lower right", fontsize=8)
     return figure
 
 

@@ -28,7 +28,7 @@ SOURCE = "none of the four papers has this: their answers to one question about 
 LOWEST = 20
 FEWEST = 5  # minima, below which nothing is said of their agreement
 SPLITS = 3
-ROWS = 1000  # on which information is estimated
+ROWS = 600  # on which information is estimated
 SEEN = {
     "landscape": "agreement of its weights over the lowest minima",
     "influence": "how far influential rows stand out in it",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from jaxland.landscape.weights.conserved import ConservedWeights, conserved_weights, lowest_windows
     from jaxland.landscape.weights.group import GroupConservation
+    from jaxland.landscape.weights.removal import removal_costs
     from jaxland.landscape.weights.settings import ConservationSettings
     from jaxland.landscape.weights.values import ValuesPerMinimum, values_per_minimum
 
@@ -57,6 +58,7 @@ _HOMES = {
     "weights.conserved": ("ConservedWeights", "conserved_weights", "lowest_windows"),
     "weights.group": ("GroupConservation",),
     "weights.settings": ("ConservationSettings",),
+    "weights.removal": ("removal_costs",),
     "weights.values": ("ValuesPerMinimum", "values_per_minimum"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -90,6 +92,7 @@ __all__ = [
     "lowest_windows",
     "merge_tree",
     "monotonic_basins",
+    "removal_costs",
     "skeleton",
     "values_per_minimum",
     "with_log_products",

@@ -13,6 +13,8 @@ from jaxland.landscape.weights.parameters import ParameterTable
 from jaxland.landscape.weights.settings import ConservationSettings
 from jaxland.report import questions
 from jaxland.report.conclusion import answers, headline
+from jaxland.report.conserved.sections import weights_section
+from jaxland.report.html import Page
 from jaxland.report.words import correlation, interval
 
 
@@ -36,6 +38,16 @@ def told():
         land = Landscape.from_points(energies, points, heights, ends, problem=problem)
         settings = ConservationSettings(draws=60, shuffles=12)
         yield interpret(land, data=split, settings=settings)
+
+
+def test_a_report_tells_conserved_weights_from_those_that_the_network_rests_on(told):
+    page, group = Page("trial"), told.conserved.headline
+    weights_section(page, told.conserved, group, {})
+    text = page.render()
+    assert "not what they rest on" in text and "ρ = " in text and "rests on most, dearest first" in text
+    page = Page("trial")
+    weights_section(page, told.conserved, replace(group, removal=None), {})
+    assert "rest on" not in page.render()
 
 
 def changed(told, **group):

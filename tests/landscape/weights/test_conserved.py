@@ -168,6 +168,10 @@ def test_a_real_cause_survives_validation(x64):
     assert check.metric == "AUC" and check.size == 9 and check.baseline.mean() > 0.95
     assert check.conserved.mean() > 0.1 > check.others.mean() and check.p_value <= 0.05 and check.supported
     assert check.like_size > 0 and np.isfinite(check.p_like) and len(check.to_pandas()) == 40
+    # The best network rests on a planted weight most; only the headline is asked.
+    assert group.live_conserved[group.removal.argmax()] and group.removal.max() > 0.01
+    assert "removal costs" in group.to_pandas()
+    assert all(g.removal is None for g in result.groups if g is not group)
     comparison = group.comparison
     assert (
         comparison.labels[int(comparison.permutation.argmax())]
