@@ -113,6 +113,23 @@ def check_fields(
             raise ArgumentError(f"{spoken(name)} must be one of {', '.join(choices[name])}, got {value!r}")
 
 
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """A whole number of at least so much.
+
+    Raises:
+        ArgumentError: it is none.
+
+    >>> whole_number("batch", 8, 1)
+    8
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ArgumentError(f"{spoken(name)} must be a whole number, got {value!r}")
+    if value < least:
+        low = f"be at least {least}" if least else "not be negative"
+        raise ArgumentError(f"{spoken(name)} must {low}, got {value}")
+    return int(value)
+
+
 def chosen(options: type[T], given: T | None, changes: Mapping[str, Any]) -> T:
     """Options with some fields changed.
 

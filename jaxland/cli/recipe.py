@@ -13,6 +13,7 @@ from jaxland.data.options import SplitOptions, TableOptions
 from jaxland.errors import ArgumentError
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.models.options import NetworkOptions
+from jaxland.options import spoken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +55,8 @@ class Recipe:
         """With ``--l2 auto`` replaced by the weight of least held-out loss; a run in ``out`` keeps the one it has."""
         from jaxland.problem.problem import Problem
 
+        if self.is_potential:
+            self._check_potential()
         if self.network.l2 != "auto":
             return self
         if self.is_potential:
@@ -66,6 +69,16 @@ class Recipe:
         choice = Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2="auto").l2_choice
         assert choice is not None
         return replace(self, network=replace(self.network, l2=choice.l2), l2_choice=choice)
+
+    def _check_potential(self) -> None:
+        """Raise ``ArgumentError`` where options of tables and networks are given."""
+        parts = (self.table, self.rows, replace(self.network, l2=NetworkOptions.l2))
+        given = [f.name for part in parts for f in fields(part) if getattr(part, f.name) != f.default]
+        if given:
+            flags = " and ".join(map(spoken, given))
+            raise ArgumentError(
+                f"{self.source} is a potential, without table and network: {flags} cannot apply to it"
+            )
 
     def save(self, out: Path) -> None:
         """Write ``run.json``."""

@@ -33,6 +33,8 @@ _THREE = re.compile(r"[+-]?\d{1,3}\.\d{3}")
 _DATES = (
     (re.compile(r"\d{4}-\d{2}-\d{2}"), ("%Y-%m-%d",)),
     (re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}"), ("%Y-%m-%d %H:%M:%S",)),
+    (re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}"), ("%Y-%m-%d %H:%M",)),
+    (re.compile(r"\d{4}/\d{2}/\d{2}"), ("%Y/%m/%d",)),
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%d.%m.%Y",)),
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4}"), ("%m/%d/%Y", "%d/%m/%Y")),
 )
@@ -55,6 +57,8 @@ class Dialect:
             mark = getattr(self, word)
             if mark is not None and len(mark) != 1:
                 raise ArgumentError(f"{spoken(word)} must be one character, got {mark!r}")
+        if self.decimal not in (None, ".", ","):
+            raise ArgumentError(f"{spoken('decimal')} must be a point or a comma, got {self.decimal!r}")
         if self.decimal is not None and self.decimal == self.thousands:
             raise ArgumentError(f"{spoken('decimal')} and {spoken('thousands')} cannot both be {self.decimal!r}")
 
@@ -186,6 +190,11 @@ def _dates(cells: pd.Series, levels: list[str]) -> Column | None:
         if found:
             days = {level: (time - _EPOCH).total_seconds() / 86400 for level, time in zip(levels, found[0])}
             return Column(cells.map(days).to_numpy(np.float64), note="its dates were read as days since 1970-01-01")
+    first = [next((level for level in levels if pattern.fullmatch(level)), None) for pattern, _ in _DATES]
+    ways = [level for level in first if level is not None]
+    if len(ways) > 1 and all(any(pattern.fullmatch(level) for pattern, _ in _DATES) for level in levels):
+        fault = f"holds dates written in several ways, such as {ways[0]!r} and {ways[1]!r}: write them as 2024-12-31"
+        return Column(_as_text(cells, Dialect()), fault=fault)
     return None
 
 

@@ -47,7 +47,10 @@ class Scaling:
         d = x.shape[1]
         centre, scale = np.zeros(d), np.ones(d)
         if kind == "standardise":
-            centre, scale = x.mean(0), x.std(0)
+            # Of numbers around 1, lest their squares overflow.
+            top = np.abs(x).max(0)
+            top = np.where(top > 1e100, top, 1.0)
+            centre, scale = (x / top).mean(0) * top, (x / top).std(0) * top
         elif kind == "mean-abs":
             scale = np.abs(x).mean(0)
         tiny = scale <= 1e-12 * (1e-300 + np.abs(x).max(0))

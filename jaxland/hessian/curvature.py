@@ -8,6 +8,7 @@ gradients that its own top modes deflate.
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import pandas as pd
 from jaxtyping import Array, Float, Int
 
 from jaxland.core.krylov import grown
-from jaxland.errors import ArgumentError, ConvergenceError, DataError
+from jaxland.errors import ArgumentError, ConvergenceError, DataError, ProblemError
 from jaxland.hessian.gram import GramInverse
 from jaxland.problem.problem import Problem
 from jaxland.problem.products import Products
@@ -265,6 +266,19 @@ def checked_damping(damping: float) -> float:
     Raises:
         ArgumentError: negative or not finite.
     """
-    if not np.isfinite(damping) or damping < 0:
-        raise ArgumentError(f"damping must be finite and not negative, got {damping}")
+    if not isinstance(damping, numbers.Real) or not np.isfinite(damping) or damping < 0:
+        raise ArgumentError(f"damping must be finite and not negative, got {damping!r}")
     return float(damping)
+
+
+def required(given: object, caller: str) -> Curvature:
+    """The curvature.
+
+    Raises:
+        ProblemError: it is none, such as a model or a problem.
+    """
+    if isinstance(given, Curvature):
+        return given
+    raise ProblemError(
+        f"{caller} takes a Curvature, got {type(given).__name__}: hessian.curvature(problem) makes one"
+    )

@@ -19,9 +19,10 @@ from jaxtyping import Float
 from jaxland.core.krylov import grown
 from jaxland.core.krylov.step import ritz_pairs
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
-from jaxland.hessian.curvature import Curvature
+from jaxland.hessian.curvature import Curvature, required
 from jaxland.hessian.probing import quadrature
 from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.options import whole_number
 from jaxland.problem.losses import L2
 from jaxland.problem.precision import in_precision
 from jaxland.showing import brief
@@ -125,8 +126,9 @@ def extrapolation(
         ConvergenceError: the modes asked for cannot be resolved within ``max_products``.
         ProblemError, ArgumentError, DataError: a plain energy, or arguments and points that do not fit.
     """
-    problem = curvature.problem
+    problem = required(curvature, "extrapolation").problem
     _check(curvature, order, m, threshold)
+    whole_number("batch", batch, 1)
     f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
     x, y = query_points(problem, test, f.needs_y)
     if m is None and threshold is None:
@@ -162,7 +164,7 @@ def _check(curvature: Curvature, order: str, m: int | None, threshold: float | N
         raise ArgumentError(f"order must be 'signed' or 'magnitude', got {order!r}")
     if m is not None and threshold is not None:
         raise ArgumentError("give either m or threshold, not both")
-    if m is not None and not 0 <= m < curvature.size:
+    if m is not None and whole_number("m", m) >= curvature.size:
         raise ArgumentError(f"m must be 0..{curvature.size - 1}, got {m}")
     if threshold is not None and not threshold > 0:
         raise ArgumentError(f"threshold must be positive, got {threshold}")

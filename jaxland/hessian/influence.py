@@ -19,8 +19,9 @@ import pandas as pd
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxland.errors import ArgumentError, ConvergenceError, ProblemError
-from jaxland.hessian.curvature import Curvature
+from jaxland.hessian.curvature import Curvature, required
 from jaxland.hessian.quantity import Asked, Quantity, Tree, blocks, quantity, query_points
+from jaxland.options import whole_number
 from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
 from jaxland.showing import brief
@@ -221,8 +222,9 @@ def influence(
         ConvergenceError: see ``Curvature.solve``.
         DataError, ArgumentError: test points or arguments that do not fit.
     """
-    problem = curvature.problem
+    problem = required(curvature, "influence").problem
     _check(problem, sign, top)
+    whole_number("batch", batch, 1)
     f = quantity(curvature.products.problem, of, target)
     x, y = query_points(problem, test, f.needs_y)
     factor = 1.0 / problem.n if sign == "removal" else -1.0
@@ -255,8 +257,7 @@ def _check(problem: Problem, sign: str, top: int) -> None:
         raise ProblemError("influence needs per-example losses; this problem is a plain energy")
     if sign not in SIGNS:
         raise ArgumentError(f"sign must be 'removal' or 'upweight', got {sign!r}")
-    if top < 0:
-        raise ArgumentError(f"top must not be negative, got {top}")
+    whole_number("top", top)
 
 
 class _Ends(NamedTuple):

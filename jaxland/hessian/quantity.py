@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from jaxland.core.energy import derivatives as derivatives
 from jaxland.errors import ArgumentError, DataError, ProblemError
-from jaxland.options import spoken
+from jaxland.options import on_command_line, spoken, whole_number
+from jaxland.problem.losses import as_arrays, check_targets
 from jaxland.problem.problem import Problem
 
 Tree = Any  # arrays with a leading axis of examples, nested as the model takes them
@@ -52,6 +53,8 @@ def quantity(problem: Problem, of: Asked, target: int | None = None) -> Quantity
             needs targets only if it reads y.
         target: class whose logit or probability, or number of the output, is meant.
     """
+    if target is not None:
+        whole_number("target", target)
     return problem.compiled(("hessian.quantity", of, target), lambda: _build(problem, of, target))
 
 
@@ -71,6 +74,7 @@ def _build(problem: Problem, of: Asked, target: int | None) -> Quantity:
     if callable(of):
         outputs, function = problem.outputs_of, of
         name, reads = getattr(of, "__name__", "custom"), _reads_targets(problem, of)
+        _check_own(problem, of)
         return _compiled(name, reads, lambda w, x, y: function(outputs(w, x), y))
     if of not in QUANTITIES:
         raise ArgumentError(f"{spoken('of')} takes {', '.join(QUANTITIES)} or, in Python, a function, got {of!r}")
@@ -131,6 +135,14 @@ def _of_class(
     return predicted_loss if of == "predicted_loss" else chosen
 
 
+def _check_own(problem: Problem, function: Callable[[Any, Any], Any]) -> None:
+    """Raise ``ArgumentError`` unless a function of outputs and targets gives a real number for every row."""
+    x, y = jax.tree.map(lambda a: jax.ShapeDtypeStruct((3, *a.shape[1:]), a.dtype), problem.data)
+    found = jax.eval_shape(lambda x, y: function(problem.outputs_of(problem.w, x), y), x, y)
+    if getattr(found, "shape", None) != (3,) or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ArgumentError(f"of(outputs, y) must give one real number a row, [n]; for 3 rows it gives {found}")
+
+
 def _one_row(problem: Problem) -> tuple[Tree, Tree]:
     return jax.tree.map(lambda a: a[:1], problem.data)
 
@@ -165,11 +177,11 @@ def _output(problem: Problem, target: int | None) -> Quantity:
     """One output of a row: the only one, or number ``target`` of several, counted flat."""
     outputs, shape = problem.outputs_of, output_shape(problem, spoken("of", "output"))
     width = int(np.prod(shape[1:]))
+    way = f"name one with target=0..{width - 1}, or pass a function of the outputs"
+    if on_command_line():
+        way = f"choose {spoken('of', 'logit')} or {spoken('of', 'probability')}, or name one in Python"
     if target is None and width != 1:
-        raise ArgumentError(
-            f"{spoken('of', 'output')} needs one output per row, this model gives {width}; name one with "
-            f"target=0..{width - 1}, or pass a function of the outputs"
-        )
+        raise ArgumentError(f"{spoken('of', 'output')} needs one output per row, this model gives {width}: {way}")
     if target is not None and not 0 <= target < width:
         raise ArgumentError(f"target must be an output 0..{width - 1}, got {target}")
 
@@ -202,13 +214,15 @@ def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Tree, Tree
         )
 
     def like(name: str, given: Any, known: Tree) -> Tree:
-        if isinstance(known, jax.Array):
-            given = np.asarray(given)
+        if given is None or isinstance(known, jax.Array):
+            given = as_arrays(f"test {name}", given)
         if str(jax.tree.structure(given)) != str(jax.tree.structure(known)):
             raise DataError(f"test {name} has another structure than the training {name}")
 
         def one(a: Any, b: jax.Array) -> jax.Array:
             a = jnp.asarray(a)
+            if not a.size:
+                raise DataError(f"test {name} has no rows")
             if a.ndim != b.ndim or a.shape[1:] != b.shape[1:]:
                 raise DataError(
                     f"test {name} has shape {a.shape}; rows of shape {b.shape[1:]} are needed, as in training"
@@ -228,7 +242,10 @@ def query_points(problem: Problem, test: Any, needs_y: bool) -> tuple[Tree, Tree
     count = rows.pop()
     if y is None:
         return x, jax.tree.map(lambda a: jnp.zeros((count,) + a.shape[1:], a.dtype), problem.y)
-    y = like("y", y, problem.y)
+    given_y = as_arrays("test y", y) if isinstance(problem.y, jax.Array) else y
+    y = like("y", given_y, problem.y)
+    if problem.loss_name is not None:
+        check_targets(problem.loss_name, given_y, jax.eval_shape(problem.outputs_of, problem.w, x))
     lengths = {int(leaf.shape[0]) for leaf in jax.tree.leaves(y)}
     if lengths != {count}:
         raise DataError(f"test x has {count} rows and test y {sorted(lengths)}")

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from jaxland.data.outputs import OutputUnits
 from jaxland.errors import ArgumentError, ProblemError
-from jaxland.hessian.curvature import Curvature
+from jaxland.hessian.curvature import Curvature, required
 from jaxland.hessian.influence import example_products
 from jaxland.hessian.quantity import (
     OF_CLASSES,
@@ -35,6 +35,7 @@ from jaxland.hessian.quantity import (
     quantity,
     query_points,
 )
+from jaxland.options import whole_number
 from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem
 from jaxland.showing import brief
@@ -166,15 +167,16 @@ def uncertainty(
     """
     from scipy.special import expit
 
-    problem = curvature.problem
+    problem = required(curvature, "uncertainty").problem
     if problem.loss is None:
         raise ProblemError("uncertainty by resampling needs per-example losses; this problem is a plain energy")
     if method not in METHODS:
         raise ArgumentError(f"method must be 'linear' or 'resample', got {method!r}")
     if predictions not in ("re-evaluated", "linearised"):
         raise ArgumentError(f"predictions must be 're-evaluated' or 'linearised', got {predictions!r}")
-    if method == "resample" and samples < 2:
-        raise ArgumentError(f"samples must be at least 2, got {samples}")
+    for name, value, least in (("samples", samples, 2 if method == "resample" else 0), ("seed", seed, 0)):
+        whole_number(name, value, least)
+    whole_number("batch", batch, 1)
     f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
     x, y = query_points(problem, test, f.needs_y)
     value = np.asarray(f.values(problem.w, x, y), float)

@@ -55,6 +55,8 @@ def as_samples(values: Any, name: str) -> Float[np.ndarray, "n d"]:
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise DataError(f"{name} holds complex numbers: give real and imaginary part as two columns")
     if array.dtype.kind not in "biuf":
         try:
             array = array.astype(np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxland.core import mixture as gm
+from jaxland.errors import DataError
 from jaxland.information import fitting, integrals
 from jaxland.information.columns import Variable, copies, normal_scores
 from jaxland.information.options import Options
@@ -87,12 +88,25 @@ def estimate(
         draw: weights [N] of bootstrap b; default drawn with replacement, copies together.
     """
     n = tuples[0][0].columns.shape[1]
+    _check_columns(tuples[0], n - n // options.folds)
     per_variable = max(v.size for t in tuples for v in t) * 8 * n * (2 + options.folds + 2 * options.null)
     batch = max(1, int(options.memory * 2**30 / 2 / (per_variable * 2)))
     out: list[Estimate] = []
     for begin in range(0, len(tuples), batch):
         out += _Batch(tuples[begin : begin + batch], terms, first or terms, options, null=null, draw=draw).run()
     return out
+
+
+def _check_columns(variables: Sequence[Variable], n: int) -> None:
+    """Raise ``DataError`` where a single component already has more parameters than there are samples to fit."""
+    d = sum(v.size for v in variables)
+    parameters = d * (d + 3) // 2
+    if parameters > n:
+        names = " and ".join(dict.fromkeys(v.name for v in variables))
+        raise DataError(
+            f"{names} have {d} columns together: one Gaussian over them has {parameters:,} parameters, and {n:,} "
+            "samples are there to fit it. Take fewer columns (a few principal components), or more samples"
+        )
 
 
 def maps_tried(options: Options) -> tuple[str, ...]:

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DependencyError, ProblemError
+from jaxland.problem.particles import ParticleSymmetry
 from jaxland.problem.problem import Problem
 from jaxland.problem.rigid_motions import ClusterSymmetry
 from jaxland.problem.scale import Scale
+from jaxland.problem.symmetry import Symmetry
 from jaxland.runs import write_whole
 
 if TYPE_CHECKING:
@@ -32,25 +34,23 @@ STEP = 1e-5
 
 
 def from_ase(atoms: Atoms, *, step: float = STEP) -> Problem:
-    """The potential energy of a free cluster of one element under its calculator, coordinates [3 * atoms].
+    """The potential energy of a free cluster or molecule under its calculator, coordinates [3 * atoms].
 
     Energies and forces come from the calculator, one call at a time, on the host; second derivatives are central
-    differences of forces. In the calculator's units (eV and angstrom in ASE).
+    differences of forces. In the calculator's units (eV and angstrom in ASE). Atoms of one element are exchanged,
+    unless their initial charges, magnetic moments or tags tell them apart.
 
     Args:
         atoms: with a calculator that gives energies and forces.
         step: of the differences.
 
     Raises:
-        ProblemError: no calculator, a periodic cell, or several elements (their permutations are no symmetry).
+        ProblemError: no calculator, a periodic cell, or a single atom.
     """
     if atoms.calc is None:
         raise ProblemError("the atoms have no calculator: set atoms.calc first")
     if bool(np.any(atoms.pbc)):
         raise ProblemError("periodic cells are not known here: atoms.pbc must be False")
-    kinds = sorted(set(atoms.get_chemical_symbols()))
-    if len(kinds) != 1:
-        raise ProblemError(f"clusters of one element are known here, these atoms are of {', '.join(kinds)}")
     count = len(atoms)
     if count < 2:
         raise ProblemError(f"a cluster has at least two atoms, got {count}")
@@ -59,7 +59,19 @@ def from_ase(atoms: Atoms, *, step: float = STEP) -> Problem:
         energy = _differentiable(asked, 3 * count, float(step))
         start = jnp.asarray(atoms.get_positions().reshape(-1), jnp.float64)
         # A calculator is dear, and electronvolt and angstrom suit atoms: no scale is looked for.
-        return Problem(start, plain=energy, symmetry=ClusterSymmetry(count), kernel_choice="xla", scale=Scale())
+        return Problem(start, plain=energy, symmetry=_symmetry(atoms), kernel_choice="xla", scale=Scale())
+
+
+def _symmetry(atoms: Atoms) -> Symmetry:
+    """Motions of the whole, and exchanges of atoms that nothing tells apart."""
+    told = zip(
+        atoms.get_chemical_symbols(),
+        atoms.get_initial_charges().tolist(),
+        atoms.get_initial_magnetic_moments().tolist(),
+        atoms.get_tags().tolist(),
+    )
+    kinds = [" ".join(map(str, each)) for each in told]
+    return ClusterSymmetry(len(atoms)) if len(set(kinds)) == 1 else ParticleSymmetry(kinds)
 
 
 class _Asked:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core as jex
 from numpy.typing import DTypeLike
 
 from jaxland.errors import ArgumentError, DataError, JaxlandError, ProblemError
@@ -112,6 +113,7 @@ def standing_at(w: Any, params: Tree, dtype: np.dtype, unravel: Callable[[jax.Ar
     size = sum(math.prod(shape) for shape in shapes)
     flat = jax.Array | np.ndarray | np.number | float | int
     if isinstance(w, flat) or (isinstance(w, list) and all(isinstance(v, flat) for v in w)):
+        _check_real(w)
         w = jnp.asarray(w, dtype)
         if w.shape != (size,) and [w.shape] != shapes:
             raise ArgumentError(f"w must hold {size} parameters in one vector, got shape {w.shape}")
@@ -121,8 +123,14 @@ def standing_at(w: Any, params: Tree, dtype: np.dtype, unravel: Callable[[jax.Ar
             f"w must be a vector of {size} parameters, or a pytree of the shapes of params, got "
             f"{jax.tree.map(np.shape, w)}"
         )
+    jax.tree.map(_check_real, w)
     check_finite(w)
     return w
+
+
+def _check_real(w: Any) -> None:
+    if jnp.issubdtype(jnp.result_type(*w) if isinstance(w, list) else jnp.result_type(w), jnp.complexfloating):
+        raise ArgumentError("w is complex: parameters are real numbers")
 
 
 def vector_of(w: Any, size: int, dtype: np.dtype) -> Any:
@@ -149,6 +157,11 @@ def rows_like(x: Any, known: Tree) -> Tree:
     if given != wanted or 0 in (np.ndim(a) for a in jax.tree.leaves(x)):
         shapes = jax.tree.map(np.shape, x)
         raise DataError(f"x must hold rows of shape {jax.tree.map(lambda a: a.shape[1:], known)}, got {shapes}")
+    for leaf in jax.tree.leaves(x):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not isinstance(leaf, jax.core.Tracer):
+            fine = np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(axis=1)
+            if not fine.all():
+                raise DataError(f"x is not finite in row {int(np.argmin(fine))}")
     return x
 
 
@@ -166,7 +179,7 @@ def output_shapes(model: Model, params: Tree, x: Tree) -> Tree:
             )
     rows = few_rows(x)
     try:
-        outputs = jax.eval_shape(model.apply, params, rows)
+        traced, outputs = jax.make_jaxpr(model.apply, return_shape=True)(params, rows)
     except JaxlandError:
         raise
     except jax.errors.JAXTypeError as error:
@@ -182,7 +195,31 @@ def output_shapes(model: Model, params: Tree, x: Tree) -> Tree:
         raise ProblemError(
             f"{model.name} must give outputs with the rows in front, [n, ...]; {count} rows give {shapes}"
         )
+    if _loops(traced.jaxpr):
+        _check_runs_backwards(model, params, rows)
     return outputs
+
+
+def _loops(jaxpr: jex.Jaxpr) -> bool:
+    """Whether a program holds a loop until a condition holds."""
+    inner = (getattr(j, "jaxpr", j) for eqn in jaxpr.eqns for j in jex.jaxprs_in_params(eqn.params))
+    return any(eqn.primitive.name == "while" for eqn in jaxpr.eqns) or any(map(_loops, inner))
+
+
+def _check_runs_backwards(model: Model, params: Tree, rows: Tree) -> None:
+    def total(p: Tree) -> jax.Array:
+        floating = [a for a in jax.tree.leaves(model.apply(p, rows)) if jnp.issubdtype(a.dtype, jnp.floating)]
+        return sum((jnp.sum(a) for a in floating), jnp.zeros(()))
+
+    try:
+        jax.eval_shape(jax.grad(total), params)
+    except ValueError as error:
+        if "Reverse-mode" not in str(error):
+            raise
+        raise ProblemError(
+            f"{model.name} loops until a condition holds (while_loop), which JAX cannot run backwards: no gradient "
+            "with respect to its parameters; write the loop as a scan"
+        ) from error
 
 
 def few_rows(tree: Tree) -> Tree:

@@ -23,7 +23,7 @@ def check_energy(energy: Callable[[jax.Array], Any], n: int, dtype: np.dtype, se
     """
     point = jax.ShapeDtypeStruct((n,), dtype)
     try:
-        traced = jax.make_jaxpr(energy)(point)
+        traced, found = jax.make_jaxpr(energy, return_shape=True)(point)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
         raise ProblemError(
             "the energy cannot be traced by JAX: it turns its argument into NumPy's arrays or Python's numbers, or "
@@ -35,6 +35,8 @@ def check_energy(energy: Callable[[jax.Array], Any], n: int, dtype: np.dtype, se
         ) from error
     if len(traced.out_avals) != 1:
         raise ProblemError(f"the energy must return one number, it returns {len(traced.out_avals)} arrays")
+    if not hasattr(found, "shape"):
+        raise ProblemError(f"the energy must return one number, it returns a {type(found).__name__}")
     (value,) = traced.out_avals
     if value.shape != ():
         raise ProblemError(

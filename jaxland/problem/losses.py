@@ -123,6 +123,8 @@ def as_arrays(name: str, given: Any) -> Any:
 
 def _of_pandas(name: str, table: Any) -> np.ndarray:
     """A DataFrame or Series of numbers and truth values, missing ones as NaN."""
+    if hasattr(table, "to_pandas"):  # another library's, such as polars'
+        table = table.to_pandas()
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     columns = {str(c): table[c] for c in table.columns} if hasattr(table, "columns") else {name: table}

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -67,6 +68,17 @@ def panels(
         figure = Shown(figsize=(width, height), layout="constrained")
         axes = figure.subplots(nrows, ncols, squeeze=False, sharex=sharex, width_ratios=widths, height_ratios=heights)
         return figure, list(axes.ravel())
+
+
+def bin_edges(values: np.ndarray, count: int) -> list[float]:
+    """Edges of a histogram's bins; of one bin where the values hardly differ."""
+    found = np.asarray(values, float)
+    found = found[np.isfinite(found)]
+    low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 1.0)
+    if high - low > 1e3 * count * float(np.spacing(max(abs(low), abs(high)))):
+        return np.linspace(low, high, count + 1).tolist()
+    half = 0.5 * max(abs(low), abs(high)) or 0.5
+    return [low - half, high + half]
 
 
 def save(figure: Figure, stem: str | Path, kinds: tuple[str, ...] = ("png", "svg"), dpi: int = 150) -> list[Path]:

@@ -24,7 +24,7 @@ from jaxland.hessian import (
     Spectrum,
     Uncertainty,
 )
-from jaxland.report.figures import PALETTE, canvas, panels
+from jaxland.report.figures import PALETTE, bin_edges, canvas, panels
 from jaxland.report.hessian_summary import LOOK, PREDICTIONS, RESTS, RowNames, hessian_summary
 from jaxland.report.html import Page
 
@@ -202,7 +202,7 @@ def extrapolation_figure(found: Extrapolation) -> Figure:
     low = max(float(positive.min()), 1e-8 * float(positive.max())) if len(positive) else 1e-8
     axes[0].set(xlabel="dropped modes m", ylabel=f"score ({found.of} gradient)", yscale="log", ylim=(low / 2, None))
     axes[0].legend(frameon=False)
-    axes[1].hist(found.scores, bins=30, color=BLUE, alpha=0.8)
+    axes[1].hist(found.scores, bins=bin_edges(found.scores, 30), color=BLUE, alpha=0.8)
     axes[1].set(xlabel=f"score at m = {found.m}", ylabel="test points")
     return figure
 

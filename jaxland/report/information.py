@@ -12,7 +12,7 @@ from jaxland.core.mixture import Mixture, marginal
 from jaxland.information.integrals import log_density
 from jaxland.information.latents import Disentanglement, InformationMatrix
 from jaxland.information.results import MutualInformation
-from jaxland.report.figures import PALETTE, canvas, panels
+from jaxland.report.figures import PALETTE, bin_edges, canvas, panels
 from jaxland.report.html import Page
 from jaxland.report.words import Headline, listed
 
@@ -114,7 +114,10 @@ def diagnostics_figure(result: MutualInformation) -> Figure:
         left.set_axis_off()
     if len(result.samples):
         right.hist(
-            result.samples, bins=min(20, max(5, len(result.samples) // 4)), color="#d5dbe2", label="bootstraps"
+            result.samples,
+            bins=bin_edges(result.samples, min(20, max(5, len(result.samples) // 4))),
+            color="#d5dbe2",
+            label="bootstraps",
         )
     lines = [("estimate", result.mean, PALETTE[0]), ("shuffled", result.null_mean, PALETTE[7])]
     lines += [("bias-corrected", result.corrected, PALETTE[3]), ("nearest neighbours", result.ksg, PALETTE[2])]

@@ -14,8 +14,9 @@ from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
+from jaxland.options import whole_number
 from jaxland.problem.contracts import mixing_note, with_copies
-from jaxland.trim.game import Game, Output, Rows, analyse, padded
+from jaxland.trim.game import Game, Output, Rows, analyse, padded, played
 from jaxland.trim.methods import Method
 from jaxland.trim.model import Adapted, Apply, Chosen, Taking, adapt, choose, is_half
 from jaxland.trim.play import Play, rows_in_memory
@@ -48,14 +49,22 @@ def build(
     _one_array(x, "x")
     if transform is None:
         transform = identity(np.shape(x)[1:] or (1,))
+    if not isinstance(transform, Transform):
+        raise ArgumentError(f"transform must be one of jaxland.trim.transforms, such as rfft(64), got {transform!r}")
     kind = jax.dtypes.canonicalize_dtype(getattr(x, "dtype", float))
     x = _inputs(x, transform, "x")
-    if chunk is not None and (int(chunk) != chunk or chunk < 1):
-        raise ArgumentError(f"chunk must be a positive integer, got {chunk}")
+    if chunk is not None:
+        whole_number("chunk", chunk, 1)
     model, outputs = _asked(f, params, x, kind, method, chunk)
     caution = _mixing(model, x, outputs, chunk)
     s, rest = analyse(transform, x)
     _check_residual(transform, x, rest, residual)
+    kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(_outputs(model, x[:1], chunk, finite=False, raw=True))}
+    if method.traced and not callable(target) and kinds <= set("biu"):
+        raise ProblemError(
+            f"the model's outputs are whole numbers or truth values, which method {method.name!r} cannot "
+            "differentiate: use ablation, occlusion, shapley, shapley_sampling or kernel_shap, or explain a score"
+        )
     chosen = choose(target, outputs)
     base = _baseline(transform, s, x, baseline, baseline_in, background)
     members, names = _members(groups, labels, transform)
@@ -193,8 +202,8 @@ def _raw_outputs(params: PyTree, x: jax.Array, apply: Apply) -> PyTree:
     return apply(params, x)
 
 
-def _outputs(model: Adapted, x: jax.Array, chunk: int | None, *, finite: bool = True) -> PyTree:
-    """Raw outputs at every input: an array [n, ...], or a pytree of them."""
+def _outputs(model: Adapted, x: jax.Array, chunk: int | None, *, finite: bool = True, raw: bool = False) -> PyTree:
+    """Outputs at every input: an array [n, ...], or a pytree of them; ``raw``: of the model's own types."""
     size = min(len(x), chunk or 4096)
     parts = []
     for i in range(0, len(x), size):
@@ -218,7 +227,7 @@ def _outputs(model: Adapted, x: jax.Array, chunk: int | None, *, finite: bool = 
         bad = np.argwhere(~np.isfinite(leaf))
         if len(bad) and finite:
             raise DataError(f"the model's output is not finite at row {bad[0][0]}")
-    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if is_half(leaf.dtype) else leaf, outputs)
+    return outputs if raw else jax.tree.map(played, outputs)
 
 
 def _baseline(
@@ -240,6 +249,8 @@ def _baseline(
             return jnp.broadcast_to(transform.forward(pool.mean(0, keepdims=True)), s.shape)
         return transform.forward(pool[np.random.default_rng(0).integers(len(pool), size=len(x))])
     given = jnp.asarray(baseline)
+    if jnp.iscomplexobj(given) and not (where == "s" and jnp.iscomplexobj(s)):
+        raise DataError("baseline holds complex numbers, where real ones are needed")
     space, shape = ("coefficients", s.shape) if where == "s" else ("inputs", x.shape)
     try:
         given = jnp.broadcast_to(given, shape)

@@ -30,6 +30,7 @@ DIRECTIONS = 16
 # A point of the model's input: x where the inverse is affine, else (s, residual).
 Point = jax.Array | tuple[jax.Array, jax.Array]
 Place = TypeVar("Place", jax.Array, Point)
+Scored = TypeVar("Scored", jax.Array, np.ndarray)
 Arrays = jax.Array | np.ndarray
 Parts = tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]
 
@@ -67,8 +68,7 @@ class Output:
 
     def __call__(self, x: jax.Array, index: jax.Array) -> jax.Array:
         """x [n, *input], index [n] to [n] (or to whatever ``select`` makes of the outputs), float32 at least."""
-        value = self.select(self.apply(self.params, x), index)
-        return value.astype(jnp.float32) if is_half(value.dtype) else value
+        return played(self.select(self.apply(self.params, x), index))
 
     def split(self, x: Arrays | jax.ShapeDtypeStruct, index: jax.Array) -> Parts | None:
         """(affine, rest): the model's affine beginning on x, and what follows; None where there is none."""
@@ -204,6 +204,13 @@ def gradient_by_row(f: Callable[[Place], jax.Array], point: Place, *, forwards: 
         return all_along(1) - 1j * all_along(1j) if jnp.iscomplexobj(a) else all_along(1)
 
     return jax.tree.unflatten(tree, [of_leaf(k) for k in range(len(leaves))])
+
+
+def played(value: Scored) -> Scored:
+    """Outputs as numbers to subtract: half precision in single, whole numbers and truth values as floats."""
+    if is_half(value.dtype) or not jnp.issubdtype(value.dtype, jnp.inexact):
+        return value.astype(jnp.float32 if is_half(value.dtype) else jnp.result_type(float))
+    return value
 
 
 def flat(a: jax.Array) -> jax.Array:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypedDict
 
 from jaxland.errors import ArgumentError, ProblemError
+from jaxland.options import whole_number
 from jaxland.trim import coalitions, gradients, interpreters
 from jaxland.trim.play import Play, Scores
 
@@ -70,6 +73,12 @@ class Method:
         if unknown:
             known = f"its options are {', '.join(accepted)}" if accepted else "it has none"
             raise ArgumentError(f"method {self.name!r} has no option {unknown[0]!r}; {known}")
+        for name, value in options.items():
+            default = self.options[name]  # type: ignore[literal-required]
+            if name in ("nodes", "samples", "permutations", "seed") and (default is not None or value is not None):
+                whole_number(name, value, int(name in ("nodes", "permutations")))
+            if isinstance(default, float) and not (isinstance(value, Real) and math.isfinite(value)):
+                raise ArgumentError(f"{name} must be a finite number, got {value!r}")
 
     def __call__(self, play: Play, options: Options) -> Scores:
         """Attribute.

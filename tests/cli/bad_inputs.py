@@ -17,7 +17,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxland import Problem
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -94,6 +99,42 @@ COMMANDS = {
     "trim model.npz wide.csv --transform identity --out RUN": "no input with --labels",
     "export RUN --to zip --out RUN": "--to must be one of",
     "merge RUN --out RUN": "holds no run.json",
+    "explore names.csv --target GROESSE --out RUN": "did you mean 'größe'",
+    "explore twice.csv --target y --out RUN": "column name 'a' occurs more than once",
+    "explore one-row.csv --target y --out RUN": "has one class only",
+    "explore no-rows.csv --target y --out RUN": "has a header but no rows",
+    "explore empty.csv --target y --out RUN": "is empty",
+    "explore hollow.csv --target y --missing mean --out RUN": "has no values at all",
+    "explore overflow.csv --target y --out RUN": "infinite values, the first in line 5",
+    "explore two-dates.csv --target y --out RUN": "dates written in several ways",
+    "explore fake.csv.gz --target y --out RUN": "cannot be read: Not a gzipped file",
+    "explore binary.csv --target y --out RUN": "is no text file",
+    "explore folder.csv --target y --out RUN": "folder.csv is a folder",
+    "explore ragged.csv --target y --out RUN": "line 3: 2 fields where the header has 3",
+    "explore nameless.csv --target y --out RUN": "nameless has no column 'y'; it has 0.126",
+    "explore table.csv --target y --seed -1 --out RUN": "--seed must not be negative",
+    "explore table.csv --target y --decimal x --out RUN": "--decimal must be a point or a comma",
+    "explore table.csv --target y --encoding klingon --out RUN": "encoding 'klingon' is unknown",
+    "explore table.csv --target y --drop a --keep a --out RUN": "both --keep and --drop",
+    "explore table.csv --target y --test-fraction nan --out RUN": "--test-fraction must be a finite number",
+    "explore table.csv --target y --out inputs.csv/x": "cannot be written: Not a directory",
+    "explore lj5 --hidden 3 --target y --out RUN": "lj5 is a potential",
+    "hessian cut.npz table.csv --target y --out RUN": "not a model file written by jaxland",
+    "hessian model.npz rows.npy --target y --out RUN": ".npy files are not read here",
+    "hessian model.npz text.csv --target y --out RUN": "holds text, such as 'abc' in line 2",
+    "hessian model.npz table.csv --target y --of output --out RUN": "choose --of logit or --of probability",
+    "hessian model.npz model.npz --target y --out RUN": "has no array 'x'",
+    "trim model.npz holes.npz --out RUN": "not finite, the first in row 3",
+    "trim model.npz no-rows.csv --out RUN": "has a header but no rows",
+    "trim model.npz inputs.csv --transform fourier --out RUN": "transform 'fourier' is unknown",
+    "mi constant.csv --out RUN": "c is constant",
+    "mi one-row.csv --out RUN": "at least 20 are needed",
+    "mi hollow.csv --out RUN": "non-finite values",
+    "thermo table.csv": "not a jaxland store",
+    "import folder.csv --out RUN": "holds no min.data",
+    "status folder.csv": "holds neither landscape.db",
+    "matrix latents.csv --out RUN": "No such command",
+    "doctor --nope": "No such option",
 }
 
 
@@ -123,6 +164,25 @@ def files(folder: Path) -> None:
     write("wide.csv", "a,b,c", rng.normal(size=(42, 3)).round(4).tolist())
     np.savez(folder / "inputs.npz", x=x, y=y)
     save(folder / "model.npz", mlp((2, 3, 2)))
+    a, b = x.round(3).T
+    write("names.csv", "my a, größe ,y", np.c_[x.round(3), y].tolist())
+    write("twice.csv", "a,a,y", np.c_[x.round(3), y].tolist())
+    write("one-row.csv", "a,b,y", [(1, 2, 0)])
+    write("no-rows.csv", "a,b,y", [])
+    write("hollow.csv", "a,b,y", [(u, "", k) for u, k in zip(a, y)])
+    write("overflow.csv", "a,b,y", [("1e400" if i == 3 else u, v, k) for i, (u, v, k) in enumerate(zip(a, b, y))])
+    days = [f"2024-01-{i % 28 + 1:02d}" if i % 2 else f"{i % 28 + 1}.1.2024" for i in range(len(y))]
+    write("two-dates.csv", "d,b,y", list(zip(days, b, y)))
+    write("ragged.csv", "a,b,y", [(1, 2, 0), (1, 2), (3, 4, 1, 5)])
+    write("nameless.csv", "0.126,-0.132,1.0", np.c_[x.round(3), y].tolist())
+    write("text.csv", "a,b,y", [(u, "abc", k) for u, k in zip(a, y)])
+    (folder / "empty.csv").write_text("")
+    (folder / "fake.csv.gz").write_text("a,b,y\n1,2,3\n")
+    (folder / "binary.csv").write_bytes(b"a,b,y\n1,\x00,0\n")
+    (folder / "folder.csv").mkdir()
+    np.save(folder / "rows.npy", x)
+    np.savez(folder / "holes.npz", x=np.where(np.arange(84).reshape(42, 2) == 7, np.nan, x), y=y)
+    (folder / "cut.npz").write_bytes((folder / "model.npz").read_bytes()[:300])
 
 
 def command(arguments: str, run: str) -> Said:
@@ -207,8 +267,82 @@ def calls() -> dict[str, tuple[Callable[[], object], str]]:
             lambda: information.mutual_information(x[:, 0], x[:, 1], bootstraps=nan),
             "bootstraps must be a whole number",
         ),
+        **more_calls(x, y, problem),
         "load(table, rows=100000)": (lambda: load((x, y), rows=100_000), "rows must lie within 1..42"),
         "load(table, task='sort')": (lambda: load((x, y), task="sort"), "task takes classify"),
+    }
+
+
+def more_calls(x: np.ndarray, y: np.ndarray, problem: Problem) -> dict[str, tuple[Callable[[], object], str]]:
+    """Odd calls of attributions, transforms, curvatures and information."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxland import Problem, from_function, hessian, information, mlp, trim
+    from jaxland.landscape import Store, explore
+
+    model, of, some = mlp((2, 3, 2)), Problem.from_model, (x[:2], y[:2])
+    curved = hessian.curvature(problem)
+    explain = lambda f=jnp.sin, rows=x[:2], **k: trim.attribute(lambda v: f(v).sum(1), rows, **k)  # noqa: E731
+    loop = from_function(
+        lambda p, v: jax.lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] @ p["w"]), (0, v))[1],
+        {"w": np.eye(2)},
+    )
+    influence = hessian.influence
+    mi = information.mutual_information
+    return {
+        "Problem.from_model(while loop)": (lambda: of(loop, x, y), "cannot run backwards"),
+        "Problem.from_model(.., one-hot y)": (lambda: of(model, x, np.eye(2)[y]), "class indices y of shape [n]"),
+        "Problem.from_model(.., y -1/1)": (lambda: of(model, x, 2 * y - 1), "labels must be integers 0..1"),
+        "Problem.from_model(.., generator)": (lambda: of(model, (r for r in x), y), "x must hold numbers"),
+        "problem.at(complex)": (lambda: problem.at(np.zeros(problem.size) * 1j), "w is complex"),
+        "problem.at('zeros')": (lambda: problem.at("zeros"), "w must be a vector"),
+        "problem.predict(None, nan)": (lambda: problem.predict(None, x * np.nan), "x is not finite in row 0"),
+        "from_energy(f, 0)": (lambda: Problem.from_energy(jnp.sum, 0), "n must be an integer, at least 1"),
+        "from_energy(dict)": (lambda: Problem.from_energy(lambda w: {"e": w[0]}, 2), "it returns a dict"),
+        "from_energy(w > 0)": (lambda: Problem.from_energy(lambda w: w[0] > 0, 2), "a real number, it returns bool"),
+        "explore(seed=-1)": (lambda: explore(problem, seed=-1), "seed must not be negative"),
+        "explore(time_limit=nan)": (lambda: explore(problem, time_limit=float("nan")), "time_limit must be above 0"),
+        "Store(no store)": (lambda: Store("table.csv", problem), "not a jaxland store"),
+        "attribute(complex x)": (lambda: explain(rows=x * 1j), "real numbers"),
+        "attribute(no rows)": (lambda: explain(rows=x[:0]), "no rows"),
+        "attribute(truth values, ig)": (lambda: trim.attribute(lambda v: v[:, 0] > 0, x), "cannot differentiate"),
+        "attribute(nodes=2.5)": (lambda: explain(nodes=2.5), "nodes must be a whole number"),
+        "attribute(noise='much')": (lambda: explain(method="smoothgrad", noise="much"), "noise must be a finite"),
+        "attribute(seed=-1)": (lambda: explain(method="smoothgrad", seed=-1), "seed must not be negative"),
+        "attribute(transform='dwt')": (lambda: explain(transform="dwt"), "transform must be one of"),
+        "attribute(chunk='big')": (lambda: explain(chunk="big"), "chunk must be a whole number"),
+        "attribute(baseline=1j)": (lambda: explain(baseline=1j), "complex"),
+        "attribute(groups=[])": (lambda: explain(groups=[]), "groups must number coefficients"),
+        "attribute(target='a')": (lambda: trim.attribute(lambda v: v, x, target="a"), "target must be an index"),
+        "rfft(8.5)": (lambda: trim.rfft(8.5), "positive sizes"),
+        "rfft('8')": (lambda: trim.rfft("8"), "positive sizes"),
+        "linear(nan)": (lambda: trim.linear(np.eye(2) * np.nan), "not finite"),
+        "compose(None)": (lambda: trim.compose(None), "compose takes transforms"),
+        "curvature(damping='big')": (lambda: hessian.curvature(problem, damping="big"), "damping must be finite"),
+        "influence(model, ..)": (lambda: influence(model, x), "influence takes a Curvature, got Model"),
+        "influence(y of text)": (lambda: influence(curved, (x[:2], ["a", "b"])), "test y must hold numbers"),
+        "influence(y = 7)": (lambda: influence(curved, (x[:2], [0, 7])), "labels must be integers 0..1"),
+        "influence(y = .5)": (lambda: influence(curved, (x[:2], [0.5, 1])), "labels must be integers 0..1"),
+        "influence(no rows)": (lambda: influence(curved, (x[:0], y[:0])), "test x has no rows"),
+        "influence(top=1.5)": (lambda: influence(curved, some, top=1.5), "top must be a whole number"),
+        "influence(batch=0)": (lambda: influence(curved, some, batch=0), "batch must be at least 1"),
+        "influence(target='a')": (lambda: influence(curved, x, of="logit", target="a"), "target must be a whole"),
+        "influence(of=whole outputs)": (lambda: influence(curved, x, of=lambda o, t: o), "one real number a row"),
+        "uncertainty(None)": (lambda: hessian.uncertainty(curved, None), "test x is missing"),
+        "uncertainty(samples='many')": (
+            lambda: hessian.uncertainty(curved, x, method="resample", samples="many"),
+            "samples must be a whole number",
+        ),
+        "extrapolation(m=1.5)": (lambda: hessian.extrapolation(curved, x, m=1.5), "m must be a whole number"),
+        "mutual_information(complex)": (lambda: mi(x[:, 0] * 1j, x[:, 1]), "complex numbers"),
+        "mutual_information(20 columns of 42 rows)": (
+            lambda: mi(np.random.default_rng(1).normal(size=(42, 20)), x[:, 0]),
+            "21 columns together: one Gaussian over them has 252 parameters",
+        ),
+        "mutual_information(3-D)": (lambda: mi(x.reshape(21, 2, 2), x[:21, 0]), "shape [N] or [N, d]"),
+        "mutual_information(orders=())": (lambda: mi(x[:, 0], x[:, 1], orders=()), "orders"),
     }
 
 

@@ -11,6 +11,7 @@ from jaxland.problem.potentials import lennard_jones
 
 ase = pytest.importorskip("ase", reason="ASE is not installed (extra: ase)")
 
+from ase.calculators.emt import EMT  # noqa: E402
 from ase.calculators.lj import LennardJones  # noqa: E402
 from ase.io import read  # noqa: E402
 from ase.optimize import BFGS  # noqa: E402
@@ -40,6 +41,19 @@ def test_its_landscape_is_found():
     assert found.energies[0] == pytest.approx(-9.103852, abs=1e-5)  # LJ5, the Cambridge Cluster Database
 
 
+def test_molecules_of_several_elements(tmp_path):
+    """Like atoms are exchanged, unlike ones are not: three atoms have one triangle."""
+    atoms = ase.Atoms("CuAuCu", [[0, 0, 0], [2.5, 0, 0], [1.2, 2.2, 0]], calculator=EMT())
+    problem = from_ase(atoms)
+    assert problem.symmetry.order() == 4  # one exchange, one reflection
+    BFGS(atoms, logfile=None).run(fmax=1e-8, steps=200)
+    relaxed = atoms.get_positions()
+    found = explore(problem.at(relaxed.ravel()), minima=1, starts=3, climbs=0, walkers=0, rounds=0, box=(-2.5, 2.5))
+    assert found.n_minima == 1 and found.energies[0] == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
+    atoms.set_tags([0, 0, 1])
+    assert from_ase(atoms).symmetry.order() == 2
+
+
 def test_a_problem_is_a_calculator(tmp_path):
     atoms = ase.Atoms("Ar4", CORNERS)
     atoms.calc = calculator(lennard_jones(4))
@@ -64,10 +78,8 @@ def test_xyz_is_read_by_ase(tmp_path):
 
 
 def test_what_is_refused():
-    mixed = ase.Atoms("ArKr", CORNERS[:2], calculator=LennardJones())
     for atoms, match in (
         (ase.Atoms("Ar2", CORNERS[:2]), "have no calculator"),
-        (mixed, "clusters of one element are known here, these atoms are of Ar, Kr"),
         (ase.Atoms("Ar2", CORNERS[:2], pbc=True, cell=[5, 5, 5], calculator=LennardJones()), "periodic cells"),
     ):
         with pytest.raises(ProblemError, match=match):

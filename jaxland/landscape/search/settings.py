@@ -89,6 +89,7 @@ class SearchSettings:
             self,
             least={
                 **dict.fromkeys(none, 0),
+                "seed": 0,
                 "temperature": 0,
                 "starts": 1,
                 "breadth": 1,

@@ -61,7 +61,7 @@ def require_float64(dtype: DTypeLike) -> None:
     if dtype != np.float64:
         raise PrecisionError(
             f"landscapes need float64, the problem is {np.dtype(dtype)}: build it with "
-            'Problem.from_model(..., dtype="float64") (the jaxland command does so by itself)'
+            'dtype="float64", as Problem.from_model and from_energy take it (the jaxland command does so by itself)'
         )
 
 

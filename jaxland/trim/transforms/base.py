@@ -28,7 +28,8 @@ def sizes(shape: int | Sequence[int], name: str) -> Shape:
     Raises:
         ArgumentError: it is empty, or a size is not positive.
     """
-    dims = tuple(int(d) for d in np.atleast_1d(np.asarray(shape)))
+    given = np.atleast_1d(np.asarray(shape))
+    dims = tuple(given.astype(int).tolist()) if np.issubdtype(given.dtype, np.integer) and given.ndim == 1 else ()
     if not dims or min(dims) < 1:
         raise ArgumentError(f"shape of {name} must be one or more positive sizes, got {shape!r}")
     return dims

@@ -143,6 +143,9 @@ def compose(first: Transform, *others: Transform) -> Transform:
     >>> compose(dct(8), dwt(8, "haar")).name
     'dct+dwt'
     """
+    for part in (first, *others):
+        if not isinstance(part, Transform):
+            raise ArgumentError(f"compose takes transforms, such as rfft(64), got {part!r}")
     out = first
     for other in others:
         if out.coefficient_shape != other.input_shape:

@@ -133,6 +133,8 @@ def linear(
     matrix = np.asarray(components)
     if matrix.ndim != 2:
         raise DataError(f"components must be a matrix [parts, features], got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise DataError("components has values that are not finite")
     k, d = matrix.shape
     shape = (d,) if shape is None else sizes(shape, "linear")
     if math.prod(shape) != d:
@@ -150,7 +152,7 @@ def linear(
         back = np.linalg.pinv(matrix) if analysis is None else np.asarray(analysis)
         if back.shape != (d, k):
             raise DataError(f"analysis must have shape {(d, k)}, got {back.shape}")
-    for label, values in (("components", matrix), ("mean", middle), ("analysis", back)):
+    for label, values in (("mean", middle), ("analysis", back)):
         if values is not None and not np.isfinite(values).all():
             raise DataError(f"{label} has values that are not finite")
     return Linear(
