@@ -104,6 +104,10 @@ def check_fields(
             raise ArgumentError(f"{spoken(name)} must be a whole number, got {value!r}")
         if allowed == {float} and not (isinstance(value, Real) and math.isfinite(value)):
             raise ArgumentError(f"{spoken(name)} must be a finite number, got {value!r}")
+        if allowed in ({int}, {float}) and type(value) not in (int, float):
+            # NumPy's numbers are kept as Python's: files and databases take no others.
+            value = int(value) if allowed == {int} else float(value)
+            object.__setattr__(options, name, value)
         if least is not None and name in least and value < least[name]:
             low = f"be at least {least[name]:g}" if least[name] else "not be negative"
             raise ArgumentError(f"{spoken(name)} must {low}, got {value}")

@@ -109,6 +109,7 @@ def register(app: typer.Typer) -> None:
 
 def settled(recipe: Recipe, out: Path, quiet: bool) -> Recipe:
     """The recipe with ``--l2 auto`` decided, and what it was decided from on the screen."""
+    recipe.check_potential()
     if recipe.network.l2 != "auto":
         return recipe
     with spinner(quiet, "L2 weight by held-out loss"):

@@ -55,8 +55,6 @@ class Recipe:
         """With ``--l2 auto`` replaced by the weight of least held-out loss; a run in ``out`` keeps the one it has."""
         from jaxland.problem.problem import Problem
 
-        if self.is_potential:
-            self._check_potential()
         if self.network.l2 != "auto":
             return self
         if self.is_potential:
@@ -70,8 +68,10 @@ class Recipe:
         assert choice is not None
         return replace(self, network=replace(self.network, l2=choice.l2), l2_choice=choice)
 
-    def _check_potential(self) -> None:
-        """Raise ``ArgumentError`` where options of tables and networks are given."""
+    def check_potential(self) -> None:
+        """Raise ``ArgumentError`` where options of tables and networks are given beside a potential."""
+        if not self.is_potential:
+            return
         parts = (self.table, self.rows, replace(self.network, l2=NetworkOptions.l2))
         given = [f.name for part in parts for f in fields(part) if getattr(part, f.name) != f.default]
         if given:

@@ -148,10 +148,6 @@ def _from_file(source: str | Path, target: str | None, rules: Rules, dialect: Di
         raise DataError(f"data file {source} does not exist{hint}")
     if path.is_dir():
         raise DataError(f"{source} is a folder: give a CSV, parquet, Excel or npz file")
-    if path.suffix == ".npy":
-        raise DataError(
-            f"{path.name}: .npy files are not read here; keep arrays x and y in a .npz file (numpy.savez)"
-        )
     if path.suffix in (".pkl", ".json"):
         raise DataError(
             f"{path.name}: {path.suffix} files are not read here; read it with pandas, pass the DataFrame"

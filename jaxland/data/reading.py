@@ -138,6 +138,10 @@ def read(path: Path, *, header: bool | None = True, dialect: Dialect | None = No
 
     if not path.exists():
         raise DataError(f"data file {path} does not exist")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give a CSV, parquet, Excel or npz file")
+    if path.suffix == ".npy":
+        raise DataError(f"{path.name}: .npy files are not read here; keep x and y in a .npz file (numpy.savez)")
     dialect = Dialect() if dialect is None else dialect
     if path.suffix.lower() in formats.SUFFIXES:
         return of_frame(formats.frame_of_file(path), path.stem, dialect)

@@ -140,7 +140,8 @@ def _check_own(problem: Problem, function: Callable[[Any, Any], Any]) -> None:
     x, y = jax.tree.map(lambda a: jax.ShapeDtypeStruct((3, *a.shape[1:]), a.dtype), problem.data)
     found = jax.eval_shape(lambda x, y: function(problem.outputs_of(problem.w, x), y), x, y)
     if getattr(found, "shape", None) != (3,) or not jnp.issubdtype(found.dtype, jnp.floating):
-        raise ArgumentError(f"of(outputs, y) must give one real number a row, [n]; for 3 rows it gives {found}")
+        shape = getattr(found, "shape", type(found).__name__)
+        raise ArgumentError(f"of(outputs, y) must give one real number a row, [n]; for 3 rows it gives {shape}")
 
 
 def _one_row(problem: Problem) -> tuple[Tree, Tree]:

@@ -174,8 +174,8 @@ def uncertainty(
         raise ArgumentError(f"method must be 'linear' or 'resample', got {method!r}")
     if predictions not in ("re-evaluated", "linearised"):
         raise ArgumentError(f"predictions must be 're-evaluated' or 'linearised', got {predictions!r}")
-    for name, value, least in (("samples", samples, 2 if method == "resample" else 0), ("seed", seed, 0)):
-        whole_number(name, value, least)
+    whole_number("samples", samples, 2 if method == "resample" else 0)
+    whole_number("seed", seed)
     whole_number("batch", batch, 1)
     f = quantity(curvature.products.problem, default_quantity(curvature) if of is None else of, target)
     x, y = query_points(problem, test, f.needs_y)

@@ -8,7 +8,7 @@ atoms.calc = calculator(problem)         # and the other way round
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,26 +92,39 @@ class _Asked:
             return -np.asarray(self.atoms.get_forces(), np.float64).reshape(-1)
 
 
+def _on_host(f: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], w: jax.Array) -> jax.Array:
+    """float64 f(w) by a call of Python, bit by bit: XLA's own threads know nothing of a caller's x64 state, and JAX
+    would round what passes through them to float32."""
+
+    def asked(words: ArrayLike) -> np.ndarray:
+        given = np.ascontiguousarray(np.asarray(words, np.uint32)).view(np.float64).reshape(-1)
+        return np.ascontiguousarray(f(given)).reshape(-1).view(np.uint32).reshape(*shape, 2)
+
+    words = jax.lax.bitcast_convert_type(w, jnp.uint32)
+    told = jax.ShapeDtypeStruct((*shape, 2), np.uint32)
+    found = jax.pure_callback(asked, told, words, vmap_method="sequential")
+    return jax.lax.bitcast_convert_type(found, jnp.float64)
+
+
 def _differentiable(asked: _Asked, size: int, step: float) -> Any:
     """``energy(w)`` with gradients from forces and Hessian products from their central differences."""
-    scalar, vector = jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((size,), np.float64)
-    call = partial(jax.pure_callback, vmap_method="sequential")
+    of_energy, of_gradient = partial(_on_host, asked.energy, ()), partial(_on_host, asked.gradient, (size,))
 
     @jax.custom_jvp
     def gradient(w: jax.Array) -> jax.Array:
-        return call(asked.gradient, vector, w)
+        return of_gradient(w)
 
     @gradient.defjvp
     def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
         (w,), (v,) = primals, tangents
         length = jnp.sqrt(jnp.sum(v * v))
         unit = v / jnp.where(length > 0, length, 1.0)
-        difference = call(asked.gradient, vector, w + step * unit) - call(asked.gradient, vector, w - step * unit)
+        difference = of_gradient(w + step * unit) - of_gradient(w - step * unit)
         return gradient(w), difference * (length / (2.0 * step))
 
     @jax.custom_jvp
     def energy(w: jax.Array) -> jax.Array:
-        return call(asked.energy, scalar, w)
+        return of_energy(w)
 
     @energy.defjvp
     def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -138,6 +138,18 @@ class _Second:
 # -- finding it ----------------------------------------------------------------------------------------------------
 
 
+def check_box(box: Box | None, size: int) -> None:
+    """Raise ``ArgumentError`` unless box is None or (low, high), low below high, for ``size`` coordinates."""
+    if box is None:
+        return
+    try:
+        low, high = (np.broadcast_to(np.asarray(b, float), size) for b in box)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"box must be (low, high), each a number or a vector of {size} coordinates") from error
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ArgumentError(f"box must be (low, high) of finite numbers, low below high, got {box}")
+
+
 def _found(problem: Problem, box: Box | None) -> Scale:
     kernel, n = problem.kernel, problem.size
     rng = np.random.default_rng(20261127)

@@ -304,6 +304,8 @@ def more_calls(x: np.ndarray, y: np.ndarray, problem: Problem) -> dict[str, tupl
         "from_energy(w > 0)": (lambda: Problem.from_energy(lambda w: w[0] > 0, 2), "a real number, it returns bool"),
         "explore(seed=-1)": (lambda: explore(problem, seed=-1), "seed must not be negative"),
         "explore(time_limit=nan)": (lambda: explore(problem, time_limit=float("nan")), "time_limit must be above 0"),
+        "explore(box reversed)": (lambda: explore(problem, box=(2, -2)), "low below high"),
+        "explore(box of 3)": (lambda: explore(problem, box=(np.zeros(3), np.ones(3))), "a vector of 17 coordinates"),
         "Store(no store)": (lambda: Store("table.csv", problem), "not a jaxland store"),
         "attribute(complex x)": (lambda: explain(rows=x * 1j), "real numbers"),
         "attribute(no rows)": (lambda: explain(rows=x[:0]), "no rows"),

@@ -32,6 +32,7 @@ from jaxland.landscape.store import Store
 from jaxland.options import chosen, spelled_out
 from jaxland.problem.precision import in_precision
 from jaxland.problem.problem import Problem, required
+from jaxland.problem.scale import check_box
 from jaxland.runs import Stop, stoppable
 
 
@@ -231,6 +232,7 @@ def explore(
     if (executor is None) != (factory is None):
         raise ArgumentError("executor and factory go together: the factory builds the problem in the workers")
     problem = required(problem, "explore")
+    check_box(box, problem.size)
     if progress is not None and not callable(progress):
         raise ArgumentError(f"progress must be a function of a Progress, or None, got {progress!r}")
     if time_limit is not None and not time_limit > 0:
