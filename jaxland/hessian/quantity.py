@@ -182,7 +182,7 @@ def _output(problem: Problem, target: int | None) -> Quantity:
     if on_command_line():
         way = f"choose {spoken('of', 'logit')} or {spoken('of', 'probability')}, or name one in Python"
     if target is None and width != 1:
-        raise ArgumentError(f"{spoken('of', 'output')} needs one output per row, this model gives {width}: {way}")
+        raise ArgumentError(f"{spoken('of', 'output')} needs one output per row, this model gives {width}; {way}")
     if target is not None and not 0 <= target < width:
         raise ArgumentError(f"target must be an output 0..{width - 1}, got {target}")
 
