@@ -318,6 +318,18 @@ def _in_words(page: Page, sets: pd.DataFrame, weights: pd.DataFrame) -> None:
         "exact, in units of the loss, and asks one minimum only. What spread tells is what networks of a group agree "
         "on, not what they rest on."
     )
+    most = int(sets.minima.max())
+    page.text(
+        f"**Limits.** One hidden layer of {_either(sets.hidden)} tanh units, lam {_either(sets.lam)}, up to {most} "
+        "minima a landscape, of which few are joined where the network is wide (*the k lowest* stand in for "
+        "superbasins there). Architecture, split, scaling and counts of the paper are not public: what is said here "
+        "is about the claim in general, not about its one network."
+    )
+
+
+def _either(values: pd.Series) -> str:
+    """The distinct values, joined by or."""
+    return " or ".join(f"{value:g}" for value in sorted(values.unique()))
 
 
 def _forest(tested: list[Claim], found: list[Effect], corrected: np.ndarray) -> Figure:
