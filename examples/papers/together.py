@@ -29,6 +29,19 @@ LOWEST = 20
 FEWEST = 5  # minima, below which nothing is said of their agreement
 SPLITS = 3
 ROWS = 600  # on which information is estimated
+ASKED = (
+    ("inputs", "landscape", "permutation"),
+    ("inputs", "influence", "permutation"),
+    ("inputs", "TRIM", "permutation"),
+    ("inputs", "information", "permutation"),
+    ("inputs", "label", "permutation"),
+    ("principal components", "TRIM", "information"),
+    ("hidden units", "conserved", "silenced"),
+    ("hidden units", "information", "silenced"),
+    ("training rows", "influence", "near the boundary"),
+    ("training rows", "uncertainty", "extrapolation"),
+)
+"""The pairs that the four systems were built to have in common."""
 SEEN = {
     "landscape": "agreement of its weights over the lowest minima",
     "influence": "how far influential rows stand out in it",
@@ -276,6 +289,10 @@ def _chains(seeds: range) -> list[tuple[Dataset, Dataset]]:
     return [(split.train, split.test) for split in splits if split.test is not None]
 
 
+def _told_by(p: float) -> str:
+    return f"p = {p:.2g} after Holm" if np.isfinite(p) else "one split only"
+
+
 def _told(
     page: Page, title: str, stem: str, splits: list[tuple[Dataset, Dataset]], *, small: bool, lam: float
 ) -> None:
@@ -307,6 +324,15 @@ def _told(
         f"{stem}_agreement",
         "Rank correlations of the measures of inputs, parts, hidden units and training rows; bold where the corrected"
         " p is below .05.",
+    )
+    page.compare(
+        [
+            (f"{what}: does *{one}* rank them as *{other}* does?", None, str(line.effect), _told_by(line.p))
+            for what, one, other in ASKED
+            for line in found[what].itertuples()
+            if {line.one, line.other} == {one, other}
+        ],
+        "In short: rank correlations, with none published beside them.",
     )
     agreed, against = [], []
     for what, frame in found.items():
