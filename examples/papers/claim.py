@@ -307,6 +307,13 @@ def _in_words(page: Page, sets: pd.DataFrame, weights: pd.DataFrame) -> None:
         f"is size. {left} of the claim once size and layer are matched ({found})"
         + (f": an effect above {found.high:.3f} is ruled out at 95 %." if np.isfinite(found.high) else ".")
     )
+    moved = weights[(weights.harm == "loss") & (weights.intervention == "displaced") & (weights.ranking == "spread")]
+    page.text(
+        "Where spread could tell most, in the rise of the test cross-entropy when a weight alone is displaced by a "
+        f"fixed length, it does so with ρ = {overall(moved, 'given_size')} given magnitude and layer, and with ρ = "
+        f"{overall(moved, 'given_curvature')} given the curvature of one minimum as well: what it knows there, "
+        "stiffness knows."
+    )
     alone = weights[(weights.harm == "loss") & (weights.intervention == "replaced")]
     rhos = {name: overall(alone[alone.ranking == name], "plain") for name in conservation.RANKINGS}
     best = max(rhos, key=lambda name: rhos[name].mean)
