@@ -152,8 +152,7 @@ class Runner:
         self.stopping = should_stop or (lambda: False)
         self.batches = 0
         self._pieces = pieces(problem.symmetry)
-        rows = settings.sampled(problem.n)
-        sample = None if rows is None else (rows, settings.seed)
+        rows, begun = settings.sampled(problem.n), settings.begun_on(problem.n)
         self.engine = Engine(
             self.problem,
             tolerances,
@@ -164,7 +163,8 @@ class Runner:
             # In units of another scale a tolerance means another number of digits: take all that there are.
             exact=not scale.is_one,
             precision=settings.precision,
-            sample=sample,
+            sample=None if rows is None else (rows, settings.seed),
+            begun=None if begun is None else (begun, settings.seed),
             should_stop=should_stop,
         )
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxland.core.solvers.flow import Job, Request, Stage, together
+from jaxland.core.solvers.flow import Answer, Job, Request, Stage, together
 from jaxland.core.solvers.protocol import Status
-from jaxland.core.solvers.quench import Start
+from jaxland.core.solvers.quench import Informed, Start
 from jaxland.core.solvers.saddle import Guess
 from jaxland.landscape.search.auditing import Audit
 from jaxland.landscape.search.kinks import Kinks, Sample, judge
@@ -58,12 +58,23 @@ class Pipeline:
         self.engine, self.tolerances = engine, engine.tolerances
         self.always, self.newton = newton_above is not None, newton
         kernel = engine.kernel
-        rough = engine.descent(self.tolerances.rms if newton_above is None else newton_above)
-        self.descent = Stage(rough, kernel.first, kernel.data)
+        rough = engine.descent(engine.loose if newton_above is None else newton_above)
+        self.descent = Stage(rough, engine.beginning.first, engine.beginning.data)
         self.audit = Stage(None, engine.inspect, kernel.data)
         solver, evaluate, self.weight = engine.search()
         self.climb = Stage(solver, evaluate, kernel.data)
         self.lifted = bool(engine.problem.symmetry.zero_modes)
+
+    @cached_property
+    def curvature(self) -> Stage | None:
+        """The inverse Hessian that a quench sets off with; None where gradients alone are cheaper."""
+        informed = self.engine.informed
+        return None if informed is None else Stage(None, informed, self.engine.kernel.data)
+
+    @cached_property
+    def informed(self) -> Stage:
+        """Quasi-Newton from a known curvature."""
+        return Stage(self.engine.descent(self.tolerances.rms), self.engine.kernel.first, self.engine.kernel.data)
 
     @cached_property
     def polish(self) -> Stage:
@@ -106,7 +117,32 @@ class Pipeline:
     def quench(self, meter: Meter, start: np.ndarray, max_step: float) -> Job[Point | None]:
         """The minimum below a start [N]; None where none was reached and verified."""
         (answer,) = yield [Request(self.descent, Start(np.asarray(start, np.float64), np.float64(max_step)))]
+        meter.work += self.engine.begun_work(int(answer.result.evaluations))
+        if self.curvature is not None and answer.status == Status.CONVERGED:
+            inverse = yield from self._inverse(meter, answer.result.x)
+            answer = yield from self._informed(meter, answer.result.x, max_step, inverse)
+        return (yield from self._finished(meter, answer, max_step))
+
+    def _inverse(self, meter: Meter, x: np.ndarray) -> Job[np.ndarray]:
+        """The inverse Hessian there [N, N]."""
+        assert self.curvature is not None
+        (answer,) = yield [Request(self.curvature, x)]
+        meter.work += self.engine.curved
+        return np.asarray(answer.result)
+
+    def _informed(self, meter: Meter, x: np.ndarray, max_step: float, inverse: np.ndarray) -> Job[Answer]:
+        """Downhill by a known curvature."""
+        (answer,) = yield [Request(self.informed, Informed(x, np.float64(max_step), inverse))]
         meter.work += int(answer.result.evaluations)
+        return answer
+
+    def _path(self, meter: Meter, start: np.ndarray, max_step: float, inverse: np.ndarray) -> Job[Point | None]:
+        """The minimum below the side of a saddle, whose own curvature says enough of both of its paths."""
+        answer = yield from self._informed(meter, start, max_step, inverse)
+        return (yield from self._finished(meter, answer, max_step))
+
+    def _finished(self, meter: Meter, answer: Answer, max_step: float) -> Job[Point | None]:
+        """Newton steps where they pay or are needed, and the audit."""
         if self.newton and answer.status in USABLE and (self.always or answer.status != Status.CONVERGED):
             (answer,) = yield [Request(self.polish, Start(answer.result.x, np.float64(max_step)))]
             meter.work += self.engine.curved * int(answer.result.evaluations)
@@ -129,7 +165,12 @@ class Pipeline:
     def downhill(self, meter: Meter, point: Point) -> Job[TransitionState | None]:
         """Both downhill paths of a saddle; None where an end is not a verified minimum below it."""
         step = 0.2 * self.engine.max_step
-        a, b = yield from together([self.quench(meter, start, step) for start in sides(point)])
+        if self.curvature is None:
+            paths = [self.quench(meter, start, step) for start in sides(point)]
+        else:
+            inverse = yield from self._inverse(meter, point.x)
+            paths = [self._path(meter, start, step, inverse) for start in sides(point)]
+        a, b = yield from together(paths)
         return joined(point, a, b)
 
     def transition_state(self, meter: Meter, guess: Guess) -> Job[TransitionState | None]:

@@ -23,9 +23,9 @@ from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.core.solvers.protocol import Layout, Solver, Status
-from jaxland.core.solvers.quench import BFGS, LBFGS, Newton, Start
+from jaxland.core.solvers.quench import BFGS, LBFGS, Informed, Newton, Start
 from jaxland.errors import ArgumentError, PrecisionError
-from jaxland.landscape.search.auditing import Audit, exact_audit, lanczos_audit, newton_step
+from jaxland.landscape.search.auditing import Audit, exact_audit, inverse_curvature, lanczos_audit, newton_step
 from jaxland.landscape.search.kinks import may_kink, sampling
 from jaxland.landscape.search.pipeline import Pipeline
 from jaxland.landscape.search.points import (
@@ -54,6 +54,10 @@ _FEW = 12
 # Rms gradient from which Newton steps with exact Hessians take over where they pay.
 _ROUGH = 1e-5
 _LANCZOS = 12
+# Operations of eigenvectors over N^3, and steps from one exact Hessian of a saddle search to the next.
+_EIGENVECTORS, _UPDATED = 10.0, 6
+# Rms gradient from which a quench goes on by the exact curvature, and the least curvature that it then assumes.
+_NEAR, _LEAST = 1e-4, 1e-3
 
 
 def require_float64(dtype: DTypeLike) -> None:
@@ -85,6 +89,7 @@ class Engine:
         layout: of the lanes; default by device.
         mesh: devices with an axis "lanes" to shard them over; default all local devices, where there are several.
         sample: (rows, seed) over which Hessians are taken far from rest; None: all; on accelerators always all.
+        begun: (rows, seed) on which quenches begin; None: all; only where ``informed`` finishes them.
         exact: whether points take one more Newton step before they are audited, to rounding.
         precision: "double", or "mixed": quenches search in float32 and finish in float64 (``core.precision``).
         should_stop: asked between blocks of passes.
@@ -109,6 +114,7 @@ class Engine:
         exact: bool = False,
         precision: str = "double",
         sample: tuple[int, int] | None = None,
+        begun: tuple[int, int] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         require_float64(problem.dtype)
@@ -122,6 +128,7 @@ class Engine:
             # A Newton step squares a relative error: from here on one or two whole Hessians suffice.
             near = 3.0 * float(np.sqrt(self.tolerances.rms))
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
+        self.begun = begun
         self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
         self.mesh = mesh or (None if jax.default_backend() == "cpu" else _local_mesh())
         # One accelerator: everything stays on it. Several, or a CPU: lanes.
@@ -161,6 +168,28 @@ class Engine:
         size, rows = self.problem.size, max(self.problem.n, 1)
         closed = self.kernel.hessian_cost <= 3.0 * rows * size**2
         return size <= (CLOSED_SADDLE if closed else EXACT_SADDLE)
+
+    @cached_property
+    def informed(self) -> Callable | None:
+        """``(x, data) -> inverse Hessian`` that quenches set off with; None where gradients alone are cheaper."""
+        size = self.problem.size
+        pays = EXACT_QUENCH < size <= DENSE_BFGS and self.problem.n and self._curves_cheaply
+        if not pays or jax.default_backend() != "cpu":
+            return None
+        return inverse_curvature(self.kernel.second, _LEAST)
+
+    @cached_property
+    def beginning(self) -> Kernel:
+        """What quenches begin with."""
+        if self.begun is None or self.informed is None:
+            return self.kernel
+        return _sampled(self.problem, *self.begun).kernel
+
+    def begun_work(self, evaluations: int) -> int:
+        """So many gradients of the beginning, in gradients of all rows."""
+        if self.beginning is self.kernel or self.begun is None:
+            return evaluations
+        return -(-evaluations * self.begun[0] // self.problem.n)
 
     def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, data: PyTree, weight: int = 1) -> Ended:
         """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
@@ -214,7 +243,7 @@ class Engine:
         """
         if not len(starts):
             return []
-        step, tol = self.max_step if max_step is None else max_step, self.tolerances
+        step = self.max_step if max_step is None else max_step
         self.lost = [None] * len(starts)
         if self.plan is not None and not self._fleet:
             return self._quench_mixed(starts, step)
@@ -227,10 +256,39 @@ class Engine:
             status, found = self._descend(self._single, rough, self.plan.rough)
             found = None if found is None else found._replace(x=found.x.astype(np.float64))
         else:
-            status, found = self._descend(self.kernel, items, _ROUGH if cheap else tol.rms)
-        if found is None:
-            return [None] * len(starts)
-        x = found.x
+            status, found = self._descend(self.beginning, items, _ROUGH if cheap else self.loose)
+            if found is not None and self.informed is not None:
+                if self.begun is not None:
+                    self.work += sum(self.begun_work(k) - k for k in found.evaluations.tolist())
+                live = np.flatnonzero(status == Status.CONVERGED)
+                self._descend_informed(live, status, found.x, steps, self._inverses(found.x[live]))
+        return [None] * len(starts) if found is None else self._finished(status, found.x, steps, cheap)
+
+    @property
+    def loose(self) -> float:
+        """Rms gradient to which a quench goes by gradients alone."""
+        return self.tolerances.rms if self.informed is None else _NEAR
+
+    def _inverses(self, xs: np.ndarray) -> np.ndarray:
+        """What ``informed`` says of each point [k, N]."""
+        assert self.informed is not None
+        self.work += self.curved * len(xs)
+        return map_stacked(self.informed, xs, self.kernel.data) if len(xs) else np.zeros((0, *xs.shape[1:] * 2))
+
+    def _descend_informed(
+        self, live: np.ndarray, status: np.ndarray, xs: np.ndarray, steps: np.ndarray, inverses: np.ndarray
+    ) -> None:
+        """Go on from the ``live`` ones of ``xs`` by known curvature; status and coordinates are replaced."""
+        if not len(live):
+            return
+        items = Informed(xs[live], steps[live], inverses)
+        ended = self._solve(self.descent(self.tolerances.rms), self.kernel.first, items, self.kernel.data)
+        status[live] = ended.status
+        if ended.result is not None:
+            xs[live] = ended.result.x
+
+    def _finished(self, status: np.ndarray, x: np.ndarray, steps: np.ndarray, cheap: bool) -> list[Point | None]:
+        """Newton steps where they pay or are needed, and the audit."""
         unfinished = np.flatnonzero(np.isin(status, USABLE) & (cheap | (status != Status.CONVERGED)))
         if len(unfinished) and self.problem.size <= EXACT_FINISH:
             rest = Start(x[unfinished], steps[unfinished])
@@ -239,7 +297,7 @@ class Engine:
             if finish.result is not None:
                 x[unfinished] = finish.result.x
         ended = np.flatnonzero(status == Status.CONVERGED)
-        points = self._audited(ended, x[ended], len(starts), 0)
+        points = self._audited(ended, x[ended], len(steps), 0)
         gave_up = np.isin(status, USABLE).tolist()
         self.lost = [w if point is None and lost else None for w, point, lost in zip(x, points, gave_up)]
         return points
@@ -263,7 +321,14 @@ class Engine:
         if self._curves_cheaply:
             # Of 24 searches with 210 parameters those that arrive take 12 to 79 evaluations.
             most = 300 if self.problem.size <= EXACT_SADDLE else 120
-            following = saddle.EigenvectorFollowing(self.tolerances.rms, most, zero=self.tolerances.zero)
+            # Updated Hessians where an exact one costs several times its own eigenvectors.
+            dear = self.kernel.hessian_cost > 2.0 * _EIGENVECTORS * self.problem.size**3
+            every = _UPDATED if dear and jax.default_backend() == "cpu" else 1
+            following = saddle.EigenvectorFollowing(
+                self.tolerances.rms, most * every, zero=self.tolerances.zero, exact_every=every
+            )
+            if every > 1:
+                return following, saddle.curved_when_due(self.kernel), max(1, self.curved // 2)
             return following, self.kernel.second, self.curved
         hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)
         return hybrid, saddle.softest_of(self.kernel, _LANCZOS), 1 + 2 * _LANCZOS
@@ -327,7 +392,17 @@ class Engine:
         starts: list[np.ndarray] = []
         for point in saddles:
             starts += sides(point)
-        ends = self.quench(starts, max_step=0.2 * self.max_step)
+        step = 0.2 * self.max_step
+        if self.informed is None or not starts:
+            ends = self.quench(starts, max_step=step)
+        else:
+            # The saddle's own curvature says enough of both paths.
+            xs, count = np.stack(starts), len(starts)
+            status, steps = np.full(count, int(Status.CONVERGED), np.int32), np.full(count, step)
+            inverses = np.repeat(self._inverses(np.stack([point.x for point in saddles])), 2, axis=0)
+            self.lost = [None] * count
+            self._descend_informed(np.arange(count), status, xs, steps, inverses)
+            ends = self._finished(status, xs, steps, False)
         return [joined(point, ends[2 * k], ends[2 * k + 1]) for k, point in enumerate(saddles)]
 
     def transition_states(self, guesses: Sequence[saddle.Guess]) -> list[TransitionState | None]:

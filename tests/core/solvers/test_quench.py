@@ -95,10 +95,12 @@ def test_float32_quench_converges():
         assert o.status == Status.CONVERGED and o.result.x.dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", ["exact", "hybrid"])
+@pytest.mark.parametrize("kind", ["exact", "updated", "hybrid"])
 def test_both_followings_find_the_same_saddles(x64, kind):
     problem = Problem.from_energy(muller_brown, 2)
     solver, evaluate = saddle.EigenvectorFollowing(1e-8), problem.kernel.second
+    if kind == "updated":
+        solver, evaluate = replace(solver, exact_every=4), saddle.curved_when_due(problem.kernel)
     if kind == "hybrid":
         solver, evaluate = (
             saddle.HybridFollowing(1e-8, 2000),
@@ -111,6 +113,28 @@ def test_both_followings_find_the_same_saddles(x64, kind):
         if o.status == Status.CONVERGED and min(abs(float(o.result.energy) - e) for e in SADDLES.values()) < 1e-6
     }
     assert found == set(SADDLES)
+
+
+def test_a_known_curvature_saves_gradients(x64):
+    scales = np.logspace(0, 4, 30)
+    problem = Problem.from_energy(lambda w: 0.5 * jnp.sum(jnp.asarray(scales) * w**2) + 0.1 * jnp.sum(w**4), 30)
+    x, far = RNG.normal(size=30), np.float64(10.0)
+    items = [quench.Start(x, far)], [quench.Informed(x, far, np.diag(1 / scales))]
+    (plain,), (informed,) = (lanes.run(quench.BFGS(1e-9), problem.kernel.first, item, None) for item in items)
+    assert plain.status == informed.status == Status.CONVERGED
+    np.testing.assert_allclose(informed.result.x, 0.0, atol=1e-8)
+    assert 5 * informed.result.evaluations < plain.result.evaluations
+
+
+def test_updates_learn_a_hessian_of_any_index(x64):
+    truth = RNG.normal(size=(6, 6))
+    truth, guess = truth + truth.T, jnp.eye(6)
+    for step in np.linalg.qr(RNG.normal(size=(6, 6)))[0]:
+        guess = saddle.following.updated(guess, jnp.asarray(step), jnp.asarray(truth @ step))
+        np.testing.assert_allclose(guess @ step, truth @ step, atol=1e-12)
+        np.testing.assert_allclose(guess, guess.T, atol=1e-12)
+    assert np.sum(np.linalg.eigvalsh(guess) < 0) > 0
+    np.testing.assert_array_equal(saddle.following.updated(guess, jnp.zeros(6), jnp.zeros(6)), guess)
 
 
 def test_lowest_pair_is_the_lowest(x64):

@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from shared_cases import SADDLES, XOR_X, XOR_Y, muller_brown, same, xor
 
 from jaxland import Problem, mlp
 from jaxland.errors import ArgumentError, ConvergenceError, PrecisionError, StoreError
-from jaxland.landscape import Store, explore
+from jaxland.landscape import SearchSettings, Store, explore
 
 TESTS = str(Path(__file__).parents[2])
 
@@ -153,6 +154,23 @@ def test_points_found_with_hessians_of_few_rows_are_points_of_all(x64):
     found = explore(problem, hessian_rows=20, starts=10, hops=0, climbs=10, pairs=0, rounds=1)
     assert found.n_minima > 2 and found.n_ts > 2
     audit(found)
+
+
+def test_quenches_that_begin_on_few_rows_end_on_all(x64):
+    """Informed by exact curvature on the way; the same in jobs and in batches, work included."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 6))
+    problem = Problem.from_model(mlp((6, 8, 2)), x, (x[:, 0] * x[:, 1] > 0).astype(int), l2=1e-3)
+    settings = SearchSettings(quench_rows=20, starts=6, walkers=2, hops=1, climbs=6, pairs=0, rounds=1)
+    kept = []
+    for mesh in (None, Mesh(np.array(jax.local_devices()[:1]), ("lanes",))):
+        with Store(None, problem) as store:
+            found = explore(problem, settings, store=store, mesh=mesh)
+            kept.append((found.energies, [(r["found"], r["new_saddles"], r["work"]) for r in store.rounds()]))
+    assert found.n_minima > 2 and found.n_ts > 0
+    audit(found)
+    np.testing.assert_allclose(kept[0][0], kept[1][0], rtol=1e-12)
+    assert kept[0][1] == kept[1][1]
 
 
 def test_alignment_is_exact_for_one_hidden_layer(x64):

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxland.core.energy.kernels import Values
-from jaxland.core.solvers.quench.trial import Minimum, Start, capped, first_direction, judge, rms, verdict
+from jaxland.core.solvers.quench.trial import (
+    Informed,
+    Minimum,
+    Start,
+    capped,
+    first_direction,
+    judge,
+    rms,
+    verdict,
+)
 
 
 class BFGSState(NamedTuple):
@@ -56,8 +65,8 @@ class BFGS:
     tol: float = 1e-6
     max_evaluations: int = 5000
 
-    def init(self, item: Start) -> BFGSState:
-        """Start at ``item.x`` [N]."""
+    def init(self, item: Start | Informed) -> BFGSState:
+        """Start at ``item.x`` [N], down the gradient or, informed, by the inverse Hessian given."""
         n, dtype = item.x.shape[0], item.x.dtype
         zero = jnp.zeros((), jnp.int32)
         return BFGSState(
@@ -65,10 +74,10 @@ class BFGS:
             max_step=jnp.asarray(item.max_step, dtype),
             energy=jnp.asarray(jnp.inf, dtype),
             gradient=jnp.zeros(n, dtype),
-            inverse=jnp.eye(n, dtype=dtype),
+            inverse=jnp.asarray(item.inverse) if isinstance(item, Informed) else jnp.eye(n, dtype=dtype),
             step=jnp.zeros(n, dtype),
             scale=jnp.ones((), dtype),
-            fresh=jnp.ones((), bool),
+            fresh=jnp.full((), not isinstance(item, Informed)),
             evaluations=zero,
             status=zero,
         )

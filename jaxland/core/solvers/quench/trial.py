@@ -25,6 +25,20 @@ class Start(NamedTuple):
     max_step: float | np.floating | Float[Array | np.ndarray, ""] = 1.0
 
 
+class Informed(NamedTuple):
+    """Item of a BFGS quench that knows the curvature where it starts.
+
+    Attributes:
+        x: coordinates [N].
+        max_step: longest step allowed.
+        inverse: estimate of the inverse Hessian, positive definite [N, N].
+    """
+
+    x: Float[Array | np.ndarray, " N"]
+    max_step: float | np.floating | Float[Array | np.ndarray, ""]
+    inverse: Float[Array | np.ndarray, "N N"]
+
+
 class Minimum(NamedTuple):
     """What a quench reports.
 
