@@ -158,7 +158,8 @@ def _expand_jobs(store: Store, s: SearchSettings, count: int, strangers: int, tu
     done = {int(i): int(k) for i, k in store.get("expanded", {}).items()}
     minima = to_expand(store, done, count, s.searches, strangers)
     local = bool(pieces(store.problem.symmetry))
-    kinds = choose(store.get("displacements", no_yields()), len(minima) * s.searches, local, [s.seed, 10, turn])
+    yields, wanted = store.get("displacements", no_yields()), len(minima) * s.searches
+    kinds = choose(yields, wanted, local, store.problem.size, [s.seed, 10, turn])
     jobs: list[Job] = []
     for i in minima:
         for _ in range(s.searches):

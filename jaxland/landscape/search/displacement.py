@@ -36,7 +36,9 @@ class Displacement(NamedTuple):
     local: bool
 
 
-_WHOLE, _LOCAL = (0.05, 0.08, 0.125, 0.2, 0.32, 0.5), (0.2, 0.4, 0.8, 1.6)
+_WHOLE, _LOCAL = (0.01, 0.025, 0.05, 0.08, 0.125, 0.2, 0.32, 0.5), (0.2, 0.4, 0.8, 1.6)
+# Of so many coordinates the least displacements are too short to find anything.
+_FEW, _LEAST = 64, 0.05
 KINDS = tuple(
     Displacement(low, high, local)
     for sizes, local in ((_WHOLE, False), (_LOCAL, True))
@@ -69,20 +71,23 @@ def faded(yields: Yields) -> Yields:
     return {"searches": [_FADE * n for n in yields["searches"]], "passes": [_FADE * n for n in yields["passes"]]}
 
 
-def shares(yields: Yields, local: bool) -> Float[np.ndarray, " kinds"]:
-    """Part of the next searches that each kind gets; ``local`` ones only where there are pieces to displace."""
+def shares(yields: Yields, local: bool, size: int) -> Float[np.ndarray, " kinds"]:
+    """Part of the next searches that each kind gets with ``size`` coordinates; ``local`` ones only where there are
+    pieces to displace.
+    """
     searches, passes = np.array(yields["searches"]), np.array(yields["passes"])
-    allowed = np.array([local or not kind.local for kind in KINDS])
+    least = _LEAST if size <= _FEW else 0.0
+    allowed = np.array([kind.low >= least and (local or not kind.local) for kind in KINDS])
     mean = (passes.sum() + 1.0) / (searches.sum() + _PRIOR)
     merit = np.where(allowed, ((passes + _PRIOR * mean) / (searches + _PRIOR)) ** 2, 0.0)
     return (1 - _AT_CHANCE) * merit / merit.sum() + _AT_CHANCE * allowed / allowed.sum()
 
 
-def choose(yields: Yields, count: int, local: bool, seed: list[int]) -> list[int]:
+def choose(yields: Yields, count: int, local: bool, size: int, seed: list[int]) -> list[int]:
     """Kinds of ``count`` searches: each as often as its share says, in an order drawn by ``seed``."""
     rng = np.random.default_rng(seed)
     marks = (np.arange(count) + rng.random()) / max(count, 1)
-    kinds = np.searchsorted(np.cumsum(shares(yields, local)), marks, side="right")
+    kinds = np.searchsorted(np.cumsum(shares(yields, local, size)), marks, side="right")
     return rng.permutation(np.minimum(kinds, len(KINDS) - 1)).tolist()
 
 

@@ -54,8 +54,6 @@ _FEW = 12
 # Rms gradient from which Newton steps with exact Hessians take over where they pay.
 _ROUGH = 1e-5
 _LANCZOS = 12
-# Operations of eigenvectors over N^3, and steps from one exact Hessian of a saddle search to the next.
-_EIGENVECTORS, _UPDATED = 10.0, 6
 # Rms gradient from which a quench goes on by the exact curvature, and the least curvature that it then assumes.
 _NEAR, _LEAST = 1e-4, 1e-3
 
@@ -321,14 +319,10 @@ class Engine:
         if self._curves_cheaply:
             # Of 24 searches with 210 parameters those that arrive take 12 to 79 evaluations.
             most = 300 if self.problem.size <= EXACT_SADDLE else 120
-            # Updated Hessians where an exact one costs several times its own eigenvectors.
-            dear = self.kernel.hessian_cost > 2.0 * _EIGENVECTORS * self.problem.size**3
-            every = _UPDATED if dear and jax.default_backend() == "cpu" else 1
-            following = saddle.EigenvectorFollowing(
-                self.tolerances.rms, most * every, zero=self.tolerances.zero, exact_every=every
-            )
-            if every > 1:
-                return following, saddle.curved_when_due(self.kernel), max(1, self.curved // 2)
+            # Among hundreds of parameters saddles lie close to their minima, and long steps go past them.
+            near = {} if self.problem.size <= EXACT_QUENCH else {"radius": 0.05, "max_radius": 0.2}
+            tol = self.tolerances
+            following = saddle.EigenvectorFollowing(tol.rms, most, zero=tol.zero, **near)
             return following, self.kernel.second, self.curved
         hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)
         return hybrid, saddle.softest_of(self.kernel, _LANCZOS), 1 + 2 * _LANCZOS

@@ -19,23 +19,25 @@ from jaxland.problem.symmetry import NoSymmetry
 
 
 def test_at_first_every_kind_is_alike():
-    np.testing.assert_allclose(shares(no_yields(), True), 1 / len(KINDS))
-    alone = shares(no_yields(), False)
+    np.testing.assert_allclose(shares(no_yields(), True, 100), 1 / len(KINDS))
+    alone = shares(no_yields(), False, 100)
     assert all((part == 0) == kind.local for part, kind in zip(alone, KINDS))
-    kinds = choose(no_yields(), 10 * len(KINDS), True, [0])
+    few = shares(no_yields(), True, 27)
+    assert all((part == 0) == (kind.low < 0.05) for part, kind in zip(few, KINDS))
+    kinds = choose(no_yields(), 10 * len(KINDS), True, 100, [0])
     assert np.bincount(kinds).tolist() == [10] * len(KINDS)
 
 
 def test_what_comes_back_is_chosen_and_forgotten_again():
     yields, rng = no_yields(), np.random.default_rng(0)
     for turn in range(8):
-        kinds = choose(yields, 96, True, [0, turn])
+        kinds = choose(yields, 96, True, 100, [0, turn])
         yields = faded(counted(yields, kinds, [int(k == 1 and rng.random() < 0.5) for k in kinds]))
-    learned = shares(yields, True)
+    learned = shares(yields, True, 100)
     assert learned.argmax() == 1 and learned[1] > 0.5 and learned.min() > 0.02
     for turn in range(60):  # nothing comes back any more: the landscape is known from there
-        yields = faded(counted(yields, choose(yields, 96, True, [1, turn]), [0] * 96))
-    np.testing.assert_allclose(shares(yields, True), 1 / len(KINDS), atol=0.02)
+        yields = faded(counted(yields, choose(yields, 96, True, 100, [1, turn]), [0] * 96))
+    np.testing.assert_allclose(shares(yields, True, 100), 1 / len(KINDS), atol=0.02)
 
 
 def test_displacements_are_as_large_as_they_say(x64):

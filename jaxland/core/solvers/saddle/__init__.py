@@ -7,13 +7,7 @@ following.py  all modes at once, from exact Hessians
 hybrid.py     the lowest mode by Lanczos, L-BFGS across it
 """
 
-from jaxland.core.solvers.saddle.following import (
-    EigenvectorFollowing,
-    Guess,
-    Saddle,
-    curved_when_due,
-    following_step,
-)
+from jaxland.core.solvers.saddle.following import EigenvectorFollowing, Guess, Saddle, following_step
 from jaxland.core.solvers.saddle.hybrid import HybridFollowing, Softest, softest, softest_of
 
 __all__ = [
@@ -22,7 +16,6 @@ __all__ = [
     "HybridFollowing",
     "Saddle",
     "Softest",
-    "curved_when_due",
     "following_step",
     "softest",
     "softest_of",
