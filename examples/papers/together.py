@@ -223,7 +223,15 @@ def matrices(found: dict[str, pd.DataFrame]) -> Figure:
                 mark = {"weight": "bold"} if line.p < 0.05 else {"color": "0.35"}
                 if abs(line.effect.mean) > 0.6:
                     mark["color"] = "white"
-                at.text(j, i, f"{line.effect.mean:.2f}", ha="center", va="center", fontsize=7, **mark)
+                at.text(
+                    j,
+                    i,
+                    f"{line.effect.mean:.2f}" if line.effect.n else "–",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    **mark,
+                )
         at.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
         at.set_yticks(range(len(names)), names, fontsize=8)
         at.set_title(what, fontsize=9)
@@ -290,7 +298,7 @@ def _chains(seeds: range) -> list[tuple[Dataset, Dataset]]:
 
 
 def _told_by(p: float) -> str:
-    return f"p = {p:.2g} after Holm" if np.isfinite(p) else "one split only"
+    return f"p = {p:.2g} after Holm" if np.isfinite(p) else "nothing to rank: all are equal"
 
 
 def _told(
