@@ -152,7 +152,7 @@ class Runner:
         self.stopping = should_stop or (lambda: False)
         self.batches = 0
         self._pieces = pieces(problem.symmetry)
-        rows, begun = settings.sampled(problem.n), settings.begun_on(problem.n)
+        rows = settings.sampled(problem.n)
         self.engine = Engine(
             self.problem,
             tolerances,
@@ -164,7 +164,6 @@ class Runner:
             exact=not scale.is_one,
             precision=settings.precision,
             sample=None if rows is None else (rows, settings.seed),
-            begun=None if begun is None else (begun, settings.seed),
             should_stop=should_stop,
         )
 

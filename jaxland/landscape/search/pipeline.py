@@ -59,7 +59,7 @@ class Pipeline:
         self.always, self.newton = newton_above is not None, newton
         kernel = engine.kernel
         rough = engine.descent(engine.loose if newton_above is None else newton_above)
-        self.descent = Stage(rough, engine.beginning.first, engine.beginning.data)
+        self.descent = Stage(rough, kernel.first, kernel.data)
         self.audit = Stage(None, engine.inspect, kernel.data)
         solver, evaluate, self.weight = engine.search()
         self.climb = Stage(solver, evaluate, kernel.data)
@@ -117,7 +117,7 @@ class Pipeline:
     def quench(self, meter: Meter, start: np.ndarray, max_step: float) -> Job[Point | None]:
         """The minimum below a start [N]; None where none was reached and verified."""
         (answer,) = yield [Request(self.descent, Start(np.asarray(start, np.float64), np.float64(max_step)))]
-        meter.work += self.engine.begun_work(int(answer.result.evaluations))
+        meter.work += int(answer.result.evaluations)
         if self.curvature is not None and answer.status == Status.CONVERGED:
             inverse = yield from self._inverse(meter, answer.result.x)
             answer = yield from self._informed(meter, answer.result.x, max_step, inverse)

@@ -9,8 +9,6 @@ from jaxland.errors import ArgumentError
 from jaxland.options import check_fields, option
 
 PRECISIONS = ("double", "mixed")
-# Enough to find the way to a minimum of all rows.
-FIRST_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,6 @@ class SearchSettings:
         "and every audit take all rows. Default: all; with 21,000 rows of credit cards 2 of 12 searches arrived by "
         "the curvature of 2,000 rows, 7 by that of all.",
     )
-    quench_rows: int | None = option(
-        None,
-        "Rows, drawn by seed, on which random starts and hops are first brought down, on a CPU, with more than 64 "
-        "parameters; every quench ends on all rows. 0: all at once. Default: 2,000 of more than 8,000.",
-    )
     max_step: float = option(1.0, "Longest step of a quench, in units of the problem's length.")
     images: int = option(11, "Images of an elastic band.")
 
@@ -101,7 +94,6 @@ class SearchSettings:
                 "breadth": 1,
                 "images": 3,
                 "hessian_rows": 0,
-                "quench_rows": 0,
             },
             positive=("start_scale", "hop_size", "max_step"),
             choices={"precision": PRECISIONS},
@@ -116,13 +108,6 @@ class SearchSettings:
     def sampled(self, rows: int) -> int | None:
         """Of so many rows, how many a Hessian is taken over far from rest; None: all."""
         wanted = self.hessian_rows or 0
-        return wanted if 0 < wanted < rows else None
-
-    def begun_on(self, rows: int) -> int | None:
-        """Of so many rows, on how many a random start is first brought down; None: all."""
-        wanted = self.quench_rows
-        if wanted is None:
-            wanted = FIRST_ROWS if rows > 4 * FIRST_ROWS else 0
         return wanted if 0 < wanted < rows else None
 
     def to_json(self) -> dict[str, int | float | str | None]:
@@ -150,7 +135,6 @@ class SearchOptions(TypedDict, total=False):
     patience: int
     precision: str
     hessian_rows: int | None
-    quench_rows: int | None
     max_step: float
     images: int
 

@@ -55,7 +55,7 @@ _FEW = 12
 _ROUGH = 1e-5
 _LANCZOS = 12
 # Rms gradient from which a quench goes on by the exact curvature, and the least curvature that it then assumes.
-_NEAR, _LEAST = 1e-4, 1e-3
+_NEAR, _LEAST = 1e-3, 1e-3
 
 
 def require_float64(dtype: DTypeLike) -> None:
@@ -87,7 +87,6 @@ class Engine:
         layout: of the lanes; default by device.
         mesh: devices with an axis "lanes" to shard them over; default all local devices, where there are several.
         sample: (rows, seed) over which Hessians are taken far from rest; None: all; on accelerators always all.
-        begun: (rows, seed) on which quenches begin; None: all; only where ``informed`` finishes them.
         exact: whether points take one more Newton step before they are audited, to rounding.
         precision: "double", or "mixed": quenches search in float32 and finish in float64 (``core.precision``).
         should_stop: asked between blocks of passes.
@@ -112,7 +111,6 @@ class Engine:
         exact: bool = False,
         precision: str = "double",
         sample: tuple[int, int] | None = None,
-        begun: tuple[int, int] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         require_float64(problem.dtype)
@@ -126,7 +124,6 @@ class Engine:
             # A Newton step squares a relative error: from here on one or two whole Hessians suffice.
             near = 3.0 * float(np.sqrt(self.tolerances.rms))
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
-        self.begun = begun
         self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
         self.mesh = mesh or (None if jax.default_backend() == "cpu" else _local_mesh())
         # One accelerator: everything stays on it. Several, or a CPU: lanes.
@@ -175,19 +172,6 @@ class Engine:
         if not pays or jax.default_backend() != "cpu":
             return None
         return inverse_curvature(self.kernel.second, _LEAST)
-
-    @cached_property
-    def beginning(self) -> Kernel:
-        """What quenches begin with."""
-        if self.begun is None or self.informed is None:
-            return self.kernel
-        return _sampled(self.problem, *self.begun).kernel
-
-    def begun_work(self, evaluations: int) -> int:
-        """So many gradients of the beginning, in gradients of all rows."""
-        if self.beginning is self.kernel or self.begun is None:
-            return evaluations
-        return -(-evaluations * self.begun[0] // self.problem.n)
 
     def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, data: PyTree, weight: int = 1) -> Ended:
         """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
@@ -254,10 +238,8 @@ class Engine:
             status, found = self._descend(self._single, rough, self.plan.rough)
             found = None if found is None else found._replace(x=found.x.astype(np.float64))
         else:
-            status, found = self._descend(self.beginning, items, _ROUGH if cheap else self.loose)
+            status, found = self._descend(self.kernel, items, _ROUGH if cheap else self.loose)
             if found is not None and self.informed is not None:
-                if self.begun is not None:
-                    self.work += sum(self.begun_work(k) - k for k in found.evaluations.tolist())
                 live = np.flatnonzero(status == Status.CONVERGED)
                 self._descend_informed(live, status, found.x, steps, self._inverses(found.x[live]))
         return [None] * len(starts) if found is None else self._finished(status, found.x, steps, cheap)
