@@ -81,7 +81,15 @@ def trim(
     if accuracy is not None:
         tables["knock_out"] = evaluation = systems.knock_out(result, _targets(chosen))
     spectrum = None if keywords.get("labels") is not None else systems.power(result)
-    page = report.page(result, spectrum=spectrum, deletion=deletion, insertion=insertion, evaluation=evaluation)
+    where = "the columns" if result.transform == "columns" else result.transform
+    page = report.page(
+        result,
+        title=f"Attribution to {where} of {whole.name}",
+        spectrum=spectrum,
+        deletion=deletion,
+        insertion=insertion,
+        evaluation=evaluation,
+    )
     report.write(out, page, {"profile": report.profile(result, spectrum=spectrum), "inputs": report.heat(result)})
     for name, frame in tables.items():
         write_table(out / f"{name}.csv", frame, index=False)

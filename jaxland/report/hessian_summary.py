@@ -125,9 +125,10 @@ def _extrapolates(explained: Explanation, rows: RowNames) -> Asked:
     evidence += f"{number(float(scores.max()))} ({rows.called} {rows.points[scores.argmax()]})"
     names = listed([str(i) for i in rows.points[far]], 6)
     said = (
-        f"{len(far)} of them are far from what the training rows fix ({rows.called}s {names})."
+        f"{len(far)} prediction{'s are' if len(far) > 1 else ' is'} far from what the training rows fix "
+        f"({rows.called}{'s' if len(far) > 1 else ''} {names})."
         if len(far)
-        else "None of them stands out as extrapolated."
+        else "No prediction stands out as extrapolated."
     )
     return "Does the model extrapolate?", said, f"{evidence}; far: five times the median", PREDICTIONS, bool(len(far))
 

@@ -116,7 +116,7 @@ def page(
         out.note(note, warn="miss f(x)" in note)
     out.section("Profile")
     out.figure(profile(attribution, spectrum=spectrum), f"Attribution of every {_kind(attribution)} over inputs.")
-    out.table(best.head(15), f"Most important {_kind(attribution)}s.")
+    out.table(best.head(15).rename(columns={"player": _kind(attribution)}), f"Most important {_kind(attribution)}s.")
     out.section("Inputs")
     out.figure(
         heat(attribution), "Signed scores of the first inputs: red raises the output, blue lowers it.", kind="png"
