@@ -294,7 +294,10 @@ def headline(tables: InformationMatrix, summary: Disentanglement | None = None) 
         return Headline(said, False)
     carried = [j for j in range(len(tables.columns)) if np.isfinite(summary.mig[j])]
     alone = [tables.columns[j] for j in carried if summary.mig[j] - 2 * np.nan_to_num(summary.mig_std[j]) > 0.5]
-    said += f" {len(alone)} of {len(tables.columns)} columns are carried by one of the {len(tables.rows)} alone (MIG "
+    verb = "is" if len(alone) == 1 else "are"
+    said += (
+        f" {len(alone)} of {len(tables.columns)} columns {verb} carried by one of the {len(tables.rows)} alone (MIG "
+    )
     said += "above 0.5 by two errors)"
     return Headline(said + (f": {listed(alone, 6)}." if alone else "."), False)
 
