@@ -285,10 +285,13 @@ def in_one_table(opened: Opened, first: str, second: str, given: TableOptions, s
     from jaxland.data import read, together
 
     options = opened.options(given)
-    table = read(Path(first), dialect=options)
-    both = opened.inferred(together(table, read(Path(second), dialect=options)), options, seed)
-    parts = [both.take(rows) for rows in np.split(np.arange(both.n), [len(table.frame)])]
-    return [replace(part, rows=np.arange(part.n), name=Path(name).stem) for part, name in zip(parts, (first, second))]
+    tables = [read(Path(name), dialect=options) for name in (first, second)]
+    both = opened.inferred(together(*tables), options, seed)
+    split = np.split(np.arange(both.n), [len(tables[0].frame)])
+    parts = [replace(both.take(rows), name=table.name) for rows, table in zip(split, tables)]
+    if any(table.lines is None for table in tables):
+        return [replace(part, rows=np.arange(part.n)) for part in parts]
+    return [replace(part, rows=np.asarray(table.lines), called="line") for part, table in zip(parts, tables)]
 
 
 def is_table(source: str) -> bool:
