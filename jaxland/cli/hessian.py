@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,8 +74,11 @@ def hessian(
     loss = loss or facts.get("loss") or ("cross_entropy" if rows.classes else "squared_error")
     weight = float(facts.get("l2") or 0.0) if l2 is None else l2
     # Files may hold float32, which the convolution of a network in float64 does not take.
-    inputs = rows.x.astype(np.float64) if np.issubdtype(rows.x.dtype, np.floating) else rows.x
-    problem = Problem.from_model(in_float64(network), inputs, rows.y, loss=loss, l2=weight)
+    rows, queries = (
+        replace(part, x=part.x.astype(np.float64) if np.issubdtype(part.x.dtype, np.floating) else part.x)
+        for part in (rows, queries)
+    )
+    problem = Problem.from_model(in_float64(network), rows.x, rows.y, loss=loss, l2=weight)
     points_asked = queries.x if queries.y is None else (queries.x, queries.y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CurvatureWarning)
