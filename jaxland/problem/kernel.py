@@ -26,6 +26,12 @@ KERNEL_CHOICES = ("auto", "xla", "fused")
 CLOSED_FORM = ("cross_entropy", "squared_error")
 
 
+def check_kernel_choice(choice: str) -> None:
+    """Raise ``ArgumentError`` unless the choice is known."""
+    if choice not in KERNEL_CHOICES:
+        raise ArgumentError(f"kernel_choice {choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}")
+
+
 def chosen_kernel(problem: Problem) -> kernels.Kernel:
     """Energy, gradient and Hessian, as ``problem.kernel_choice`` has it.
 
@@ -33,8 +39,7 @@ def chosen_kernel(problem: Problem) -> kernels.Kernel:
         ArgumentError: the choice is unknown, or no fused kernel serves the problem.
     """
     choice = problem.kernel_choice
-    if choice not in KERNEL_CHOICES:
-        raise ArgumentError(f"kernel_choice {choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}")
+    check_kernel_choice(choice)
     base = xla_kernel(problem)
     # Interpreted on a CPU, it can only be slower there.
     if choice == "xla" or (choice == "auto" and jax.default_backend() == "cpu"):

@@ -25,7 +25,7 @@ from jaxland.errors import ArgumentError, ProblemError
 from jaxland.models.model import Model
 from jaxland.problem import contracts, evaluation
 from jaxland.problem.energy_checks import check_energy, check_symmetry
-from jaxland.problem.kernel import KERNEL_CHOICES, chosen_kernel
+from jaxland.problem.kernel import check_kernel_choice, chosen_kernel
 from jaxland.problem.losses import PyTree, as_arrays, check_targets, checked_rows
 from jaxland.problem.parts import parts_of
 from jaxland.problem.regularisation import L2Choice
@@ -171,10 +171,7 @@ class Problem:
                 return cls.from_model(model, x, y, l2=l2, params=params, chunk=chunk, **given)
         if l2 == "auto":
             return cls._by_held_out_loss(model, x, y, params=params, chunk=chunk, **given)
-        if kernel_choice not in KERNEL_CHOICES:
-            raise ArgumentError(
-                f"kernel_choice {kernel_choice!r} is unknown; choose one of {', '.join(KERNEL_CHOICES)}"
-            )
+        check_kernel_choice(kernel_choice)
         contracts.check_chunk(chunk)
         parts = parts_of(model, x, y, loss=loss, l2=l2, regulariser=regulariser, params=params)
         return cls(model=model, chunk=chunk, kernel_choice=kernel_choice, **parts._asdict())

@@ -20,12 +20,19 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxland.core.solvers.protocol import Evaluate, Layout, Outcome, Solver, Status
 from jaxland.core.solvers.sets import Pace, drive, matmul_precision
 from jaxland.core.solvers.threads import CONFIG, device, held_back, hold_back_here
+
+
+def local_mesh() -> Mesh | None:
+    """The devices of this process in a row; None where there is one."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
 
 
 @dataclass

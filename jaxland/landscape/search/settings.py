@@ -65,8 +65,7 @@ class SearchSettings:
     hessian_rows: int | None = option(
         None,
         "Rows, drawn by seed, over which Hessians are taken far from rest, on a CPU; 0: all. Gradients, last steps "
-        "and every audit take all rows. Default: all; with 21,000 rows of credit cards 2 of 12 searches arrived by "
-        "the curvature of 2,000 rows, 7 by that of all.",
+        "and every audit take all rows. Default: all, by which more searches arrive.",
     )
     max_step: float = option(1.0, "Longest step of a quench, in units of the problem's length.")
     images: int = option(11, "Images of an elastic band.")

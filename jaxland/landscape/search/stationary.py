@@ -6,6 +6,7 @@ Every point handed out was evaluated once more, with its Hessian: rms gradient b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -73,11 +74,6 @@ def _sampled(problem: Problem, rows: int, seed: int) -> Problem:
     return problem.with_data(*jax.tree.map(lambda a: a[chosen], problem.data))
 
 
-def _local_mesh() -> Mesh | None:
-    devices = jax.local_devices()
-    return Mesh(np.array(devices), ("lanes",)) if len(devices) > 1 else None
-
-
 class Engine:
     """Quenches, saddle searches and bands of one problem, each in batches through lanes.
 
@@ -125,7 +121,7 @@ class Engine:
             near = 3.0 * float(np.sqrt(self.tolerances.rms))
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
         self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
-        self.mesh = mesh or (None if jax.default_backend() == "cpu" else _local_mesh())
+        self.mesh = mesh or (None if jax.default_backend() == "cpu" else lanes.local_mesh())
         # One accelerator: everything stays on it. Several, or a CPU: lanes.
         self._fleet = jax.default_backend() != "cpu" and self.mesh is None
         self.images, self.max_step = images, max_step
@@ -302,9 +298,9 @@ class Engine:
             # Of 24 searches with 210 parameters those that arrive take 12 to 79 evaluations.
             most = 300 if self.problem.size <= EXACT_SADDLE else 120
             # Among hundreds of parameters saddles lie close to their minima, and long steps go past them.
-            near = {} if self.problem.size <= EXACT_QUENCH else {"radius": 0.05, "max_radius": 0.2}
-            tol = self.tolerances
-            following = saddle.EigenvectorFollowing(tol.rms, most, zero=tol.zero, **near)
+            following = saddle.EigenvectorFollowing(self.tolerances.rms, most, zero=self.tolerances.zero)
+            if self.problem.size > EXACT_QUENCH:
+                following = replace(following, radius=0.05, max_radius=0.2)
             return following, self.kernel.second, self.curved
         hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)
         return hybrid, saddle.softest_of(self.kernel, _LANCZOS), 1 + 2 * _LANCZOS
