@@ -103,6 +103,7 @@ def test_the_stored_reference_names_no_machine():
     assert "/work" not in stored.read_text() and "/home" not in stored.read_text()
 
 
+@pytest.mark.slow
 def test_the_device_benchmark_runs_everywhere(tmp_path):
     """Every row of benchmarks/bench_device.py at tiny sizes; on a GPU it has to be right the first time."""
     rng = np.random.default_rng(0)

@@ -262,6 +262,7 @@ print(json.dumps(out))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(tmp_path):
     results = []
     for devices, chunk in ((1, 0), (8, 4)):

@@ -156,6 +156,7 @@ def test_points_found_with_hessians_of_few_rows_are_points_of_all(x64):
     audit(found)
 
 
+@pytest.mark.slow
 def test_quenches_informed_by_curvature_are_the_same_in_jobs_and_in_batches(x64):
     """Work included."""
     rng = np.random.default_rng(0)
