@@ -118,10 +118,9 @@ def importance_of_lowest(
     landscape: Landscape, table: ParameterTable, scorer: Scorer, *, seed: int, repeats: int = 10
 ) -> InputImportance:
     """Permutation importance and input gradients of the network at the lowest minimum."""
-    labels = grouped(table.origins)[0]
-    drops, gradient = _importance(landscape.best, table, labels, scorer, repeats, seed)
+    drops, gradient = _importance(landscape.best, table, scorer, repeats, seed)
     return InputImportance(
-        labels=labels,
+        labels=grouped(table.origins)[0],
         metric=scorer.metric,
         permutation=drops.mean(0),
         permutation_std=drops.std(0, ddof=1) / np.sqrt(repeats),
@@ -162,7 +161,7 @@ def compare_group(
     members = members[:3]
     for i in members.tolist():
         if i not in cache:
-            cache[i] = _importance(landscape.coordinates[i], table, labels, scorer, repeats, seed)
+            cache[i] = _importance(landscape.coordinates[i], table, scorer, repeats, seed)
     drops = np.concatenate([cache[i][0] for i in members.tolist()])
     permutation, error = drops.mean(0), drops.std(0, ddof=1) / np.sqrt(len(drops))
     gradient = np.mean([cache[i][1] for i in members.tolist()], axis=0)
@@ -201,10 +200,10 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def _importance(
-    w: np.ndarray, table: ParameterTable, labels: tuple[str, ...], scorer: Scorer, repeats: int, seed: int
+    w: np.ndarray, table: ParameterTable, scorer: Scorer, repeats: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Drops of every shuffle [repeats, s] and input gradient [s] per source column of one minimum."""
-    origin = np.array([labels.index(o) for o in table.origins])
+    labels, origin = grouped(table.origins)
     drops = permutation_drops(w, origin, scorer, repeats, np.random.default_rng([seed, 23]))
     gradient = np.bincount(origin, weights=scorer.slopes(w), minlength=len(labels))
     return drops, gradient

@@ -246,6 +246,6 @@ def _attributions(
         return None, None
     inputs = attribute(table, own, null, table.features, np.arange(table.sizes[0]))
     labels, where = grouped(table.origins)
-    if len(labels) == len(table.features):
+    if labels == tuple(table.features):
         return inputs, inputs
     return inputs, attribute(table, own, null, labels, where)

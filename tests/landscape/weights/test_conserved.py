@@ -232,6 +232,20 @@ def test_one_hot_columns_are_summed_by_source(x64):
     ]
 
 
+def test_a_column_of_two_levels_goes_by_its_own_name(x64):
+    """It is one feature, named after its second level."""
+    problem = problem_of()
+    origins, features = ["a", "sex", "c", "d"], ["a", "sex=M", "c", "d"]
+    names = ParameterTable.of(problem, problem.size, features, origins)
+    land = planted(problem, {weight(names, f"sex=M → h{u}"): 3.0 for u in (1, 2)})
+    settings, test = ConservationSettings(draws=50), (X[:150], problem.y[:150])
+    cut = level_cut(land, first=0.7, delta=0.1)
+    group = conserved_weights(land, cut, settings, test=test, features=features, sources=origins).headline
+    assert group.inputs.labels == tuple(features) and group.sources.labels == tuple(origins)
+    np.testing.assert_array_equal(group.sources.mass, group.inputs.mass)
+    assert group.comparison.labels == tuple(origins) and len(group.comparison.permutation) == 4
+
+
 def test_deeper_networks_and_more_classes(x64):
     data = load((RNG.normal(size=(90, D)), np.resize([0, 1, 2], 90)))
     problem = Problem.from_model(mlp((D, 4, 3, 3)), data.x, data.y, l2=1e-3)
