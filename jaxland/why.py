@@ -306,7 +306,7 @@ def _single(data: Dataset, place: np.ndarray, s: int) -> np.ndarray:
 def _value(data: Dataset, row: int, place: np.ndarray, s: int) -> str:
     features = np.flatnonzero(place == s)
     values = data.take(np.array([row])).inputs()[0, features]
-    levels = data.record.get("levels", {}).get(data.sources[features[0]])
+    levels = data.levels.get(data.sources[features[0]])
     if levels is not None:
         return str(levels[int(values[0] > 0.5) if len(features) == 1 else int(values.argmax())])
     return f"{0.0 if abs(values[0]) < 1e-9 else values[0]:.6g}"
@@ -316,7 +316,7 @@ def _alike(
     train: Dataset, data: Dataset, row: int, s: int, name: str, place: np.ndarray, goal: np.ndarray
 ) -> AlikeRows:
     values, own = _single(train, place, s), float(_single(data, place, s)[row])
-    coded = data.sources[int(np.flatnonzero(place == s)[0])] in data.record.get("levels", {})
+    coded = data.sources[int(np.flatnonzero(place == s)[0])] in data.levels
     near = np.abs(values - own)
     same = near <= 1e-9 * max(1.0, abs(own))
     exact = bool(same.sum() >= ALIKE) or coded

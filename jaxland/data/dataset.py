@@ -152,6 +152,11 @@ class Dataset:
         frame[self.target] = np.asarray(self.classes, object)[self.y] if self.task == "classification" else self.y
         return frame
 
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """Values of each one-hot coded column, in the order of its features."""
+        return {column: tuple(values) for column, values in self.record.get("levels", {}).items()}
+
     def inputs(self) -> np.ndarray:
         """x in the units of the source."""
         return self.x if self.scaling is None else self.scaling.invert(self.x)

@@ -63,7 +63,7 @@ class Preparation:
         return cls(
             features=train.features,
             sources=train.sources,
-            levels={column: tuple(values) for column, values in whole.record.get("levels", {}).items()},
+            levels=whole.levels,
             fill=None if whole.imputed is None else fills(whole, split.train_rows),
             classes=train.classes,
             target=train.target,

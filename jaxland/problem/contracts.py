@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jex
 from numpy.typing import DTypeLike
 
 from jaxland.errors import ArgumentError, DataError, JaxlandError, ProblemError
 from jaxland.models.model import Model
 from jaxland.problem.losses import as_arrays
+from jaxland.problem.programs import equations
 
 Tree = Any  # a pytree of arrays
 # Rows on which a loss and a model are tried.
@@ -195,15 +195,9 @@ def output_shapes(model: Model, params: Tree, x: Tree) -> Tree:
         raise ProblemError(
             f"{model.name} must give outputs with the rows in front, [n, ...]; {count} rows give {shapes}"
         )
-    if _loops(traced.jaxpr):
+    if any(equation.primitive.name == "while" for equation in equations(traced.jaxpr)):
         _check_runs_backwards(model, params, rows)
     return outputs
-
-
-def _loops(jaxpr: jex.Jaxpr) -> bool:
-    """Whether a program holds a loop until a condition holds."""
-    inner = (getattr(j, "jaxpr", j) for eqn in jaxpr.eqns for j in jex.jaxprs_in_params(eqn.params))
-    return any(eqn.primitive.name == "while" for eqn in jaxpr.eqns) or any(map(_loops, inner))
 
 
 def _check_runs_backwards(model: Model, params: Tree, rows: Tree) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxland.core.energy import derivatives
 from jaxland.errors import ProblemError
+from jaxland.problem.programs import equations
 from jaxland.problem.symmetry import NoSymmetry, Symmetry
 
 _DRAWS = 12
@@ -56,7 +57,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_precision(jaxpr: Any) -> None:
-    for equation in _equations(jaxpr):
+    for equation in equations(jaxpr):
         if equation.primitive.name != "convert_element_type":
             continue
         (source,), target = equation.invars, equation.params["new_dtype"]
@@ -66,15 +67,6 @@ def _check_precision(jaxpr: Any) -> None:
                 f"the energy computes in {np.dtype(target).name} inside, though its problem is in float64: minima "
                 "cannot be told from noise then; leave out the cast, or cast its constants to w.dtype"
             )
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
-            inner = getattr(part, "jaxpr", part)
-            if hasattr(inner, "eqns"):
-                yield from _equations(inner)
 
 
 def _check_derivatives(energy: Callable[[jax.Array], Any], n: int, dtype: np.dtype) -> None:

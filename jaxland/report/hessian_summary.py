@@ -42,7 +42,11 @@ class RowNames(NamedTuple):
 
 def hessian_headline(explained: Explanation, right: np.ndarray | None, rows: RowNames) -> Headline:
     """Whether the numbers hold, how many predictions are shaky, and where to look; ``right`` [T] of a classifier."""
-    standing, *told = _answers(explained, right, rows)
+    return _headline(_answers(explained, right, rows), explained, rows)
+
+
+def _headline(answers: list[Asked], explained: Explanation, rows: RowNames) -> Headline:
+    standing, *told = answers
     said = f"{told[0][1]} {told[1][1]}"
     own = explained.influence.self_influence
     if own is not None:
@@ -66,7 +70,8 @@ def _answers(explained: Explanation, right: np.ndarray | None, rows: RowNames) -
 def hessian_summary(page: Page, explained: Explanation, right: np.ndarray | None, rows: RowNames) -> None:
     """What can be trusted of the numbers below, and what they say; ``right`` [T] of a classifier."""
     curvature, u = explained.curvature, explained.uncertainty
-    said = hessian_headline(explained, right, rows)
+    answers = _answers(explained, right, rows)
+    said = _headline(answers, explained, rows)
     page.headline(said.sentence, refused=said.refused)
     cards = [
         (f"{curvature.problem.size:,}", "parameters"),
@@ -80,7 +85,7 @@ def hessian_summary(page: Page, explained: Explanation, right: np.ndarray | None
     if right is not None:
         cards.append((f"{right.mean():.1%}", "of them right"))
     page.cards(cards)
-    page.answers(_answers(explained, right, rows))
+    page.answers(answers)
 
 
 def _standing(explained: Explanation, lowest: float) -> Asked:

@@ -172,8 +172,11 @@ def _kind(attribution: Attribution) -> str:
 
 def headline(attribution: Attribution) -> Headline:
     """Which player leads by more than its error, if any."""
-    n, players = attribution.scores.shape
-    order, share, gap, error = _Shares.of(attribution)
+    return _headline(attribution, _Shares.of(attribution))
+
+
+def _headline(attribution: Attribution, shares: _Shares) -> Headline:
+    (n, players), (order, share, gap, error) = attribution.scores.shape, shares
     if not share.any():
         return Headline(f"The output does not depend on any {_kind(attribution)}: all attributions are zero.", True)
     first = int(order[0])
@@ -196,9 +199,10 @@ def headline(attribution: Attribution) -> Headline:
 def _summary(out: Page, attribution: Attribution, deletion: Curve | None, insertion: Curve | None) -> None:
     """Which players lead by more than their error, whether the sum is complete, whether the model confirms it."""
     out.section("In short")
-    said = headline(attribution)
+    shares = _Shares.of(attribution)
+    said = _headline(attribution, shares)
     out.headline(said.sentence, refused=said.refused)
-    (n, players), (order, share, gap, error) = attribution.scores.shape, _Shares.of(attribution)
+    (n, players), (order, share, gap, error) = attribution.scores.shape, shares
     if not share.any():
         return
     name, next_ = attribution.labels[order[0]], attribution.labels[order[min(1, players - 1)]]

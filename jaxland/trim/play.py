@@ -19,6 +19,7 @@ from jax.extend import core as jex
 from jaxtyping import PyTree
 
 from jaxland.errors import ProblemError
+from jaxland.problem.programs import inside
 from jaxland.trim.game import Game, Output, evaluate, gradient_by_row, padded, points_of
 from jaxland.trim.model import Raw
 
@@ -246,6 +247,5 @@ def _bytes(jaxpr: jex.Jaxpr) -> int:
         for variable in eqn.outvars:
             shape, dtype = getattr(variable.aval, "shape", None), getattr(variable.aval, "dtype", None)
             total += 0 if shape is None else math.prod(shape) * getattr(dtype, "itemsize", 4)
-        inner = (getattr(j, "jaxpr", j) for j in jex.jaxprs_in_params(eqn.params))
-        total += max(map(_bytes, inner), default=0)
+        total += max(map(_bytes, inside(eqn)), default=0)
     return total

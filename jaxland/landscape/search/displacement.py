@@ -37,8 +37,8 @@ class Displacement(NamedTuple):
 
 
 _WHOLE, _LOCAL = (0.01, 0.025, 0.05, 0.08, 0.125, 0.2, 0.32, 0.5), (0.2, 0.4, 0.8, 1.6)
-# Of so many coordinates the least displacements are too short to find anything.
-_FEW, _LEAST = 64, 0.05
+# Among up to so many coordinates the least displacements are too short to find anything; among more, passes lie near.
+FEW, _LEAST = 64, 0.05
 KINDS = tuple(
     Displacement(low, high, local)
     for sizes, local in ((_WHOLE, False), (_LOCAL, True))
@@ -76,7 +76,7 @@ def shares(yields: Yields, local: bool, size: int) -> Float[np.ndarray, " kinds"
     pieces to displace.
     """
     searches, passes = np.array(yields["searches"]), np.array(yields["passes"])
-    least = _LEAST if size <= _FEW else 0.0
+    least = _LEAST if size <= FEW else 0.0
     allowed = np.array([kind.low >= least and (local or not kind.local) for kind in KINDS])
     mean = (passes.sum() + 1.0) / (searches.sum() + _PRIOR)
     merit = np.where(allowed, ((passes + _PRIOR * mean) / (searches + _PRIOR)) ** 2, 0.0)

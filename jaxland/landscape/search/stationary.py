@@ -27,6 +27,7 @@ from jaxland.core.solvers.protocol import Layout, Solver, Status
 from jaxland.core.solvers.quench import BFGS, LBFGS, Informed, Newton, Start
 from jaxland.errors import ArgumentError, PrecisionError
 from jaxland.landscape.search.auditing import Audit, exact_audit, inverse_curvature, lanczos_audit, newton_step
+from jaxland.landscape.search.displacement import FEW
 from jaxland.landscape.search.kinks import may_kink, sampling
 from jaxland.landscape.search.pipeline import Pipeline
 from jaxland.landscape.search.points import (
@@ -299,7 +300,7 @@ class Engine:
             most = 300 if self.problem.size <= EXACT_SADDLE else 120
             # Among hundreds of parameters saddles lie close to their minima, and long steps go past them.
             following = saddle.EigenvectorFollowing(self.tolerances.rms, most, zero=self.tolerances.zero)
-            if self.problem.size > EXACT_QUENCH:
+            if self.problem.size > FEW:
                 following = replace(following, radius=0.05, max_radius=0.2)
             return following, self.kernel.second, self.curved
         hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)

@@ -38,8 +38,7 @@ def removal_costs(problem: Problem, points: ArrayLike, *, rows: int = 4000, seed
 
     run = problem.compiled(("landscape.weights.removal",), lambda: jax.jit(rise))
     x, y = problem.data
-    n = len(jax.tree.leaves(y)[0])
-    if n > rows:
-        kept = np.sort(np.random.default_rng([seed, 83]).permutation(n)[:rows])
+    if problem.n > rows:
+        kept = np.sort(np.random.default_rng([seed, 83]).permutation(problem.n)[:rows])
         x, y = jax.tree.map(lambda leaf: leaf[kept], (x, y))
     return np.mean([np.asarray(run(jnp.asarray(w), x, y)) for w in points], axis=0)
