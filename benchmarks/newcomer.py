@@ -180,7 +180,8 @@ def first(steps: Steps, table: str, target: str | None, quick: bool) -> None:
     steps.jaxland("explore", table, *named, "--hidden", "5", "--l2", "1e-3", "--out", run, *size)
     steps.jaxland("hessian", run, "--out", f"{run}/hessian")
     steps.jaxland("trim", run, "--out", f"{run}/trim")
-    steps.jaxland("mi", run, "--rows", "500", "--bootstraps", "10", "--out", f"{run}/mi")
+    few = ["--rows", "500"] if target else []
+    steps.jaxland("mi", run, *few, "--bootstraps", "10", "--out", f"{run}/mi")
     line = "0" if target is None else "2"
     steps.jaxland("report", run, "--why", line)
 

@@ -164,9 +164,7 @@ def read(diagram: Diagram, steps: int, seed: int, samples: int = 200) -> Reading
 def left_out(diagram: Diagram, reading: Reading, point: int, seed: int, groups: int = GROUPS) -> pd.DataFrame:
     """Influence against the truth: retrain without GROUP rows, look at the loss of one test state.
 
-    The rows predicted to help most, those predicted to hurt most, and random ones. The loss stays a mean: leaving k
-    of n rows out takes sum_S (g_i - mean g) / (n - k) from its gradient, as at a stationary point mean g is minus
-    the regulariser's gradient. So influences are centred and scaled.
+    The rows predicted to help most, those predicted to hurt most, and random ones.
     """
     values = reading.influence.values[point]
     order, rng = np.argsort(values), np.random.default_rng(seed)
@@ -178,7 +176,7 @@ def left_out(diagram: Diagram, reading: Reading, point: int, seed: int, groups: 
     for name, out in chosen.items():
         keep = np.setdiff1d(np.arange(len(values)), out)
         again = settle(problem.with_data(diagram.x[keep], diagram.labels[keep]))
-        predicted = np.sum(values[out] - values.mean()) * len(values) / len(keep)
+        predicted = float(reading.influence.left_out(out)[point])
         rows.append((name, predicted, float(problem.losses(again.w, at, label)[0]) - before))
     return pd.DataFrame(rows, columns=["rows left out", "predicted change of the loss", "after retraining"])
 

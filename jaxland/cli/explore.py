@@ -15,6 +15,7 @@ import typer
 from jaxland.cli.options import Kept, spread
 from jaxland.cli.progress import Display, say, spinner
 from jaxland.cli.recipe import SEARCH, Recipe
+from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import SplitOptions, TableOptions
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.weights.settings import ConservationSettings
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 Source = Annotated[
     str,
-    typer.Argument(help="CSV or npz file; built-in checkerboard, xor, breast_cancer, wine, digits; or lj13, morse8."),
+    typer.Argument(
+        help="CSV, parquet, Excel or npz file, - (a pipe); built-in checkerboard, xor, breast_cancer, wine, digits; "
+        "or lj13, morse8."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Directory of the run; a second call with it continues.")]
 Searching = Annotated[
@@ -74,6 +78,7 @@ def explore(
     """
     quiet = quiet or json_
     check_time_limit(time_limit)
+    source = from_pipe(source, out, kept=True)
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
     recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())

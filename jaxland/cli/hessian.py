@@ -13,6 +13,7 @@ import typer
 from jaxland.cli.opening import Build, Json, ModelFile, Opened, Quiet, in_float64, in_one_table, is_table, opened
 from jaxland.cli.options import Kept, spread
 from jaxland.cli.progress import say
+from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import TableOptions
 from jaxland.hessian.options import ExplainOptions
 
@@ -66,6 +67,7 @@ def hessian(
         raise ArgumentError("--points must be at least 1")
     source = opened(model, build)
     source.say(quiet or json_)
+    train, test = from_pipe(train, out, beside=test), from_pipe(test, out)
     rows, queries = parts(source, train, test, table, options.seed)
     if queries.n > points:
         say(quiet or json_, f"explaining the first {points} of {queries.n:,} points (--points)")

@@ -14,6 +14,7 @@ import typer
 from jaxland.cli.opening import Build, Json, Opened, Part, Quiet, chosen_rows, is_table, opened
 from jaxland.cli.options import spread
 from jaxland.cli.progress import spinner
+from jaxland.cli.standard_input import from_pipe
 from jaxland.data.dialect import Dialect
 from jaxland.data.options import TableOptions
 from jaxland.information.options import MatrixOptions
@@ -55,6 +56,7 @@ def mi(
     from jaxland.information.latents import summarise
     from jaxland.report.information import headline, information_report
 
+    latents, against = from_pipe(latents, out, beside=against), from_pipe(against, out)
     if build is None and is_table(latents):
         left = _read(Path(latents), dialect)
         right = _read(Path(against), dialect) if against is not None else None

@@ -14,6 +14,7 @@ from jaxland.cli.explore import Json, Out, Quiet, Searching, Source, account, nu
 from jaxland.cli.options import spread
 from jaxland.cli.progress import Display, say
 from jaxland.cli.recipe import FILE, SEARCH, Recipe
+from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import SplitOptions, TableOptions
 from jaxland.landscape.search.settings import WorkOptions
 from jaxland.models.options import NetworkOptions
@@ -36,6 +37,7 @@ def plan(
     from jaxland.landscape import Store
     from jaxland.landscape.search.workers import Spool
 
+    source = from_pipe(source, out, kept=True)
     recipe = Recipe(source, table=table, rows=rows, network=network, search=settings)
     recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())

@@ -13,6 +13,7 @@ import typer
 
 from jaxland.cli.opening import Build, Json, ModelFile, Opened, Part, Quiet, chosen_rows, opened
 from jaxland.cli.options import Kept, spread
+from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import TableOptions
 from jaxland.trim.options import AttributeKeywords, TrimOptions
 
@@ -62,7 +63,7 @@ def trim(
 
     source = replace(opened(model, build), target_flag="--labels")
     source.say(quiet or json_)
-    whole = source.read(data, replace(table, target=labels))
+    whole = source.read(from_pipe(data, out), replace(table, target=labels))
     chosen = chosen_rows(whole, part, rows)
     if options.transform is None and source.preparation.features is None:
         options = replace(options, transform="rfft")

@@ -7,7 +7,8 @@ from jaxland.hessian.building import curvature
 from jaxland.hessian.curvature import Curvature, CurvatureWarning
 from jaxland.hessian.explanation import Explanation, explain
 from jaxland.hessian.extrapolation import Extrapolation, extrapolation
-from jaxland.hessian.influence import DampingSweep, Influence, SelfInfluence, damping_sweep, influence, self_influence
+from jaxland.hessian.influence import damping_sweep, influence, self_influence
+from jaxland.hessian.influence_results import DampingSweep, Influence, SelfInfluence
 from jaxland.hessian.keeping import load
 from jaxland.hessian.minima import Minima, MinimaExtrapolation, MinimaInfluence, MinimaUncertainty, minima
 from jaxland.hessian.options import ExplainOptions

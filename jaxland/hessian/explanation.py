@@ -13,7 +13,8 @@ from jaxland.data.outputs import OutputUnits
 from jaxland.hessian.building import curvature
 from jaxland.hessian.curvature import Curvature
 from jaxland.hessian.extrapolation import Extrapolation, extrapolation
-from jaxland.hessian.influence import Influence, influence
+from jaxland.hessian.influence import influence
+from jaxland.hessian.influence_results import Influence
 from jaxland.hessian.options import ExplainKeywords, ExplainOptions
 from jaxland.hessian.quantity import output_shape
 from jaxland.hessian.spectrum import Spectrum, spectrum

@@ -250,14 +250,14 @@ class Landscape:
         labels = self.components()
         count = labels.max() + 1
         joined = int((labels == 0).sum())
-        parts = "all connected" if count == 1 else f"{joined} of them connected to the lowest, {count} components"
-        found = f"{self.n_minima} minima from {self.energies[0]:.6g} to {self.energies[-1]:.6g}"
+        parts = "all connected" if count == 1 else f"{joined} connected to the lowest, {count} components"
+        found = f"{self.n_minima} minima from {self.energies[0]:.6g} to {self.energies[-1]:.6g} ({parts})"
         if self.n_minima == 1:
-            found, parts = f"one minimum, at {self.energies[0]:.6g}", ""
+            found = f"one minimum, at {self.energies[0]:.6g}"
         states = "one transition state" if self.n_ts == 1 else f"{self.n_ts} transition states"
         if self.degenerate.any():
             states += f" ({int(self.degenerate.sum())} degenerate)"
-        return ", ".join(filter(None, (found, states, parts))) + self._but()
+        return f"{found}, {states}{self._but()}"
 
     def _but(self) -> str:
         """What a sentence about the minima must not leave out: ``notes`` in few words."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from jaxland.errors import ArgumentError
-from jaxland.options import check_fields, option
+from jaxland.options import check_fields, option, spoken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,9 @@ class TrimOptions:
     )
     method: str = option("ig", "ig, cd, deeplift, ablation, kernel_shap, ... (see docs/trim.md).")
     target: int | None = option(None, "Output to attribute; default the predicted class.")
+    axes: str | None = option(
+        None, "Axes of one input that a transform runs along, from 0, such as 0,1; default all but channels."
+    )
     bands: int | None = option(None, "Frequency bands; default one per frequency.")
     baseline: str | None = option(None, "zero or mean; default mean for columns, else zero.")
     residual: str = option("fixed", "Of a lossy transform: fixed or player.")
@@ -58,23 +61,35 @@ class TrimOptions:
 
         shape = x.shape[1:]
         kind, _, count = name.partition(":")
+        wavelet = kind == "haar" or kind.startswith(("db", "sym"))
+        if self.axes is not None and not (wavelet or kind in ("rfft", "dct")):
+            raise ArgumentError(f"{spoken('axes')} goes with rfft, dct and wavelets")
         if kind == "rfft":
-            return trim.rfft(shape, bands=self.bands)
+            return trim.rfft(shape, axes=self._axes, bands=self.bands)
         if self.bands is not None:
-            raise ArgumentError("--bands goes with --transform rfft")
+            raise ArgumentError(f"{spoken('bands')} goes with {spoken('transform', 'rfft')}")
         if kind in ("identity", "columns"):
             return trim.identity(shape)
         if kind == "dct":
-            return trim.dct(shape)
+            return trim.dct(shape, axes=self._axes)
         if kind == "pca":
             if count and not count.isdigit():
                 raise ArgumentError(f"pca takes a number of parts, such as pca:8, got {name!r}")
             return trim.pca(x, int(count) if count else None)
-        if kind == "haar" or kind.startswith(("db", "sym")):
-            return trim.dwt(shape, kind)
+        if wavelet:
+            return trim.dwt(shape, kind, axes=self._axes)
         raise ArgumentError(
             f"transform {name!r} is unknown; choose columns, identity, rfft, dct, pca:<parts>, haar, db2..db8 or sym5"
         )
+
+    @property
+    def _axes(self) -> tuple[int, ...] | None:
+        if self.axes is None:
+            return None
+        words = [word.strip() for word in self.axes.split(",")]
+        if not all(word.lstrip("-").isdigit() for word in words):
+            raise ArgumentError(f"{spoken('axes')} takes whole numbers, such as 0,1, got {self.axes!r}")
+        return tuple(map(int, words))
 
     def keywords(
         self,

@@ -199,11 +199,33 @@ def test_one_quantity_at_a_time_equals_all_and_top_equals_full(x64):
     np.testing.assert_array_equal(few.most_positive, np.argsort(-full.values, axis=1)[:, :4])
     np.testing.assert_array_equal(few.most_negative, np.argsort(full.values, axis=1)[:, :4])
     np.testing.assert_allclose(few.positive_values, -np.sort(-full.values, axis=1)[:, :4], rtol=1e-9)
-    names, sums = full.groups(np.arange(60) % 3)
+    names, sums = full.groups(np.arange(60) % 3, centred=False)
     np.testing.assert_allclose(sums.sum(1), full.values.sum(1))
     assert list(names) == [0, 1, 2]
+    with pytest.raises(ArgumentError, match="nothing remains"):
+        full.groups(np.zeros(60))
+    with pytest.raises(ArgumentError, match="0 to 59"):
+        full.left_out([60])
     with pytest.raises(ArgumentError, match="full"):
         few.relatif()
+
+
+def test_rows_left_out_of_a_mean_loss_by_centred_sums(x64):
+    problem, x, y, _ = linear(n=400, lam=1.0)
+    n, xt = len(x), RNG.normal(size=(3, 5))
+    found = hessian.influence(hessian.curvature(problem), xt, of="output")
+    label = np.arange(n) % 20
+    _, centred = found.groups(label)
+    _, plain = found.groups(label, centred=False)
+    np.testing.assert_allclose(found.left_out(label == 7), centred[:, 7])
+    assert found.left_out([]).tolist() == [0, 0, 0]
+    retrained = []
+    for k in range(20):
+        a, b = x[label != k], y[label != k]
+        w = np.linalg.solve(a.T @ a / len(a) + np.eye(5), a.T @ b / len(a))
+        retrained.append(xt @ w - found.quantity)
+    missed = [np.linalg.norm(p.T - retrained) / np.linalg.norm(retrained) for p in (centred, plain)]
+    assert missed[0] < 0.06 and missed[1] > 3 * missed[0]
 
 
 def test_any_function_of_the_outputs(x64):

@@ -41,6 +41,21 @@ def test_exact_transforms_invert(transform):
     np.testing.assert_allclose(jitted, x, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((64,), (0,)), ((8, 8), (0, 1)), ((8, 8, 1), (0, 1)), ((1, 8, 8), (1, 2)), ((28, 28, 3), (0, 1)),
+     ((3, 32, 32), (1, 2)), ((1, 64), (1,)), ((64, 2), (0,)), ((3, 2), (0, 1)), ((1,), (0,)), ((6, 6, 6), (0, 1, 2))],
+)  # fmt: skip
+def test_transforms_leave_channels_alone_by_default(shape, axes):
+    assert trim.rfft(shape).axes == trim.dct(shape).axes == axes
+
+
+def test_an_image_with_a_channel_axis_is_an_image():
+    flat, image = trim.rfft((8, 8)), trim.rfft((8, 8, 1))
+    assert image.group_labels == flat.group_labels and len(flat.group_labels) == 4
+    np.testing.assert_array_equal(image.groups[..., 0], flat.groups)
+
+
 def test_cosine_transform_is_scipys():
     x = RNG.normal(size=(2, 9))
     np.testing.assert_allclose(trim.dct(9).forward(x), scipy.fft.dct(x, norm="ortho"), atol=1e-13)

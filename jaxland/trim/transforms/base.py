@@ -36,18 +36,27 @@ def sizes(shape: int | Sequence[int], name: str) -> Shape:
 
 
 def axes_of(axes: int | Sequence[int] | None, shape: Shape, name: str) -> Shape:
-    """Axes in ascending order, counted from 0; all where None.
+    """Axes in ascending order, counted from 0; where None all along which something is spread.
 
     Raises:
         ArgumentError: not axes of the shape, or one twice.
     """
     if axes is None:
-        return tuple(range(len(shape)))
+        return _spread(shape)
     given = (axes,) if isinstance(axes, int) else tuple(axes)
     wrapped = tuple(sorted(a + len(shape) if a < 0 else a for a in given))
     if not wrapped or len(set(wrapped)) < len(wrapped) or wrapped[0] < 0 or wrapped[-1] >= len(shape):
         raise ArgumentError(f"axes of {name} must be different axes of the input shape {shape}, got {axes!r}")
     return wrapped
+
+
+def _spread(shape: Shape) -> Shape:
+    """All axes but those of length 1, and but a first or last one of up to four channels beside longer ones."""
+    long = tuple(a for a, n in enumerate(shape) if n > 1) or tuple(range(len(shape)))
+    for channels, others in ((long[-1], long[:-1]), (long[0], long[1:])):
+        if others and shape[channels] <= 4 < min(shape[a] for a in others):
+            return others
+    return long
 
 
 @dataclass(frozen=True)

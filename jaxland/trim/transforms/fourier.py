@@ -107,7 +107,8 @@ def rfft(shape: int | Sequence[int], *, axes: int | Sequence[int] | None = None,
 
     Args:
         shape: length of a signal, or shape of one input such as (28, 28) or (256, 256, 1).
-        axes: axes of that shape to transform; default all.
+        axes: axes of that shape to transform; default all but those of length 1, and but a first or last one of up
+            to four channels beside longer ones.
         bands: number of rings of |frequency|; default one per frequency (1D) or half the smallest size.
 
     Raises:

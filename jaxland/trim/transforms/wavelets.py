@@ -162,7 +162,7 @@ def dwt(
         shape: length of a signal, or shape of one input.
         wavelet: haar, db1..db8 or sym5.
         levels: halvings; default as many as every transformed size allows without falling below the filter's length.
-        axes: axes to transform; default all.
+        axes: axes to transform; default as in ``rfft``.
 
     Raises:
         ArgumentError: a size cannot be halved that often, an unknown wavelet.
