@@ -134,7 +134,8 @@ def _evaluate(
             moves = jax.lax.dynamic_slice(inner, (start,), (group,))
             e, g = jax.vmap(one)(ws, moves) if group > 1 else jax.tree.map(lambda a: a[None], one(ws[0], moves[0]))
             return (
-                jax.lax.dynamic_update_slice(found[0], e, (start,)),
+                # Data wider than the parameters widen the energy.
+                jax.lax.dynamic_update_slice(found[0], e.astype(images.dtype), (start,)),
                 jax.lax.dynamic_update_slice(found[1], g, (start, jnp.zeros_like(start))),
             )
 

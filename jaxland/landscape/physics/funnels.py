@@ -81,8 +81,17 @@ class Funnels:
         return np.flatnonzero(self.of == funnel)
 
     def means(self, values: ArrayLike) -> np.ndarray:
-        """Mean [F] over the members of each funnel of one number per minimum [M]; NaN entries are left out."""
+        """Mean [F] over the members of each funnel of one number per minimum [M]; NaN entries are left out.
+
+        Raises:
+            ArgumentError: not one number for each minimum of the landscape the funnels are of.
+        """
         values = np.asarray(values, float)
+        if values.shape != self.of.shape:
+            raise ArgumentError(
+                f"values must have one number for each of the {len(self.of)} minima that the funnels are of, got "
+                f"{values.shape}"
+            )
         known = np.isfinite(values)
         count = np.bincount(self.of[known], minlength=self.n)
         total = np.bincount(self.of[known], values[known], minlength=self.n)

@@ -15,7 +15,7 @@ from jaxland.landscape.tree import LevelCut
 from jaxland.report.disconnectivity.colours import Groups, Label, spread
 from jaxland.report.disconnectivity.part import PartOfTree
 from jaxland.report.disconnectivity.tree import Branch
-from jaxland.report.disconnectivity.view import Colouring, View, view
+from jaxland.report.disconnectivity.view import Colouring, View, per_minimum, view
 from jaxland.report.embed import themed
 from jaxland.report.html import templates
 
@@ -150,8 +150,8 @@ def interactive_svg(
     """
     drawn = view(landscape, cut, Colouring(groups=groups, values=values), top)
     scale = Scale.of(drawn, width, height)
-    called = np.arange(landscape.n_minima) if numbers is None else np.asarray(numbers)
-    told = {k: np.asarray(v, float)[drawn.minima] for k, v in (columns or {}).items()}
+    called = np.arange(landscape.n_minima) if numbers is None else per_minimum(numbers, landscape, "numbers").astype(int)
+    told = {k: per_minimum(v, landscape, k)[drawn.minima] for k, v in (columns or {}).items()}
     m, part = drawn.landscape.n_minima, PartOfTree.of(drawn.tree)
     placed = spread(drawn.paint.labels, 0.05 * m + 0.3, 0.035 * scale.span)
     labels = [
