@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Reading = Annotated[
     TableOptions,
-    Kept(without=("constant",), help={"target": "Target column; default the one the model names."}),
+    Kept(without=("constant", "group"), help={"target": "Target column; default the one the model names."}),
 ]
 
 

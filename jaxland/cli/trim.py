@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxland.trim.evaluate import Curve
 
 
-Reading = Annotated[TableOptions, Kept(without=("constant", "target"))]
+Reading = Annotated[TableOptions, Kept(without=("constant", "group", "target"))]
 
 
 @spread

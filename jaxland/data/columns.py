@@ -39,6 +39,7 @@ class Rules:
     max_levels: int = 50
     keep_identifiers: bool = False
     keep: tuple[str, ...] = ()
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.missing not in MISSING_RULES:
@@ -97,6 +98,8 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
     target = _check_names(table, target, rules)
     y, classes, task = _target(table, target, rules)
     found = _Features(dropped=dict.fromkeys(rules.drop, "on request"))
+    if rules.group is not None:
+        found.dropped[rules.group] = "keeps rows together"
     if target in table.notes:
         found.notes.append(f"Target {target}: {table.notes[target]}.")
     if task == "classification" and rules.task is None and len(classes) > 2 and _is_number(frame[target]):
@@ -105,7 +108,7 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
             f"classes; {spoken('task', 'count')} or {spoken('task', 'regress')} takes them as numbers."
         )
     for column in frame.columns:
-        if column != target and column not in rules.drop:
+        if column != target and column not in found.dropped:
             _add(found, table, column, rules)
     if not found.blocks:
         why = "".join(f" {note}" for note in found.notes)
@@ -147,7 +150,18 @@ def from_table(table: Table, target: str | None, rules: Rules) -> Dataset:
         imputed=mask if mask.any() else None,
         rows=None if table.lines is None else np.asarray(table.lines),
         called="row" if table.lines is None else "line",
+        groups=None if rules.group is None else _groups(table, rules.group),
+        group=rules.group,
     )
+
+
+def _groups(table: Table, column: str) -> np.ndarray:
+    """Names of the groups of rows [n]."""
+    absent = table.frame[column].isna().to_numpy()
+    if absent.any():
+        where = f"{absent.sum()} rows have none, the first {table.at(int(absent.argmax()))}"
+        raise DataError(f"{spoken('group', column)}: {where}. Name their groups, or remove these rows")
+    return np.asarray(words_of(table.frame[column]), object)
 
 
 def _check_names(table: Table, target: str | None, rules: Rules) -> str:
@@ -162,12 +176,14 @@ def _check_names(table: Table, target: str | None, rules: Rules) -> str:
             f"the column to predict is not named: give {spoken('target')}; {name} has {', '.join(columns)}"
         )
     named = [(target, "target"), *((c, "categorical") for c in rules.categorical), *((c, "drop") for c in rules.drop)]
-    named += [(c, "keep") for c in rules.keep]
+    named += [(c, "keep") for c in rules.keep] + ([] if rules.group is None else [(rules.group, "group")])
     for word, where in named:
         if word not in columns:
             raise DataError(f"{spoken(where)}: {name} has no column {word!r}{near(word, columns)}")
     if target in rules.drop:
         raise ArgumentError(f"the target {target!r} is also named in {spoken('drop')}")
+    if rules.group in (target, *rules.drop, *rules.keep, *rules.categorical):
+        raise ArgumentError(f"column {rules.group!r} of {spoken('group')} is no input, nor target: name it once")
     for word in rules.keep:
         if word in rules.drop:
             raise ArgumentError(f"column {word!r} is named in both {spoken('keep')} and {spoken('drop')}")

@@ -37,6 +37,8 @@ class Dataset:
         rows: what a user calls each row, int [n]: its line in the file, or its place in the table it was read from
             (from 0); None: its place here.
         called: "line" or "row".
+        groups: name of the group of each row [n], which ``split`` keeps together; None: each row is its own.
+        group: name of their column.
     """
 
     x: np.ndarray
@@ -54,6 +56,8 @@ class Dataset:
     imputed: np.ndarray | None = None
     rows: np.ndarray | None = None
     called: str = "row"
+    groups: np.ndarray | None = None
+    group: str | None = None
 
     __repr__ = brief
 
@@ -95,8 +99,9 @@ class Dataset:
 
     def take(self, rows: np.ndarray) -> Dataset:
         """The same data restricted to some rows (indices or mask)."""
-        imputed = None if self.imputed is None else self.imputed[rows]
-        return replace(self, x=self.x[rows], y=self.y[rows], imputed=imputed, rows=self.numbers()[rows])
+        parts = {name: getattr(self, name) for name in ("imputed", "groups")}
+        parts = {name: None if part is None else part[rows] for name, part in parts.items()}
+        return replace(self, x=self.x[rows], y=self.y[rows], rows=self.numbers()[rows], **parts)
 
     def numbers(self) -> np.ndarray:
         """What a user calls each row, int [n]."""
@@ -130,6 +135,9 @@ class Dataset:
     ) -> Split:
         """Training and test parts; unpacks as ``train, test = data.split(...)``.
 
+        Where the data have groups, those of the test part are drawn by seed so that rows and classes come near the
+        fraction.
+
         Args:
             test_fraction: part of the rows kept for testing, in [0, 1); 0 gives ``test = None``.
             seed: of the permutation of rows.
@@ -140,7 +148,7 @@ class Dataset:
 
         Raises:
             ArgumentError: a fraction outside [0, 1), an unknown scale, or data that are scaled already.
-            DataError: a class with too few rows to be in both parts.
+            DataError: a class with too few rows, or groups, to be in both parts.
         """
         return split(self, test_fraction, seed, stratify, scale, train_rows, target_scale)
 

@@ -38,6 +38,7 @@ def load(
     *,
     categorical: Sequence[str] | str | None = None,
     drop: Sequence[str] | str | None = None,
+    group: str | None = None,
     missing: str = "refuse",
     constant: str = "refuse",
     task: str | None = None,
@@ -65,6 +66,8 @@ def load(
         categorical: columns of numbers that are codes, to be one-hot coded as text columns always are. A column with
             two levels becomes one feature, one with k > 2 levels k features.
         drop: columns to ignore.
+        group: column of groups (patients, sites), which is no feature: a later ``split`` keeps the rows of one
+            group together.
         missing: ``refuse``, or fill with the column's ``mean``, ``median`` or ``mode`` (one-hot columns: the mode).
             A later ``split`` fills from the training part only.
         constant: ``refuse`` or ``drop`` columns with one value only.
@@ -97,6 +100,7 @@ def load(
     rules = Rules(
         categorical=_names(categorical),
         drop=_names(drop),
+        group=group,
         missing=missing,
         constant=constant,
         task=task,
@@ -108,11 +112,9 @@ def load(
     if isinstance(source, Dataset):
         return source.subsample(rows, seed)
     if isinstance(source, str) and source in BUILT_IN:
-        if target is not None or task is not None or rules.categorical or rules.drop or rules.keep:
-            raise ArgumentError(
-                f"{source} is built in: {', '.join(map(spoken, ('target', 'categorical', 'drop', 'keep')))} and "
-                f"{spoken('task')} do not apply to it"
-            )
+        if any((target is not None, task is not None, group is not None, rules.categorical, rules.drop, rules.keep)):
+            options_of_tables = ", ".join(map(spoken, ("target", "categorical", "drop", "keep", "group")))
+            raise ArgumentError(f"{source} is built in: {options_of_tables} and {spoken('task')} do not apply to it")
         data = _built_in(source, seed, options)
     elif options:
         raise ArgumentError(f"unknown arguments for load: {', '.join(options)}")

@@ -20,6 +20,9 @@ class TableOptions(Dialect):
     target: str | None = option(None, "Column to predict.")
     categorical: tuple[str, ...] = option((), "Column of codes to one-hot.")
     drop: tuple[str, ...] = option((), "Column to ignore.")
+    group: str | None = option(
+        None, "Column of groups (patients, sites): their rows are never in both training and test; no input."
+    )
     keep: tuple[str, ...] = option((), "Column to keep though it seems to number the rows.")
     missing: str = option("refuse", "Missing values: refuse, mean, median or mode.")
     constant: str = option("refuse", "Columns with one value: refuse or drop.")

@@ -102,7 +102,8 @@ def split(
         raise ArgumentError("the data are scaled already: scale the data that load() returned")
     rng = np.random.default_rng([seed, 12])
     stratify = stratify and data.task == "classification"
-    train, test = _split_rows(data, test_fraction, rng, stratify)
+    apart = _split_rows if data.groups is None else _split_groups
+    train, test = apart(data, test_fraction, rng, stratify)
     if train_rows is not None:
         if not 1 <= train_rows <= len(train):
             word = spoken("rows" if on_command_line() else "train_rows")
@@ -114,7 +115,7 @@ def split(
     whole = data if data.imputed is None else replace(data, x=_refill(data, train))
     scaling = Scaling.fit(whole.x[train], scale)
     targets = _target_scaling(data, train, target_scale)
-    notes = data.notes + _notes(whole, train, scale) + _target_notes(data, targets)
+    notes = data.notes + _group_notes(data, test) + _notes(whole, train, scale) + _target_notes(data, targets)
     record = {
         **data.record,
         "split": {"test_fraction": test_fraction, "seed": seed, "stratify": stratify, "train_rows": len(train)},
@@ -141,6 +142,15 @@ def split(
     first = part(train)
     first.check_classes(f"the training part of {data.name}")
     return Split(train=first, test=part(test) if len(test) else None, train_rows=train, test_rows=test)
+
+
+def _group_notes(data: Dataset, test: np.ndarray) -> tuple[str, ...]:
+    if data.groups is None or not len(test):
+        return ()
+    count, kept = len(np.unique(data.groups)), len(np.unique(data.groups[test]))
+    return (
+        f"The rows of one {data.group} stay together: {kept} of {count} are kept for testing ({len(test):,} rows).",
+    )
 
 
 def _notes(whole: Dataset, train: np.ndarray, scale: str) -> tuple[str, ...]:
@@ -228,6 +238,40 @@ def _split_rows(
         test.append(members[:k])
         train.append(members[k:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def _split_groups(
+    data: Dataset, fraction: float, rng: np.random.Generator, stratify: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whole groups, in random order, as long as each brings the rows kept for testing nearer to their number."""
+    assert data.groups is not None
+    names, of = np.unique(data.groups, return_inverse=True)
+    every = np.arange(data.n)
+    if fraction == 0:
+        return every, every[:0]
+    if len(names) < 2:
+        raise DataError(f"{spoken('group', data.group)}: all rows are of one group, {names[0]!r}")
+    kinds = data.y if stratify else np.zeros(data.n, int)
+    counts = np.zeros((len(names), int(kinds.max()) + 1))
+    np.add.at(counts, (of, kinds), 1)
+    wanted, held = fraction * counts.sum(0), np.zeros(counts.shape[1])
+    order, chosen = rng.permutation(len(names)), []
+    for g in order:
+        if np.sum((held + counts[g] - wanted) ** 2) < np.sum((held - wanted) ** 2):
+            held = held + counts[g]
+            chosen.append(g)
+    if not chosen:
+        chosen = [order[counts[order].sum(1).argmin()]]
+        held = counts[chosen[0]]
+    lacking = np.flatnonzero((held == 0) | (held == counts.sum(0)))
+    if stratify and len(lacking):
+        part = "test" if held[lacking[0]] == 0 else "training"
+        raise DataError(
+            f"{data.name}: with the rows of each {data.group} kept together the {part} part has none of class "
+            f"{data.classes[int(lacking[0])]!r}: try another {spoken('seed')} or {spoken('test_fraction')}"
+        )
+    test = np.isin(of, chosen)
+    return every[~test], every[test]
 
 
 def _thin(data: Dataset, train: np.ndarray, k: int, rng: np.random.Generator, stratify: bool) -> np.ndarray:

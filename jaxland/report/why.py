@@ -63,7 +63,8 @@ def verdict(found: Why) -> tuple[str, bool]:
     said += f": {because} {listed(ups)}" if ups else ""
     said += f"{', ' if ups else ': '}{despite} {listed(downs)}" if downs else ""
     if not doubts:
-        return f"{said}. No system doubts it.", False
+        wrong = len(found.outputs) > 1 and found.said != found.truth
+        return f"{said}. No system doubts it{', and yet it is wrong' if wrong else ''}.", wrong
     lowered = [d[0].lower() + d[1:].rstrip(".") for d in doubts]
     return f"{said}. But {'; '.join(lowered)}.", True
 

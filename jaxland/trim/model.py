@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DataError, ProblemError
 from jaxland.models.model import Model
+from jaxland.options import spoken
 
 if TYPE_CHECKING:
     from flax import linen, nnx
@@ -288,7 +289,7 @@ def choose(target: Chosen, outputs: PyTree) -> Target:
         raise ArgumentError(f"the model's outputs have shape {outputs.shape}: give target as a function of them")
     classes = outputs.shape[1]
     if target is None:
-        note = "the raw output (logit) of the predicted class is attributed; pass target to choose another"
+        note = f"the raw output (logit) of the predicted class is attributed; {spoken('target')} chooses another"
         return Target(Indexed(), outputs.argmax(1).astype(np.int32), note)
     index = np.asarray(target)
     if not np.issubdtype(index.dtype, np.integer):

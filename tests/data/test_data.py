@@ -332,3 +332,46 @@ def test_rows_that_repeat_keep_their_parts():
     # Another table: found by value, as often as they were seen.
     assert list(seen.roles(x[::-1])) == [TEST, TRAINING, TEST, TRAINING, TRAINING, NEW, NEW]
     assert list(seen.roles(np.array([[4.0], [3.0]]))) == [NEW, TRAINING]
+
+
+# -- groups --------------------------------------------------------------------------------------------------------
+
+
+def grouped_table(n=240, groups=24, seed=0):
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(0, groups, n)
+    frame = pd.DataFrame(rng.normal(size=(n, 2)), columns=["a", "b"])
+    return frame.assign(
+        patient=[f"P{k}" for k in patient], y=np.where(frame.a + rng.normal(size=n) > 0, "ill", "well")
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_one_group_stay_together(seed):
+    frame = grouped_table()
+    data = load(frame, "y", group="patient")
+    assert data.features == ("a", "b") and data.group == "patient"
+    train, test = data.split(0.3, seed)
+    assert not set(train.groups) & set(test.groups) and train.n + test.n == len(frame)
+    assert abs(test.n / len(frame) - 0.3) < 0.05
+    assert abs(np.mean(test.y) - np.mean(data.y)) < 0.1
+    np.testing.assert_array_equal(test.groups, frame.patient.to_numpy()[test.numbers()])
+    assert any("rows of one patient stay together" in note for note in train.notes)
+    assert data.split(0.0).test is None
+    np.testing.assert_array_equal(test.x, data.split(0.3, seed).test.x)
+
+
+def test_groups_that_cannot_be_split_are_named():
+    frame = grouped_table()
+    with pytest.raises(DataError, match="one group, 'A'"):
+        load(frame.assign(patient="A"), "y", group="patient").split()
+    with pytest.raises(DataError, match="has none of class 'ill'"):
+        load(frame.assign(patient=frame.y), "y", group="patient").split()
+    with pytest.raises(DataError, match="3 rows have none, the first row 5"):
+        load(frame.assign(patient=frame.patient.where(~frame.index.isin([5, 6, 9]))), "y", group="patient")
+    with pytest.raises(DataError, match="did you mean 'patient'"):
+        load(frame, "y", group="patients")
+    with pytest.raises(ArgumentError, match="name it once"):
+        load(frame, "y", group="y")
+    with pytest.raises(ArgumentError, match="built in"):
+        load("xor", group="patient")

@@ -150,7 +150,9 @@ def interactive_svg(
     """
     drawn = view(landscape, cut, Colouring(groups=groups, values=values), top)
     scale = Scale.of(drawn, width, height)
-    called = np.arange(landscape.n_minima) if numbers is None else per_minimum(numbers, landscape, "numbers").astype(int)
+    called = (
+        np.arange(landscape.n_minima) if numbers is None else per_minimum(numbers, landscape, "numbers").astype(int)
+    )
     told = {k: per_minimum(v, landscape, k)[drawn.minima] for k, v in (columns or {}).items()}
     m, part = drawn.landscape.n_minima, PartOfTree.of(drawn.tree)
     placed = spread(drawn.paint.labels, 0.05 * m + 0.3, 0.035 * scale.span)
