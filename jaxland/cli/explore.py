@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from jaxland.cli.options import Kept, spread
-from jaxland.cli.progress import Display, say, spinner
+from jaxland.cli.progress import Display, say, say_report, spinner
 from jaxland.cli.recipe import SEARCH, Recipe
 from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import SplitOptions, TableOptions
@@ -52,7 +53,7 @@ Asked = Annotated[
         "repeatable.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the path of the report only.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")]
 
@@ -76,6 +77,8 @@ def explore(
     Finds minima and the transition states between them, draws the disconnectivity graph, finds the weights that
     are conserved within its groups, and writes report.html. Ctrl-C stops cleanly; the same command continues.
     """
+    from jaxland.landscape import Store
+
     quiet = quiet or json_
     check_time_limit(time_limit)
     source = from_pipe(source, out, kept=True)
@@ -83,9 +86,10 @@ def explore(
     recipe = settled(recipe, out, quiet)
     say(quiet, *recipe.describe())
     asked = _asked(recipe, why)
-    recipe.save(out)
+    with Store(out / "landscape.db", recipe.problem):  # refuses another problem's before its recipe is replaced
+        recipe.save(out)
     found = search(recipe, out, time_limit, quiet)
-    _end(found, out, write_report(recipe, found, out, conservation, quiet, asked), json_)
+    _end(found, out, write_report(recipe, found, out, conservation, quiet, asked), quiet, json_)
 
 
 @spread
@@ -103,7 +107,8 @@ def report(
     asked = _asked(recipe, why)
     with Store(run / "landscape.db", recipe.problem) as store:
         found = store.landscape()
-    _end(found, run, write_report(recipe, found, run, conservation, quiet or json_, asked), json_)
+    written = write_report(recipe, found, run, conservation, quiet or json_, asked)
+    _end(found, run, written, quiet, json_)
 
 
 def register(app: typer.Typer) -> None:
@@ -136,13 +141,31 @@ def numbers(found: Landscape) -> dict[str, Any]:
     }
 
 
-def _end(found: Landscape, out: Path, page: Path, as_json: bool) -> None:
+class Written(NamedTuple):
+    """A report and what it says.
+
+    Attributes:
+        page: its file.
+        finding: its headline; of networks only.
+        why: the verdict on each prediction asked about, by its line or row.
+    """
+
+    page: Path
+    finding: str | None = None
+    why: Mapping[int, str] = MappingProxyType({})
+
+
+def _end(found: Landscape, out: Path, written: Written, quiet: bool, as_json: bool) -> None:
     if not as_json:
-        typer.echo(f"report: {page}")
+        say_report(written.page, quiet)
         return
     model = out / "model.npz"
-    kept = {"model": str(model)} if model.exists() else {}
-    typer.echo(json.dumps({**numbers(found), **kept, "report": str(page)}, indent=2))
+    kept: dict[str, Any] = {"model": str(model)} if model.exists() else {}
+    if written.finding is not None:
+        kept["finding"] = written.finding
+    if written.why:
+        kept["why"] = dict(written.why)
+    typer.echo(json.dumps({**numbers(found), **kept, "report": str(written.page)}, indent=2))
 
 
 def check_time_limit(seconds: float | None) -> None:
@@ -186,8 +209,8 @@ def write_report(
     conservation: ConservationSettings,
     quiet: bool,
     why: Sequence[int] = (),
-) -> Path:
-    """Tables, model and pictures of what was found; path of report.html."""
+) -> Written:
+    """Tables, model and pictures of what was found, and report.html."""
     from jaxland.landscape import interpret
     from jaxland.report.conclusion import headline
     from jaxland.report.imported import imported_report
@@ -201,7 +224,8 @@ def write_report(
     write_table(out / "transition_states.csv", found.to_pandas("transition_states"))
     if recipe.is_potential:
         with spinner(quiet, "report"):
-            return imported_report(found, out, title=f"Landscape of {recipe.source}", energy_label="energy")
+            title = f"Landscape of {recipe.source}"
+            return Written(imported_report(found, out, title=title, energy_label="energy"))
     recipe.save_model(out / "model.npz", found.best)
     say(quiet, *recipe.errors(found.best))
     with spinner(quiet, "conserved weights, null groups, validation"):
@@ -213,8 +237,9 @@ def write_report(
         save_figures(told, out)
         command = shlex.join(["jaxland", *sys.argv[1:]])
         path = explore_report(told, out / "report.html", command=command, why=reasons)
-    say(quiet, headline(told).sentence, *(verdict(reason)[0] for reason in reasons))
-    return path
+    finding, verdicts = headline(told).sentence, {row: verdict(reason)[0] for row, reason in zip(why, reasons)}
+    say(quiet, finding, *verdicts.values())
+    return Written(path, finding, verdicts)
 
 
 def _asked(recipe: Recipe, rows: Sequence[int] | None) -> Sequence[int]:

@@ -12,7 +12,7 @@ import typer
 
 from jaxland.cli.opening import Build, Json, ModelFile, Opened, Quiet, in_float64, in_one_table, is_table, opened
 from jaxland.cli.options import Kept, spread
-from jaxland.cli.progress import say
+from jaxland.cli.progress import say, say_report
 from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import TableOptions
 from jaxland.hessian.options import ExplainOptions
@@ -109,7 +109,7 @@ def hessian(
     if not quiet:
         for line in _told(found):
             typer.echo(line)
-    typer.echo(f"report: {path}")
+    say_report(path, quiet)
 
 
 def register(app: typer.Typer) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from jaxland.cli.opening import Build, Json, Opened, Part, Quiet, chosen_rows, is_table, opened
 from jaxland.cli.options import spread
-from jaxland.cli.progress import spinner
+from jaxland.cli.progress import say_report, spinner
 from jaxland.cli.standard_input import from_pipe
 from jaxland.data.dialect import Dialect
 from jaxland.data.options import TableOptions
@@ -95,7 +95,7 @@ def mi(
     if not quiet:
         _show(found, summary)
         typer.echo(told)
-    typer.echo(f"report: {page}")
+    say_report(page, quiet)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -33,6 +36,11 @@ def say(quiet: bool, *lines: str) -> None:
         for line in lines:
             # A terminal gets whole words; what reads a pipe, whole lines.
             console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
+def say_report(page: Path, quiet: bool) -> None:
+    """Where the report is: the last line, and the only one of a quiet command."""
+    typer.echo(str(page) if quiet else f"report: {page}")
 
 
 def spinner(quiet: bool, text: str) -> AbstractContextManager[object]:

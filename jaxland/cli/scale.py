@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jaxland.cli.explore import Json, Out, Quiet, Searching, Source, account, numbers, settled
+from jaxland.cli.explore import Json, Out, Searching, Source, account, numbers, settled
 from jaxland.cli.options import spread
 from jaxland.cli.progress import Display, say
 from jaxland.cli.recipe import FILE, SEARCH, Recipe
@@ -18,6 +18,8 @@ from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import SplitOptions, TableOptions
 from jaxland.landscape.search.settings import WorkOptions
 from jaxland.models.options import NetworkOptions
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
 
 @spread

@@ -13,6 +13,7 @@ import typer
 
 from jaxland.cli.opening import Build, Json, ModelFile, Opened, Part, Quiet, chosen_rows, opened
 from jaxland.cli.options import Kept, spread
+from jaxland.cli.progress import say_report
 from jaxland.cli.standard_input import from_pipe
 from jaxland.data.options import TableOptions
 from jaxland.trim.options import AttributeKeywords, TrimOptions
@@ -101,7 +102,7 @@ def trim(
         return
     if not quiet:
         _show(found)
-    typer.echo(f"report: {out / 'report.html'}")
+    say_report(out / "report.html", quiet)
 
 
 def register(app: typer.Typer) -> None:

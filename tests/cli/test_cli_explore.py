@@ -1,5 +1,6 @@
 """The command as a user types it: outputs, resume, Ctrl-C, one clear line for bad input."""
 
+import json
 import os
 import signal
 import subprocess
@@ -67,10 +68,11 @@ def test_why_is_checked_before_the_search_and_explained_in_the_report(run, envir
 def test_a_report_explains_a_row_by_all_four_systems(run, environment):
     out, args = run
     subprocess.run(args, env=environment, capture_output=True, text=True, timeout=500, check=True)
-    done = subprocess.run(command("report", out / "run", "--why", 3), env=environment, capture_output=True,
+    done = subprocess.run(command("report", out / "run", "--why", 3, "--json"), env=environment, capture_output=True,
                           text=True, timeout=500)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "Predicted " in done.stdout and done.stdout.strip().splitlines()[-1].startswith("report:")
+    said = json.loads(done.stdout)
+    assert said["why"]["3"].startswith("Predicted ") and said["finding"] and said["report"].endswith("report.html")
     page = (out / "run" / "report.html").read_text()
     for words in ("Why line 3?", "(landscape)", "(Hessian)", "trim against information", "training line"):
         assert words in page

@@ -10,12 +10,13 @@ import typer
 from scipy.optimize import minimize
 from typer.testing import CliRunner
 
-from jaxland.cli import hessian, mi, trim
+from jaxland.cli import explore, hessian, mi, trim
 from jaxland.cli.opening import opened
 from jaxland.cli.recipe import Recipe
 from jaxland.data.options import SplitOptions, TableOptions
 from jaxland.data.seen import NEW, TEST, TRAINING, fingerprints
-from jaxland.errors import ArgumentError, DataError
+from jaxland.errors import ArgumentError, DataError, StoreError
+from jaxland.landscape import Store
 from jaxland.models.options import NetworkOptions
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -138,6 +139,16 @@ def test_the_wrong_table_for_influence_is_refused(made, tmp_path):
         run(hessian, folder, tmp_path / "test.csv", "--out", tmp_path)
     with pytest.raises(ArgumentError, match=r"--part new: .*none of them"):
         run(trim, folder, "--part", "new", "--out", tmp_path)
+
+
+def test_another_problem_in_the_directory_of_a_run_leaves_its_recipe_alone(tmp_path):
+    recipe = Recipe("xor", network=NetworkOptions(hidden="2", l2=1e-3))
+    with Store(tmp_path / "landscape.db", recipe.problem):
+        recipe.save(tmp_path)
+    kept = (tmp_path / "run.json").read_text()
+    with pytest.raises(StoreError, match="another problem"):
+        run(explore, "xor", "--hidden", 3, "--l2", "1e-3", "--out", tmp_path)
+    assert (tmp_path / "run.json").read_text() == kept
 
 
 def test_fingerprints_tell_rows_apart():

@@ -61,6 +61,8 @@ class Completeness:
 
     def describe(self, what: str) -> str:
         """One sentence."""
+        if not self.found:
+            return f"no {what} found yet: nothing can be said of how many there are"
         known = f"{100 * self.coverage:.1f} %"
         if self.once and known == "100.0 %":
             known = "more than 99.9 %"
@@ -68,7 +70,7 @@ class Completeness:
         if self.uneven is not None and round(self.uneven) > round(self.estimate):
             exist += f", {self.uneven:.0f} if rates are log-normal"
         if not self.once:
-            known = "nearly all" if self.hits else "none"
+            known = "nearly all"
         if self.found == 1:
             what = {"minima": "minimum", "transition states": "transition state"}.get(what, what)
         return (
