@@ -11,7 +11,7 @@ from jaxland.landscape.interpretation import Interpretation
 from jaxland.landscape.search.completeness import Completeness
 from jaxland.landscape.weights.comparison import Comparison
 from jaxland.landscape.weights.group import GroupConservation
-from jaxland.report.conserved.findings import called, measure_of, tested, untested
+from jaxland.report.conserved.findings import called, measure_of, removal_against_spread, tested, untested
 from jaxland.report.questions import GRAPH, GROUPS, INPUTS, LINEAR, MATTER, OTHERS, TESTS
 from jaxland.report.words import Headline, correlation, listed, number, p_value
 
@@ -63,10 +63,10 @@ def headline(found: Interpretation) -> Headline:
     leaning = _leaning(group)
     if not family:
         said = "Good networks of this landscape share no weights beyond chance: single weights explain nothing here"
-        return Headline(f"{said}{'; ' + leaning if leaning else ''}.", False)
+        return Headline(f"{said}{'; ' + leaning if leaning else ''}.{_beside_linear(found)}", False)
     use = f" on how to use {listed(shared, 5)}" if shared else ", though on no single input"
     said = f"The networks of {called(told, group)} agree beyond chance{use}"
-    return Headline(f"{said}{_weighed(group, leaning)}.", False)
+    return Headline(f"{said}{_weighed(group, leaning)}.{_beside_linear(found)}", False)
 
 
 def _weighed(group: GroupConservation, leaning: str) -> str:
@@ -78,6 +78,8 @@ def _weighed(group: GroupConservation, leaning: str) -> str:
         parts = ", and shuffling these weights hurts more than shuffling others"
     elif check.supported:
         parts = ", but their weights do not matter more than their neighbours in the same layers"
+    elif check.supported_like:
+        parts = ", and shuffling these weights hurts more than shuffling their neighbours in the same layers"
     else:
         parts = ", but these weights matter no more than others, so agreement must not be read as importance"
     if compared is None:
@@ -102,10 +104,15 @@ def _alone(found: Interpretation) -> str:
     needed = found.importance
     top = [] if needed is None else needed.leading(3)
     said = f" By permutation the best network leans on {listed(top)}." if top else ""
+    return said + _beside_linear(found)
+
+
+def _beside_linear(found: Interpretation) -> str:
+    """That a linear model does as well, where it does; with a leading space."""
     line = found.linear
-    if line is not None and line.better < 2:
-        said += f" A linear model {'is better' if line.better <= -2 else 'does as well'}."
-    return said
+    if line is None or line.better >= 2:
+        return ""
+    return f" A linear model {'is better' if line.better <= -2 else 'does as well'}."
 
 
 def _shared_inputs(group: GroupConservation, alpha: float) -> list[str]:
@@ -137,7 +144,7 @@ def _joined(found: Interpretation) -> Answer:
     land = found.landscape
     joined = int((land.components() == 0).sum())
     share = joined / land.n_minima
-    said = f"{joined:,} of {land.n_minima:,} minima ({share:.0%}) are joined to the best"
+    said = f"{joined:,} of {land.n_minima:,} minima ({share:.0%}) are joined to the best."
     facts = dict(land.statistics.get("completeness") or {}).get("minima")
     between = land.n_ts - int(land.degenerate.sum())
     evidence = f"{between:,} passes between minima are known; "
@@ -229,8 +236,13 @@ def _matters(found: Interpretation, group: GroupConservation) -> Answer:
             f"(p = {p_value(check.p_like)})"
         )
     evidence += f"; {shuffles} shuffles: no p below {number(1 / (1 + shuffles), 2)} can be found"
+    cost = removal_against_spread(group)
+    evidence += f"; {cost}" if cost else ""
     if check.supported and check.supported_like:
         return Answer(MATTER, "Yes, more than others of their layers.", evidence, MATTER, False)
+    if check.supported_like:
+        said = "More than others of their layers, but not than others anywhere."
+        return Answer(MATTER, said, evidence, MATTER, True)
     if check.supported:
         why = "but not more than others of their layers" if check.like_size else "but layers could not be told apart"
         return Answer(MATTER, f"More than random others, {why}.", evidence, MATTER, True)

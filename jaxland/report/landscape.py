@@ -322,8 +322,9 @@ def _search(page: Page, found: Interpretation, command: str) -> None:
     if rounds:
         page.text(f"The search is {ending(landscape.statistics, landscape.settings)}.")
         page.listing(failures(rounds))
-        frame = pd.DataFrame(rounds).drop(columns="id", errors="ignore")
-        page.table(frame.groupby("kind", sort=False).sum().reset_index(), "What the search did, by kind of job.")
+        frame = pd.DataFrame(rounds).drop(columns="id", errors="ignore").groupby("kind", sort=False).sum()
+        frame = frame.rename(columns=lambda name: name.replace("_", " ")).reset_index()
+        page.table(frame, "What the search did, by kind of job.")
     simple = {k: v for k, v in landscape.statistics.items() if isinstance(v, int | float | str)}
     if simple:
         page.table(_flat(simple))

@@ -34,17 +34,23 @@ def listed(names: list[str], most: int = 5) -> str:
     ) + more  # fmt: skip
 
 
+def bounds(rho: float, n: int) -> tuple[float, float]:
+    """95 % interval of a rank correlation of n pairs (Fisher's z, Bonett and Wright 2000); NaN where unknown."""
+    if not np.isfinite(rho) or n < 5:
+        return math.nan, math.nan
+    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = math.atanh(min(max(rho, -0.999999), 0.999999))
+    return math.tanh(centre - half), math.tanh(centre + half)
+
+
 def interval(rho: float, n: int) -> str:
-    """95 % interval of a rank correlation of n pairs (Fisher's z, Bonett and Wright 2000).
+    """``bounds`` as it reads.
 
     >>> interval(0.5, 30)
     '0.15 to 0.74'
     """
-    if not np.isfinite(rho) or n < 5:
-        return "–"
-    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    centre = math.atanh(min(max(rho, -0.999999), 0.999999))
-    return f"{math.tanh(centre - half):.2f} to {math.tanh(centre + half):.2f}"
+    low, high = bounds(rho, n)
+    return "–" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def correlation(rho: float, n: int) -> str:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxland.landscape.weights.comparison import Comparison
+from jaxland.landscape.weights.comparison import Comparison, rank_correlation
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.landscape.weights.validation import Validation
-from jaxland.report.words import listed, number, p_value
+from jaxland.report.words import bounds, correlation, listed, number, p_value
 
 
 class Finding(NamedTuple):
@@ -140,6 +140,21 @@ def _validated(check: Validation) -> list[Finding]:
 def called(conserved: ConservedWeights, group: GroupConservation) -> str:
     """What to call a group in a sentence."""
     return f"the {len(group.members)} lowest minima" if np.isnan(conserved.cut.delta) else f"group {group.name}"
+
+
+def removal_against_spread(group: GroupConservation) -> str:
+    """Whether the best network rests more on weights that the networks agree on; empty where that is not known."""
+    live = group.live
+    if group.removal is None or not live.any():
+        return ""
+    rho, n = rank_correlation(-group.std[live], group.removal[live])[0], int(live.sum())
+    low, high = bounds(rho, n)
+    if np.isnan(low):
+        return ""
+    told = f"costs {'more' if rho > 0 else 'less'} the more closely the networks agree on it"
+    if low <= 0 <= high:
+        told = "costs no more where the networks agree on it more closely"
+    return f"setting a weight alone to zero {told} ({correlation(rho, n)})"
 
 
 def tested(check: Validation) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxland.landscape.weights.comparison import rank_correlation
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.report.conserved.figures import agreement_figure, attribution_figure, validation_figure
-from jaxland.report.conserved.findings import called, measure_of, tested, untested
+from jaxland.report.conserved.findings import called, measure_of, removal_against_spread, tested, untested
 from jaxland.report.conserved.network_diagram import network_diagram
 from jaxland.report.figures import PALETTE
 from jaxland.report.html import Page
@@ -115,17 +114,12 @@ def _removal(page: Page, conserved: ConservedWeights, group: GroupConservation) 
     """Which weights the best network rests on, and whether these are the conserved ones."""
     if group.removal is None or not group.live.any():
         return
-    live = group.live
-    rho, _ = rank_correlation(-group.std[live], group.removal[live])
     said = (
         "Conserved is what networks agree on, not what they rest on. The second is asked of the best network alone: "
     )
-    said += "each weight is set to zero and the rise of the training loss taken. "
-    if np.isfinite(rho):
-        around = interval(rho, int(live.sum()))
-        said += f"Over the {int(live.sum())} live weights, a smaller spread goes with a larger cost to ρ = {rho:.2f} "
-        said += f"(95 %: {around})."
-    page.text(said)
+    said += "each weight is set to zero and the rise of the training loss taken."
+    cost = removal_against_spread(group)
+    page.text(said + (f" Here {cost}." if cost else ""))
     frame = group.to_pandas().drop(columns=["p", "q"])
     frame = frame.sort_values("removal costs", ascending=False, kind="stable").reset_index(drop=True)
     page.folded(frame, "Weights that the best network rests on most, dearest first.", 10)
@@ -214,7 +208,15 @@ def validation_section(page: Page, conserved: ConservedWeights, group: GroupCons
             f"{number(float(check.others.mean()))}, "
             f"others of like size {number(float(check.matched.mean()))}: {verdict} (p = {p_value(check.p_value)})."
         )
-        if not check.like_size:
+        if check.like_size:
+            own, theirs = number(float(check.like_conserved.mean())), number(float(check.like_others.mean()))
+            verdict = "yes" if check.supported_like else "no"
+            page.text(
+                f"Like for like, within layers that have both kinds: {own} against {theirs}: {verdict} (p = "
+                f"{p_value(check.p_like)}). Layers may matter more whatever their weights' spread: this comparison "
+                "is the one to believe."
+            )
+        else:
             page.note(
                 "No layer has at least two conserved and two other live weights: conserved weights cannot be "
                 "compared with their neighbours, and the difference above may be one of layers.",
