@@ -8,7 +8,8 @@ not seconds, and is therefore the same on every machine.
 How much strangers are worth follows from how often a random quench meets a known minimum (``familiar``). Where it
 always does, the landscape can be exhausted: every new transition state is a gain. Where it never does (a glass: real
 tables with many weights), minima that are not joined to the lowest are too many ever to be joined: a gain is what
-grows the part connected to the lowest minimum, and searches leave from there.
+grows the part connected to the lowest minimum, and searches leave from there; after the first quarter of the random
+quenches the others, and most walkers, would but add strangers, and are left out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from jaxland.landscape.store import Store
 _FADE = 0.6  # weight of a strategy's older rounds in its yield
 _OFTEN = 5
 _DEEPER = 5  # times as many hops as asked for, at most, while each round of them finds a new lowest minimum
+_FIRST = 32  # random quenches, or a quarter of them, that show whether the others can meet what is known
 _GLASS = 0.1  # chance of meeting a known minimum below which a landscape is taken for a glass
 _PATIENCE = 8  # rounds after which a strategy that was passed over is tried again
 
@@ -56,7 +58,10 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     s, done = settings.widened(), store.rounds()
     known = familiar(done)
     if not done:
-        return NextRound("random", list(range(s.starts)))
+        return NextRound("random", list(range(min(s.starts, max(_FIRST, s.starts // 4)))))
+    begun = sum(row["total"] for row in done)
+    if all(row["kind"] == "random" for row in done) and begun < s.starts and known * s.starts / begun > _GLASS:
+        return NextRound("random", list(range(begun, s.starts)))
     if not len(store.minima):
         on_kinks = Kinks.of_json(store.get("kinks"))
         if on_kinks.ended:
@@ -75,7 +80,7 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     # first, which cost a tenth.
     falling = known <= _GLASS and hops < _DEEPER * s.hops and _fell(store, done)
     if s.walkers and (hops < s.hops or falling):
-        return NextRound("hop", _hop_jobs(store, s, hops))
+        return NextRound("hop", _hop_jobs(store, s, hops, s.walkers if known > _GLASS else -(-s.walkers // 4)))
     past = [row for row in done if row["kind"] in (*SINGLE_ENDED, *PAIRS)]
     climbs = _share(s.climbs, known)
     if climbs and not any(row["kind"] == "climb" for row in past):
@@ -106,9 +111,9 @@ def _share(count: int, part: float) -> int:
     return max(min(count, 4), round(part * count))
 
 
-def _hop_jobs(store: Store, s: SearchSettings, hops: int) -> list[Job]:
+def _hop_jobs(store: Store, s: SearchSettings, hops: int, count: int) -> list[Job]:
     order = np.argsort(store.minima.energies, kind="stable")
-    walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(s.walkers)])
+    walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(count)])
     temperature = None if s.temperature is None else s.temperature / store.scale.energy
     if temperature is None:
         temperature = 0.25 * float(np.std(store.minima.energies)) if hops == 0 else store.get("temperature")

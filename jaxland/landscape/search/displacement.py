@@ -2,8 +2,9 @@
 
 A search from too near a minimum ends nowhere; from too far it finds the pass between two strangers. Where the line
 runs depends on the landscape, so it is learned: by kind of displacement (a band of sizes, of the whole network or of
-one piece of it), from how many searches found a new pass out of the very minimum they had left. What is learned is
-kept in the store and read where a round is planned: one seed gives one database, whoever does the jobs.
+one piece of it), from how many searches found a new pass out of the very minimum they had left. Among many
+coordinates far displacements are taken for the worse ones at first. What is learned is kept in the store and read
+where a round is planned: one seed gives one database, whoever does the jobs.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Displacement(NamedTuple):
 _WHOLE, _LOCAL = (0.01, 0.025, 0.05, 0.08, 0.125, 0.2, 0.32, 0.5), (0.2, 0.4, 0.8, 1.6)
 # Among up to so many coordinates the least displacements are too short to find anything; among more, passes lie near.
 FEW, _LEAST = 64, 0.05
+# Among more, fewer come back from farther off than this; a piece counts as a whole displaced half as far.
+_FAR, _PIECE = 0.2, 0.5
 KINDS = tuple(
     Displacement(low, high, local)
     for sizes, local in ((_WHOLE, False), (_LOCAL, True))
@@ -71,16 +74,25 @@ def faded(yields: Yields) -> Yields:
     return {"searches": [_FADE * n for n in yields["searches"]], "passes": [_FADE * n for n in yields["passes"]]}
 
 
+def _expected(local: bool, size: int) -> Float[np.ndarray, " kinds"]:
+    """Yield of each kind before anything was learned, the best one's being 1; 0 where a kind is not used."""
+    used = np.array([float(local or not kind.local) for kind in KINDS])
+    if size <= FEW:
+        return used * [kind.low >= _LEAST for kind in KINDS]
+    middle = [np.sqrt(kind.low * kind.high) * (_PIECE if kind.local else 1.0) for kind in KINDS]
+    return used * np.minimum(1.0, _FAR / np.array(middle)) ** 2
+
+
 def shares(yields: Yields, local: bool, size: int) -> Float[np.ndarray, " kinds"]:
     """Part of the next searches that each kind gets with ``size`` coordinates; ``local`` ones only where there are
     pieces to displace.
     """
     searches, passes = np.array(yields["searches"]), np.array(yields["passes"])
-    least = _LEAST if size <= FEW else 0.0
-    allowed = np.array([kind.low >= least and (local or not kind.local) for kind in KINDS])
+    expected = _expected(local, size)
     mean = (passes.sum() + 1.0) / (searches.sum() + _PRIOR)
-    merit = np.where(allowed, ((passes + _PRIOR * mean) / (searches + _PRIOR)) ** 2, 0.0)
-    return (1 - _AT_CHANCE) * merit / merit.sum() + _AT_CHANCE * allowed / allowed.sum()
+    used = expected > 0
+    merit = np.where(used, ((passes + _PRIOR * mean * expected) / (searches + _PRIOR)) ** 2, 0.0)
+    return (1 - _AT_CHANCE) * merit / merit.sum() + _AT_CHANCE * used / used.sum()
 
 
 def choose(yields: Yields, count: int, local: bool, size: int, seed: list[int]) -> list[int]:

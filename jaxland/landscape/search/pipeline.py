@@ -25,6 +25,7 @@ from jaxland.landscape.search.points import (
     joined,
     peaks,
     point_of,
+    price,
     sides,
 )
 
@@ -157,7 +158,7 @@ class Pipeline:
     def saddle(self, meter: Meter, guess: Guess) -> Job[Point | None]:
         """The saddle of index 1 reached from a guess; None where none was reached and verified."""
         (answer,) = yield [Request(self.climb, guess)]
-        meter.work += self.weight * int(answer.result.evaluations)
+        meter.work += int(price(answer.result, self.weight))
         if answer.status != Status.CONVERGED:
             return None
         return (yield from self._audited(meter, answer.result.x, 1))

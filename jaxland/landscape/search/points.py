@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxland.core.solvers.band import Band
 from jaxland.core.solvers.protocol import Status
-from jaxland.core.solvers.saddle import Guess
+from jaxland.core.solvers.quench import Minimum
+from jaxland.core.solvers.saddle import Guess, Saddle
 from jaxland.landscape.search.auditing import Audit
 
 # Ends from which a search may go on.
@@ -60,6 +62,15 @@ class Tolerances:
     zero: float = 1e-8
     energy: float = 1e-6
     distance: float = 1e-2
+
+
+def price(result: Minimum | Saddle | Band, weight: int) -> int | np.ndarray:
+    """What a solver's result (or each of a stack) has cost in gradients, one evaluation for ``weight`` of them; of a
+    saddle search one with a curvature, the others for one.
+    """
+    if isinstance(result, Saddle):
+        return result.evaluations + (weight - 1) * result.curvatures
+    return weight * result.evaluations
 
 
 def sides(point: Point) -> tuple[np.ndarray, np.ndarray]:

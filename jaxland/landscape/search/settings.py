@@ -24,13 +24,17 @@ class SearchSettings:
     seed: int = option(
         0, "Of every random choice: a job's numbers derive from it and the job, never from the worker."
     )
-    starts: int = option(200, "Random quenches.")
+    starts: int = option(
+        200, "Random quenches; where the first quarter of them (32 at least) meets no minimum twice, only those."
+    )
     start_scale: float = option(
         1.0,
         "Standard deviation of the normal coordinates of random starts (unless a box is given); of an energy of your "
         "own relative to the distance at which it first has wells.",
     )
-    walkers: int = option(32, "Basin-hopping walkers; 0: none.")
+    walkers: int = option(
+        32, "Basin-hopping walkers; a quarter of them where random quenches hardly meet a minimum twice; 0: none."
+    )
     hops: int = option(3, "Basin-hopping steps of each walker.")
     hop_size: float = option(
         0.6, "Standard deviation of a hop per coordinate, relative to the rms coordinate of the minimum."

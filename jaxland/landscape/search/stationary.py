@@ -39,6 +39,7 @@ from jaxland.landscape.search.points import (
     joined,
     peaks,
     point_of,
+    price,
     sides,
 )
 from jaxland.landscape.search.settings import PRECISIONS
@@ -188,7 +189,7 @@ class Engine:
             should_stop=self.should_stop,
         )
         for outcome in stream:
-            self.work += weight * int(outcome.result.evaluations)
+            self.work += int(price(outcome.result, weight))
             if result is None:
                 result = jax.tree.map(lambda a: np.zeros((count, *a.shape), a.dtype), outcome.result)
             status[outcome.job] = outcome.status
@@ -198,7 +199,7 @@ class Engine:
 
     def _counted(self, program: fleet.Program, items: PyTree, data: PyTree, most: int, weight: int) -> Ended:
         ended = fleet.run(program, items, data, lanes=most, should_stop=self.should_stop)
-        self.work += weight * int(np.sum(ended.result.evaluations[ended.status != Status.RUNNING]))
+        self.work += int(np.sum(price(ended.result, weight)[ended.status != Status.RUNNING]))
         return ended
 
     def audit(self, xs: np.ndarray | Sequence[np.ndarray]) -> list[Point]:
@@ -294,7 +295,7 @@ class Engine:
         return Newton(self.tolerances.rms, 500, zero=self.tolerances.zero)
 
     def search(self) -> tuple[Solver, Callable, int]:
-        """Saddle search: the solver, what it evaluates, and what an evaluation costs in gradients."""
+        """Saddle search: the solver, what it evaluates, and what a curvature costs in gradients (see ``price``)."""
         if self._curves_cheaply:
             # Of 24 searches with 210 parameters those that arrive take 12 to 79 evaluations.
             most = 300 if self.problem.size <= EXACT_SADDLE else 120
@@ -302,7 +303,11 @@ class Engine:
             following = saddle.EigenvectorFollowing(self.tolerances.rms, most, zero=self.tolerances.zero)
             if self.problem.size > FEW:
                 following = replace(following, radius=0.05, max_radius=0.2)
-            return following, self.kernel.second, self.curved
+            if jax.default_backend() != "cpu" or not self.problem.n:
+                # Side by side a lane that wants a Hessian would have all of them compute theirs; without rows to sum
+                # over one costs little more than a gradient.
+                return replace(following, keep=0), saddle.everywhere(self.kernel.second), self.curved
+            return following, saddle.where_asked(self.kernel.first, self.kernel.second), self.curved
         hybrid = saddle.HybridFollowing(self.tolerances.rms, 3000)
         return hybrid, saddle.softest_of(self.kernel, _LANCZOS), 1 + 2 * _LANCZOS
 

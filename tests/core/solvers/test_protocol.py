@@ -83,7 +83,12 @@ def make(name):
         "bfgs": (quench.BFGS(1e-6, 200), kernel.first, starts(3), starts(4)),
         "lbfgs": (quench.LBFGS(1e-6, 200), kernel.first, starts(3), starts(4)),
         "newton": (quench.Newton(1e-8, 100), kernel.second, starts(3), starts(4)),
-        "following": (saddle.EigenvectorFollowing(1e-8, 60), kernel.second, guesses(3), guesses(4)),
+        "following": (
+            saddle.EigenvectorFollowing(1e-8, 60),
+            saddle.where_asked(kernel.first, kernel.second),
+            guesses(3),
+            guesses(4),
+        ),
         "hybrid": (saddle.HybridFollowing(1e-8, 60), saddle.softest_of(kernel, 3), guesses(3), guesses(4)),
         "band": (band.ElasticBand(5, 20), band.along_band(kernel.first), ends, more),
     }[name]
@@ -171,7 +176,8 @@ def test_every_minimiser_meets_every_problem(x64, solver, problem):
 def test_both_searches_end_on_a_saddle_of_index_one(x64, name):
     problem = Problem.from_energy(muller_brown, 2)
     if name == "following":
-        solver, evaluate = saddle.EigenvectorFollowing(1e-8), problem.kernel.second
+        solver = saddle.EigenvectorFollowing(1e-8)
+        evaluate = saddle.where_asked(problem.kernel.first, problem.kernel.second)
     else:
         solver, evaluate = saddle.HybridFollowing(1e-8), saddle.softest_of(problem.kernel, 2)
     items = [saddle.Guess(np.array([-0.8, 0.6]), np.zeros(2)), saddle.Guess(np.array([0.2, 0.3]), np.zeros(2))]

@@ -98,7 +98,8 @@ def test_float32_quench_converges():
 @pytest.mark.parametrize("kind", ["exact", "hybrid"])
 def test_both_followings_find_the_same_saddles(x64, kind):
     problem = Problem.from_energy(muller_brown, 2)
-    solver, evaluate = saddle.EigenvectorFollowing(1e-8), problem.kernel.second
+    solver = saddle.EigenvectorFollowing(1e-8)
+    evaluate = saddle.where_asked(problem.kernel.first, problem.kernel.second)
     if kind == "hybrid":
         solver, evaluate = (
             saddle.HybridFollowing(1e-8, 2000),

@@ -3,20 +3,31 @@
 Both follow one mode uphill and minimise in all others (Cerjan & Miller 1981; Munro & Wales 1999), one evaluation per
 pass. Items are a ``Guess``: the start and the direction to follow first; v = 0 follows the lowest mode.
 
-following.py  all modes at once, from exact Hessians
+following.py  all modes at once, from exact Hessians that serve for several steps
 hybrid.py     the lowest mode by Lanczos, L-BFGS across it
 """
 
-from jaxland.core.solvers.saddle.following import EigenvectorFollowing, Guess, Saddle, following_step
+from jaxland.core.solvers.saddle.following import (
+    EigenvectorFollowing,
+    Guess,
+    Probe,
+    Saddle,
+    everywhere,
+    following_step,
+    where_asked,
+)
 from jaxland.core.solvers.saddle.hybrid import HybridFollowing, Softest, softest, softest_of
 
 __all__ = [
     "EigenvectorFollowing",
     "Guess",
     "HybridFollowing",
+    "Probe",
     "Saddle",
     "Softest",
+    "everywhere",
     "following_step",
     "softest",
     "softest_of",
+    "where_asked",
 ]

@@ -206,4 +206,5 @@ class HybridFollowing:
             mode=state.mode,
             eigenvalue=state.eigenvalue,
             evaluations=state.evaluations,
+            curvatures=state.evaluations,
         )
