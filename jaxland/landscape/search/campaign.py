@@ -58,7 +58,8 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
     s, done = settings.widened(), store.rounds()
     known = familiar(done)
     if not done:
-        return NextRound("random", list(range(min(s.starts, max(_FIRST, s.starts // 4)))))
+        first = max(_FIRST, s.starts // 4) if s.rounds else s.starts
+        return NextRound("random", list(range(min(s.starts, first))))
     begun = sum(row["total"] for row in done)
     if all(row["kind"] == "random" for row in done) and begun < s.starts and known * s.starts / begun > _GLASS:
         return NextRound("random", list(range(begun, s.starts)))
