@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxland import Problem, mlp
-from jaxland.core.pallas.quench_fleet import WholeQuench
+from jaxland.core.pallas.whole import WholeQuench
 from jaxland.core.solvers import batches, fleet, lanes, quench, saddle
 from jaxland.core.solvers.protocol import Status
 from jaxland.data import load

@@ -2,11 +2,12 @@
 
 ``lanes`` hands out every job by itself, which suits a CPU, where a job takes milliseconds. On a GPU thousands end in
 one launch: here they are retired and replaced as arrays. A *program* is a solver over all lanes at once:
-``protocol.Solver`` under vmap (``Vmapped``), or a whole solver in one kernel (``core.pallas.whole_quench``).
+``protocol.Solver`` under vmap (``Vmapped``), or a whole solver in one kernel (``core.pallas.whole``).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -149,6 +150,24 @@ def _compiled(program: Program) -> _Compiled:
         refill=jax.jit(refill, donate_argnums=0),
         shrink=jax.jit(program.take),
     )
+
+
+def pace(program: Program, items: PyTree, data: PyTree) -> float:
+    """Seconds of an evaluation while all of these items (jobs on the leading axis) are in full flight."""
+    count = jax.tree.leaves(items)[0].shape[0]
+    compiled = _compiled(program)
+
+    def evaluations(states: PyTree) -> int:
+        return int(np.sum(np.asarray(compiled.read(states)[1].evaluations)))
+
+    with jax.default_matmul_precision(matmul_precision()):
+        states = compiled.begin(items, jnp.zeros(count, bool))
+        states = compiled.advance(states, data)  # compiles; the first steps are no sample of the others
+        before = evaluations(states)
+        began = time.perf_counter()
+        states = jax.block_until_ready(compiled.advance(states, data))
+        spent = time.perf_counter() - began
+        return spent / max(evaluations(states) - before, 1)
 
 
 def run(

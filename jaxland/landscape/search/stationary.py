@@ -17,8 +17,7 @@ from jaxtyping import PyTree
 from numpy.typing import DTypeLike
 
 from jaxland.core.energy.kernels import Kernel, coarse_far
-from jaxland.core.pallas.dense import Shape
-from jaxland.core.pallas.quench_fleet import WholeQuench
+from jaxland.core.pallas import whole
 from jaxland.core.solvers import band, fleet, lanes, saddle
 from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
@@ -57,6 +56,8 @@ _FEW = 12
 # Rms gradient from which Newton steps with exact Hessians take over where they pay.
 _ROUGH = 1e-5
 _LANCZOS = 12
+# Rows a parameter below which a GPU takes L-BFGS: 24 N^2 bytes of an inverse Hessian against 4 N n operations.
+_DEAR = 14
 # Rms gradient from which a quench goes on by the exact curvature, and the least curvature that it then assumes.
 _NEAR, _LEAST = 1e-3, 1e-3
 
@@ -124,7 +125,7 @@ class Engine:
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
         self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
         self.mesh = mesh or (None if jax.default_backend() == "cpu" else lanes.local_mesh())
-        # One accelerator: everything stays on it. Several, or a CPU: lanes.
+        # One accelerator: all stays on it. Several, or a CPU: lanes.
         self._fleet = jax.default_backend() != "cpu" and self.mesh is None
         self.images, self.max_step = images, max_step
         self.work = 0
@@ -287,6 +288,8 @@ class Engine:
         Lennard-Jones atoms take 165 gradients against 720, 20 atoms 190 against 1,270.
         """
         size = self.problem.size
+        if self._fleet and size > EXACT_QUENCH and self.problem.n < _DEAR * size and self.kernel.dense is not None:
+            return LBFGS(tol, 10_000)
         dense = size <= DENSE_BFGS and (self.problem.n or size <= _FEW)
         return BFGS(tol, 4000) if dense else LBFGS(tol, 50_000)
 
@@ -317,9 +320,8 @@ class Engine:
 
     def _descend(self, kernel: Kernel, items: Start, tol: float) -> tuple[np.ndarray, Any]:
         """See ``descent``: status [jobs] and, where any job has ended, what was found."""
-        solver, shape = self.descent(tol), kernel.dense
-        if self._fleet and isinstance(solver, BFGS) and isinstance(shape, Shape) and shape.groups == 1:
-            program = WholeQuench.of(shape, self.problem.n, len(items.x), tol=tol, limit=4000)
+        solver = self.descent(tol)
+        if self._fleet and (program := whole.chosen(kernel, self.problem.n, solver, items)):
             ended = self._counted(program, items, kernel.data, program.lanes, 1)
         else:
             ended = self._solve(solver, kernel.first, items, kernel.data)

@@ -7,7 +7,7 @@ import pytest
 from shared_cases import xor
 
 from jaxland import Problem, doctor, mlp
-from jaxland.core.pallas.quench_fleet import WholeQuench
+from jaxland.core.pallas.whole import WholeQuench
 from jaxland.core.solvers import fleet, lanes, quench
 from jaxland.core.solvers.batches import map_rows
 from jaxland.core.solvers.protocol import Status

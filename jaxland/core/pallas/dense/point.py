@@ -120,8 +120,11 @@ def _affine(bias: Rows, rows: list[Rows], x: Rows) -> Rows:
 
 
 def _across(shape: Shape, rows: Rows) -> Rows:
-    """Sums over the threads of a network."""
-    return rows if shape.groups == 1 else [jnp.sum(a, axis=0, keepdims=True) for a in rows]
+    """Sums over the groups of a network; in a team in every thread, since other blocks would cross warps."""
+    if shape.groups == 1:
+        return rows
+    summed = [jnp.sum(a, axis=-2, keepdims=True) for a in rows]
+    return [jnp.broadcast_to(a, shape.block) for a in summed] if shape.team > 1 else summed
 
 
 def _outer(a: Rows, b: Rows) -> list[Rows]:

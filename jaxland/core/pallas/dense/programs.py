@@ -61,7 +61,12 @@ def sums(
     def together(a: Block) -> Block:
         return jnp.sum(a, axis=0, keepdims=True)
 
-    return together(loss), [together(a) for a in g_own], [together(a) for a in g_shared]
+    def once(a: Block) -> Block:
+        """Of what all groups know; equal numbers, a power of two of them, add up exactly."""
+        a = together(a)
+        return a if shape.groups == 1 else jnp.sum(a, axis=-2, keepdims=True) * (1.0 / shape.groups)
+
+    return once(loss), [together(a) for a in g_own], [once(a) for a in g_shared]
 
 
 def products(
@@ -85,8 +90,8 @@ def products(
 
 
 def member(shape: Shape) -> jax.Array:
-    """Number [team, 1] of a thread in its team."""
-    return jax.lax.broadcasted_iota(jnp.int32, (shape.team, 1), 0)
+    """Number [team, 1] of a thread in its team; of every thread where a network has groups too."""
+    return jax.lax.broadcasted_iota(jnp.int32, (shape.team, 1) if shape.groups == 1 else shape.block, 0)
 
 
 def _point(shape: Shape, x_ref: Any, y_ref: Any, i: Any, points: Any) -> tuple[Rows, Rows]:

@@ -31,7 +31,8 @@ class Shape:
         target: "triton", or "interpret" where there is no GPU.
         ahead: points in flight in one thread.
         own: exp and reciprocal in float64 by branchless code of ours instead of the device's library.
-        team: threads that share a network's points (each holds all of its weights): 1, or with ``groups`` 1 up to 32.
+        team: threads (times ``groups``) that share a network's points, in whole quenches; more than a warp where few
+            networks have a GPU.
     """
 
     sizes: tuple[int, ...]
@@ -60,9 +61,24 @@ class Shape:
         return -(-self.sizes[1] // self.groups)
 
     @property
+    def threads(self) -> int:
+        """Threads of a network."""
+        return self.groups * self.team
+
+    @property
     def networks(self) -> int:
-        """Networks a program of one warp serves."""
-        return WARP // (self.groups * self.team)
+        """Networks a program serves."""
+        return max(1, WARP // self.threads)
+
+    @property
+    def warps(self) -> int:
+        """Warps of a program."""
+        return max(1, self.threads // WARP)
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """A number of every thread: [networks], after [team] and [groups] where a network has several."""
+        return (*(k for k in (self.team, self.groups) if k > 1), self.networks)
 
     @property
     def rows(self) -> tuple[int, int]:

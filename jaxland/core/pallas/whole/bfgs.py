@@ -1,0 +1,142 @@
+"""BFGS of small dense networks as one program, the inverse Hessian in device memory.
+
+It is swept in tiles of 4 x 2, twice a pass: a twentieth of the gradient's time up to some fifty weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxland.core.pallas.dense.point import total
+from jaxland.core.pallas.dense.shape import Shape
+from jaxland.core.pallas.whole.program import Direction, Judged, Program
+from jaxland.core.pallas.whole.threads import padded
+
+COLUMNS = 2  # of the inverse Hessian in registers at once
+
+
+class State(NamedTuple):
+    """BFGS of L networks with N parameters, padded to whole tiles.
+
+    Attributes:
+        x: last accepted points.
+        gradient: there.
+        step: proposed; trial: x + step, evaluated next.
+        inverse: inverse Hessian estimates (meaningless where ``fresh``).
+        energy: at x; max_step: longest step allowed; scale: length scale of the next step, at most 1.
+        fresh: 1 where no secant pair is known.
+        evaluations: so far; status: see ``protocol.Status``.
+    """
+
+    x: Float[Array, "N L"]
+    gradient: Float[Array, "N L"]
+    step: Float[Array, "N L"]
+    trial: Float[Array, "N L"]
+    inverse: Float[Array, "N N L"]
+    energy: Float[Array, " L"]
+    max_step: Float[Array, " L"]
+    scale: Float[Array, " L"]
+    fresh: Int[Array, " L"]
+    evaluations: Int[Array, " L"]
+    status: Int[Array, " L"]
+
+
+def begin(shape: Shape, x: Float[Array, "B N"], max_step: Float[Array, " B"]) -> State:
+    """State at the start of B quenches."""
+    lanes, rows = x.shape[0], padded(shape, Dense.tile_of(shape))
+    start = jnp.pad(x.T, ((0, rows - x.shape[1]), (0, 0)))
+    # Every field has memory of its own: a state is donated to the launch that advances it.
+    return State(
+        x=start,
+        gradient=jnp.zeros((rows, lanes), x.dtype),
+        step=jnp.zeros((rows, lanes), x.dtype),
+        trial=start + 0.0,
+        inverse=jnp.zeros((rows, rows, lanes), x.dtype),
+        energy=jnp.full(lanes, jnp.inf, x.dtype),
+        max_step=jnp.array(max_step, x.dtype),
+        scale=jnp.ones(lanes, x.dtype),
+        fresh=jnp.ones(lanes, jnp.int32),
+        evaluations=jnp.zeros(lanes, jnp.int32),
+        status=jnp.zeros(lanes, jnp.int32),
+    )
+
+
+class Dense(Program):
+    """Full inverse Hessian estimate."""
+
+    @staticmethod
+    def scratch(rows: int, state: Any) -> tuple[int, ...]:
+        """B y and B g."""
+        return rows, rows
+
+    def propose(self, t: Judged) -> Direction:
+        """See ``Program``; B grows by s p^T - (B y) q^T, and is applied to the gradient in the same sweep."""
+        s, here, change_ref, zero = self.s, self.here, self.change_ref, self.zero
+        lanes, (by_ref, bg_ref) = here.lanes, self.rest
+        tile, columns = [np.int32(k) for k in range(here.tile)], [np.int32(k) for k in range(COLUMNS)]
+        fresh = s.fresh[lanes]
+        was_fresh = fresh > 0
+        safe_sy, safe_yy = jnp.where(t.curved, t.sy, 1.0), jnp.where(t.curved, t.yy, 1.0)
+        first_scale = safe_sy / safe_yy
+        renew, update = was_fresh & t.curved, t.running & t.curved
+
+        def inverse(i: Any, j: Any) -> Any:
+            return jnp.where(renew, jnp.where(i == j, first_scale, 0.0), s.inverse[i, j, lanes])
+
+        def across(body: Any, carry: Any) -> Any:
+            """``body(first column, carry)`` for every tile of columns."""
+            count = np.int32(-(-self.shape.parameters // COLUMNS))
+            return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(COLUMNS), c), carry)
+
+        def product(i: Any, yby: Any) -> Any:
+            """Rows i.. of B y."""
+
+            def block(j: Any, sofar: Any) -> Any:
+                y = [change_ref[j + b, lanes] for b in columns]
+                return [
+                    s_ + total([inverse(i + a, j + b) * v for b, v in zip(columns, y)]) for a, s_ in zip(tile, sofar)
+                ]
+
+            for a, by in zip(tile, across(block, [zero] * len(tile))):
+                by_ref[i + a, lanes] = by
+                yby = yby + by * change_ref[i + a, lanes]
+            return yby
+
+        yby = here.total(here.own_tiles(product, zero))
+        here.settle()
+        inverse_sy = 1.0 / safe_sy
+        grow = (1.0 + yby * inverse_sy) * inverse_sy
+
+        def rank_two(i: Any, c: Any) -> Any:
+            """Rows i.. of B + s p^T - (B y) q^T, and of its product with the gradient."""
+            step_i = [s.step[i + a, lanes] for a in tile]
+            by_i = [by_ref[i + a, lanes] for a in tile]
+
+            def block(j: Any, sofar: Any) -> Any:
+                step = [s.step[j + b, lanes] for b in columns]
+                q = [v * inverse_sy for v in step]
+                p = [v * grow - by_ref[j + b, lanes] * inverse_sy for b, v in zip(columns, step)]
+                g = [s.gradient[j + b, lanes] for b in columns]
+                old = [[inverse(i + a, j + b) for b in columns] for a in tile]
+                out = []
+                for a, row, sum_, si, bi in zip(tile, old, sofar, step_i, by_i):
+                    grown = [jnp.where(update, m + (si * u - bi * v), m) for m, u, v in zip(row, p, q)]
+                    for b, m in zip(columns, grown):
+                        s.inverse[i + a, j + b, lanes] = m
+                    out.append(sum_ + total([m * v for m, v in zip(grown, g)]))
+                return out
+
+            for a, direction in zip(tile, across(block, [zero] * len(tile))):
+                bg_ref[i + a, lanes] = direction
+                c = c[0] - direction * s.gradient[i + a, lanes], c[1] + direction * direction
+            return c
+
+        slope, square = (here.total(a) for a in here.own_tiles(rank_two, (zero, zero)))
+        next_fresh = (was_fresh & ~t.curved) | t.lost
+        s.fresh[lanes] = jnp.where(t.running, next_fresh.astype(jnp.int32), fresh)
+        return Direction(bg_ref, slope, square, was_fresh, next_fresh)

@@ -1,0 +1,138 @@
+"""The whole quench as a program of ``core.solvers.fleet``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxland.core.energy.kernels import Kernel
+from jaxland.core.pallas.dense.shape import Shape
+from jaxland.core.pallas.whole import bfgs, lbfgs
+from jaxland.core.pallas.whole.program import Limits, launch
+from jaxland.core.solvers.fleet import Program, Vmapped, pace
+from jaxland.core.solvers.protocol import Status
+from jaxland.core.solvers.quench import BFGS, LBFGS, Minimum, Start
+
+# Threads that fill a GPU of 132 multiprocessors with 8 warps on each.
+_THREADS = 33_792
+_POINTS_A_LAUNCH = 64_000
+_MOST_THREADS = 128  # of a network
+_LEAST_POINTS = 64  # of a thread
+
+State = bfgs.State | lbfgs.State
+_trials: dict[tuple, bool] = {}
+
+
+@dataclass(frozen=True)
+class WholeQuench:
+    """The program of ``core.solvers.fleet`` that quenches in one kernel; items are ``quench.Start`` [jobs].
+
+    Attributes:
+        shape: of the networks and their data; limits: see there.
+        history: secant pairs of L-BFGS; 0: BFGS.
+    """
+
+    shape: Shape
+    limits: Limits
+    history: int = 0
+
+    @classmethod
+    def of(cls, shape: Shape, points: int, jobs: int, *, tol: float, limit: int, history: int = 0) -> WholeQuench:
+        """Few jobs share the points of each among several threads; launches take a tenth of a second or so."""
+        team = _team(shape, points, jobs)
+        passes = int(np.clip(_POINTS_A_LAUNCH * (team if shape.groups > 1 else 1) // points, 1, 64))
+        ahead = 2 if team == 1 and shape.groups == 1 and shape.units <= 6 else 1
+        return cls(replace(shape, team=team, ahead=ahead, own=True), Limits(tol, limit, passes), history)
+
+    @property
+    def lanes(self) -> int:
+        """Networks that fill the machine."""
+        return _THREADS // self.shape.threads
+
+    def begin(self, items: Start) -> State:
+        """See ``fleet.Program``."""
+        x, step = jnp.asarray(items.x), jnp.asarray(items.max_step)
+        if self.history:
+            return lbfgs.begin(self.shape, x, step, self.history)
+        return bfgs.begin(self.shape, x, step)
+
+    def advance(self, states: State, data: Any) -> State:
+        """See ``fleet.Program``; ``data`` is that of the dense kernel."""
+        if isinstance(states, lbfgs.State):
+            return launch(lbfgs.Limited, self.shape, states, data[0], self.limits)
+        return launch(bfgs.Dense, self.shape, states, data[0], self.limits)
+
+    def status(self, states: State) -> jax.Array:
+        """See ``fleet.Program``."""
+        return states.status
+
+    def result(self, states: State) -> Minimum:
+        """See ``fleet.Program``."""
+        size = self.shape.parameters
+        rms = jnp.sqrt(jnp.sum(states.gradient * states.gradient, axis=0) / size)
+        return Minimum(states.x[:size].T, states.energy, rms, states.evaluations)
+
+    def choose(self, fresh: jax.Array, new: State, old: State) -> State:
+        """See ``fleet.Program``; what a model has learned is not read before it is made anew."""
+        kept = ("inverse", "steps", "changes")
+        names = [name for name in type(old)._fields if name not in kept]
+        return old._replace(**{name: jnp.where(fresh, getattr(new, name), getattr(old, name)) for name in names})
+
+    def park(self, states: State, idle: jax.Array) -> State:
+        """See ``fleet.Program``."""
+        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
+
+    def take(self, states: State, lanes: jax.Array) -> State:
+        """See ``fleet.Program``."""
+        return jax.tree.map(lambda a: a[..., lanes], states)
+
+
+def _team(shape: Shape, points: int, jobs: int) -> int:
+    """Threads (times groups) that share a network's points.
+
+    One pays where the last, slowest networks are few among many: 54 against 30 ns a network and evaluation at full
+    load (H100, 5 hidden units), but eight times as long for a network by itself.
+    """
+    if shape.groups == 1:
+        return 1 if 2 * jobs >= 3 * _THREADS else 8
+    wanted = min(_THREADS // (shape.groups * max(jobs, 1)), _MOST_THREADS // shape.groups, points // _LEAST_POINTS)
+    return 1 << max(wanted, 1).bit_length() - 1
+
+
+def chosen(kernel: Kernel, points: int, solver: BFGS | LBFGS, items: Start) -> WholeQuench | None:
+    """The program that does what the solver does to these items, where there is one and it is faster.
+
+    A thread a network was measured once for all. Everything else is tried on these items beside the solver under
+    vmap, once per program, number of items and device; None where the program does not compile or memory does not
+    hold it. The result is the same but for rounding.
+    """
+    if not isinstance(kernel.dense, Shape):
+        return None
+    jobs, history = len(items.x), solver.history if isinstance(solver, LBFGS) else 0
+    program = WholeQuench.of(
+        kernel.dense, points, jobs, tol=solver.tol, limit=solver.max_evaluations, history=history
+    )
+    if program.shape.groups == 1 and not history:
+        return program
+    some = min(jobs, program.lanes)
+    key = (program, solver, some.bit_length(), jax.devices()[0].device_kind)
+    if key not in _trials:
+        # Items repeated to fill whole programs are no work done.
+        ours = _pace(program, items, kernel.data, np.arange(program.lanes) % some) * (program.lanes / some)
+        theirs = _pace(Vmapped(solver, kernel.first), items, kernel.data, np.arange(1 << some.bit_length() - 1))
+        _trials[key] = ours < theirs
+    return program if _trials[key] else None
+
+
+def _pace(program: Program, items: Start, data: Any, some: np.ndarray) -> float:
+    """``fleet.pace`` on some of the items; endless where there is a lowering that this jax or driver lacks, or no
+    memory: the other serves.
+    """
+    try:
+        return pace(program, Start(np.asarray(items.x)[some], np.asarray(items.max_step)[some]), data)
+    except Exception:
+        return np.inf
