@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxland.core.solvers.band import Band
@@ -64,7 +65,7 @@ class Tolerances:
     distance: float = 1e-2
 
 
-def price(result: Minimum | Saddle | Band, weight: int) -> int | np.ndarray:
+def price(result: Minimum | Saddle | Band, weight: int) -> jax.Array | np.ndarray:
     """What a solver's result (or each of a stack) has cost in gradients, one evaluation for ``weight`` of them; of a
     saddle search one with a curvature, the others for one.
     """

@@ -114,6 +114,19 @@ def test_both_followings_find_the_same_saddles(x64, kind):
     assert found == set(SADDLES)
 
 
+def test_a_hessian_that_is_kept_saves_hessians_and_ends_on_the_same_saddle(x64):
+    problem = Problem.from_energy(muller_brown, 2)
+    kernel = problem.kernel
+    items = [saddle.Guess(np.array([-0.8, 0.6]), np.zeros(2))]
+    kept, every = saddle.EigenvectorFollowing(1e-8), saddle.EigenvectorFollowing(1e-8, keep=0)
+    (a,) = lanes.run(kept, saddle.where_asked(kernel.first, kernel.second), items, None)
+    (b,) = lanes.run(every, saddle.everywhere(kernel.second), items, None)
+    assert a.status == b.status == Status.CONVERGED
+    np.testing.assert_allclose(a.result.x, b.result.x, atol=1e-7)
+    assert b.result.curvatures == b.result.evaluations > a.result.curvatures
+    assert a.result.evaluations > a.result.curvatures
+
+
 def test_a_known_curvature_saves_gradients(x64):
     scales = np.logspace(0, 4, 30)
     problem = Problem.from_energy(lambda w: 0.5 * jnp.sum(jnp.asarray(scales) * w**2) + 0.1 * jnp.sum(w**4), 30)
