@@ -9,9 +9,16 @@ import numpy as np
 
 from jaxland.landscape.interpretation import Interpretation
 from jaxland.landscape.search.completeness import Completeness
-from jaxland.landscape.weights.comparison import Comparison
+from jaxland.landscape.weights.comparison import Comparison, rank_correlation
 from jaxland.landscape.weights.group import GroupConservation
-from jaxland.report.conserved.findings import called, measure_of, removal_against_spread, tested, untested
+from jaxland.report.conserved.findings import (
+    called,
+    measure_of,
+    removal_against_spread,
+    tested,
+    tested_groups,
+    untested,
+)
 from jaxland.report.questions import GRAPH, GROUPS, INPUTS, LINEAR, MATTER, OTHERS, TESTS
 from jaxland.report.words import Headline, correlation, listed, number, p_value
 
@@ -159,17 +166,42 @@ def _better(found: Interpretation) -> list[Answer]:
     scores = found.scores
     if scores is None:
         return []
-    rho, p, n = scores.correlation, scores.p_value, len(scores.scores)
+    rho, n = scores.correlation, len(scores.scores)
     low, best, high = (float(v) for v in (scores.scores.min(), scores.scores[0], scores.scores.max()))
     spread = f"test {scores.metric} from {number(low, 4)} to {number(high, 4)}, {number(best, 4)} at the lowest loss"
     if n < 3:
         return [Answer(TESTS, "Too few networks to tell.", spread, TESTS, True)]
     if not np.isfinite(rho):
         return [Answer(TESTS, "All networks do equally well.", spread, TESTS, True)]
-    clear = p <= 0.05
+    clear = lower_is_better(found) is not None
     said = ("Yes" if rho < 0 else "No: a lower loss means worse test results") if clear else "Not clear"
-    evidence = f"{spread}; loss against {scores.metric} {correlation(rho, n)}, minima taken as independent"
+    evidence = f"{spread}; loss against {scores.metric} {correlation(rho, n)}"
+    whole = over_all(found)
+    if whole is not None:
+        evidence += f", over all {found.landscape.n_minima:,} found {correlation(whole[0], found.landscape.n_minima)}"
+    evidence += ", minima taken as independent"
     return [Answer(TESTS, f"{said}.", evidence, TESTS, not clear or rho > 0)]
+
+
+def over_all(found: Interpretation) -> tuple[float, float] | None:
+    """Rank correlation of loss and test results over all minima and its p-value, where not all are drawn."""
+    scores, values = found.scores, found.values
+    if scores is None or values is None or scores.metric not in values.names:
+        return None
+    if found.landscape.n_minima == len(scores.scores):
+        return None
+    return rank_correlation(found.landscape.energies, values[scores.metric])
+
+
+def lower_is_better(found: Interpretation) -> bool | None:
+    """Whether networks of lower loss do better on the test data; None where the joined ones or all leave it open."""
+    scores, whole = found.scores, over_all(found)
+    if scores is None or not scores.p_value <= 0.05:
+        return None
+    better = scores.correlation < 0
+    if whole is not None and not (whole[1] <= 0.05 and (whole[0] < 0) == better):
+        return None
+    return bool(better)
 
 
 def _linear(found: Interpretation) -> list[Answer]:
@@ -236,6 +268,9 @@ def _matters(found: Interpretation, group: GroupConservation) -> Answer:
             f"(p = {p_value(check.p_like)})"
         )
     evidence += f"; {shuffles} shuffles: no p below {number(1 / (1 + shuffles), 2)} can be found"
+    every = tested_groups(found.told)
+    if every.groups > 1:
+        evidence += f"; {every.describe()}"
     cost = removal_against_spread(group)
     evidence += f"; {cost}" if cost else ""
     if check.supported and check.supported_like:

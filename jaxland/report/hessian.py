@@ -289,7 +289,8 @@ def _curvature(page: Page, explained: Explanation) -> None:
             "(least rank correlation over some test points):"
         )
         page.table(sweep.to_pandas())
-        page.figure(sweep_figure(sweep), "Dashed: the damping in use. Crosses: not positive definite.")
+        none = "" if sweep.dampings[sweep.first] else ", none at all, at the left edge"
+        page.figure(sweep_figure(sweep), f"Dashed: the damping in use{none}. Crosses: not positive definite.")
     page.section("Spectrum")
     page.table(spectrum.summary(), "From " + ("all eigenvalues." if spectrum.exact else "stochastic quadrature."))
     page.figure(density_figure(spectrum), "Density of eigenvalues; red ticks: modes known exactly.")

@@ -17,6 +17,8 @@ from jaxland.report.html import Page
 from jaxland.report.words import Headline, listed
 
 SHOWN_SAMPLES = 3_000
+# Columns of a heat map whose cells still hold numbers that can be read; answers that still are a summary.
+LEGIBLE, ANSWERED = 9, 9
 COORDINATES = {"raw": "scaled", "scores": "normal score"}
 
 
@@ -131,28 +133,30 @@ def diagnostics_figure(result: MutualInformation) -> Figure:
 
 
 def heat_map(matrix: InformationMatrix, title: str = "") -> Figure:
-    """Mutual information of every pair with its error; grey where it cannot be told from shuffled samples."""
-    mean = matrix.mean
+    """Mutual information of every pair with its error; grey where it cannot be told from shuffled samples.
+
+    Many factors stand below each other; where even that is wide, colours go without numbers.
+    """
+    turned = matrix.mean.shape[1] > max(matrix.mean.shape[0], LEGIBLE)
+    mean, std, null = (v.T if turned else v for v in (matrix.mean, matrix.std, matrix.null_mean))
+    names = (matrix.columns, matrix.rows) if turned else (matrix.rows, matrix.columns)
     rows, columns = mean.shape
-    figure, axis = canvas(max(3.6, 1.05 * columns + 2.2), max(2.4, 0.52 * rows + 1.3))
+    numbered = columns <= LEGIBLE
+    wide, high = (1.05 if columns <= 6 else 0.75, 0.52) if numbered else (0.28, 0.24)
+    figure, axis = canvas(max(3.6, wide * columns + 2.2), max(2.4, high * rows + 1.3))
     finite = np.where(np.isfinite(mean), mean, np.nan)
-    high = float(np.nanmax(finite)) if np.any(np.isfinite(finite)) else 1.0
+    most = float(np.nanmax(finite)) if np.any(np.isfinite(finite)) else 1.0
     # What is determined is the darkest cell there is, not an empty one.
-    shown = np.where(np.isinf(mean), max(high, 0.05), finite)
-    image = axis.imshow(shown, cmap="Blues", vmin=0.0, vmax=max(high, 0.05), aspect="auto")
-    for i in range(rows):
-        for j in range(columns):
-            if np.isnan(mean[i, j]):
-                continue
-            std, null = matrix.std[i, j], matrix.null_mean[i, j]
-            quiet = np.isfinite(null) and mean[i, j] < null + 2 * std
-            colour = "#5b6675" if quiet else ("white" if mean[i, j] > 0.6 * high else "#1c2430")
-            text = "∞\n(determined)" if np.isinf(mean[i, j]) else f"{mean[i, j]:.3f}\n±{std:.3f}"
-            axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour, linespacing=1.05)
-    axis.set_xticks(
-        range(columns), matrix.columns, rotation=30 if columns > 5 else 0, ha="right" if columns > 5 else "center"
-    )
-    axis.set_yticks(range(rows), matrix.rows)
+    shown = np.where(np.isinf(mean), max(most, 0.05), finite)
+    image = axis.imshow(shown, cmap="Blues", vmin=0.0, vmax=max(most, 0.05), aspect="auto")
+    for i, j in np.argwhere(~np.isnan(mean)) if numbered else ():
+        quiet = np.isfinite(null[i, j]) and mean[i, j] < null[i, j] + 2 * std[i, j]
+        colour = "#5b6675" if quiet else ("white" if mean[i, j] > 0.6 * most else "#1c2430")
+        text = "∞\n(determined)" if np.isinf(mean[i, j]) else f"{mean[i, j]:.3f}\n±{std[i, j]:.3f}"
+        axis.text(j, i, text, ha="center", va="center", fontsize=8, color=colour, linespacing=1.05)
+    slanted = columns > 5
+    axis.set_xticks(range(columns), names[1], rotation=40 if slanted else 0, ha="right" if slanted else "center")
+    axis.set_yticks(range(rows), names[0])
     axis.tick_params(length=0)
     for spine in axis.spines.values():
         spine.set_visible(False)
@@ -175,31 +179,31 @@ def mig_text(mig: float, error: float) -> str:
 def disentanglement_figure(summary: Disentanglement) -> Figure:
     """For every factor, what the best latent and the runner-up know of it; the gap is the disentanglement."""
     factors = summary.association.columns
-    figure, axis = canvas(max(4.4, 1.5 * len(factors) + 1.6), 3.4)
+    figure, axis = canvas(7.0, 0.55 * len(factors) + 1.2)
     at = np.arange(len(factors))
     where = list(summary.association.rows)
     runner = np.array([summary.association.mean[where.index(r), j] for j, r in enumerate(summary.second)])
     known = np.concatenate([v[np.isfinite(v)] for v in (summary.top + np.nan_to_num(summary.top_std), runner)])
-    high = float(known.max()) if len(known) else 1.0
-    # A bar without end stands a fifth above the highest of the others, hatched and marked.
+    most = float(known.max()) if len(known) else 1.0
+    # A bar without end stands a fifth beyond the longest of the others, and is marked.
     endless = np.isinf(summary.top)
-    tall, runner = (np.where(np.isinf(v), 1.2 * max(high, 0.05), v) for v in (summary.top, runner))
+    best, runner = (np.where(np.isinf(v), 1.2 * max(most, 0.05), v) for v in (summary.top, runner))
     runner_std = np.array([summary.association.std[where.index(r), j] for j, r in enumerate(summary.second)])
-    high = max(high, float(tall.max()))
-    axis.bar(
-        at - 0.2, tall, 0.38, yerr=np.nan_to_num(summary.top_std), color=PALETTE[1], capsize=3, label="best latent"
-    )
-    axis.bar(at + 0.2, runner, 0.38, yerr=np.nan_to_num(runner_std), color="#c3ccd6", capsize=3, label="runner-up")
-    for j in at:
-        name = f"{summary.best[j]}: ∞" if endless[j] else summary.best[j]
-        above = tall[j] + np.nan_to_num(summary.top_std[j]) + 0.02 * high
-        axis.text(j - 0.2, above, name, ha="center", fontsize=9)
-        above = runner[j] + np.nan_to_num(runner_std[j]) + 0.02 * high
-        axis.text(j + 0.2, above, summary.second[j], ha="center", fontsize=9, color="#5b6675")
+    most = max(most, float(best.max()))
+    named = [f"{name}: ∞" if endless[j] else name for j, name in enumerate(summary.best)]
+    for place, length, std, names, colour, ink, label in (
+        (at - 0.2, best, summary.top_std, named, PALETTE[1], "#1c2430", "best latent"),
+        (at + 0.2, runner, runner_std, summary.second, "#c3ccd6", "#5b6675", "runner-up"),
+    ):
+        error = np.nan_to_num(std)
+        axis.barh(place, length, 0.38, xerr=error, color=colour, capsize=2, label=label)
+        for y, x, name in zip(place, length + error, names):
+            axis.text(x + 0.015 * most, y, name, va="center", fontsize=8, color=ink)
     labels = [f"{f}\nMIG {mig_text(m, e)}" for f, m, e in zip(factors, summary.mig, summary.mig_std)]
-    axis.set_xticks(at, labels)
-    axis.set_ylim(0, 1.18 * high)
-    axis.set_ylabel(f"information ({summary.association.units})")
+    axis.set_yticks(at, labels, fontsize=8)
+    axis.set_ylim(len(factors) - 0.4, -0.6)
+    axis.set_xlim(0, 1.18 * most)
+    axis.set_xlabel(f"information ({summary.association.units})")
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
@@ -317,19 +321,13 @@ def _summary(page: Page, tables: InformationMatrix, summary: Disentanglement | N
         ]
     )
     if summary is not None:
-        page.answers(
-            (
-                f"Which latent carries {name}?",
-                f"{summary.best[j]}, MIG {mig_text(summary.mig[j], summary.mig_std[j])}."
-                if np.isfinite(summary.mig[j])
-                else "None: no latent knows more of it than shuffled samples do.",
-                f"{_amount(summary.top[j], summary.top_std[j])} {tables.units}; the runner-up {summary.second[j]} "
-                f"knows {_amount(summary.association.mean[list(tables.rows).index(summary.second[j]), j], np.nan)}",
-                "Disentanglement",
-                not np.isfinite(summary.mig[j]),
+        clearest = np.sort(np.argsort(-np.nan_to_num(summary.top, nan=-1.0), kind="stable")[:ANSWERED])
+        page.answers(_carried(tables, summary, int(j)) for j in clearest)
+        if len(clearest) < len(tables.columns):
+            page.text(
+                f"These are the {len(clearest)} columns of which most is known; all {len(tables.columns)} are under "
+                "Disentanglement."
             )
-            for j, name in enumerate(tables.columns)
-        )
     null = max((len(r.null) for r in found), default=0)
     page.text(
         f"Errors are standard deviations over {max((len(r.samples) for r in found), default=0)} bootstrap "
@@ -337,6 +335,21 @@ def _summary(page: Page, tables: InformationMatrix, summary: Disentanglement | N
     )
     for why in tables.left_out.values():
         page.note(f"Left out: {why}", warn=True)
+
+
+def _carried(tables: InformationMatrix, summary: Disentanglement, j: int) -> tuple[str, str, str, str, bool]:
+    """Which latent carries factor j: question, answer, evidence, section, doubt."""
+    known = bool(np.isfinite(summary.mig[j]))
+    said = f"{summary.best[j]}, MIG {mig_text(summary.mig[j], summary.mig_std[j])}."
+    runner_up = summary.association.mean[list(tables.rows).index(summary.second[j]), j]
+    return (
+        f"Which latent carries {tables.columns[j]}?",
+        said if known else "None: no latent knows more of it than shuffled samples do.",
+        f"{_amount(summary.top[j], summary.top_std[j])} {tables.units}; the runner-up {summary.second[j]} knows "
+        f"{_amount(runner_up, np.nan)}",
+        "Disentanglement",
+        not known,
+    )
 
 
 def _amount(mean: float, std: float) -> str:

@@ -239,12 +239,17 @@ def _tests(page: Page, found: Interpretation) -> None:
         )
     rho, p = scores.correlation, scores.p_value
     if np.isfinite(rho):
-        told = f"{correlation(rho, n)}, p = {p:.2g}, as if minima were independent draws, which they are not quite"
+        told, whole = f"{correlation(rho, n)}, p = {p:.2g}", conclusion.over_all(found)
+        if whole is not None:
+            count = found.landscape.n_minima
+            told += f"; over all {count:,} found, joined or not, {correlation(whole[0], count)}, p = {whole[1]:.2g}"
+        told += "; as if minima were independent draws, which they are not quite"
+        better = conclusion.lower_is_better(found)
         page.text(
-            f"Networks with a lower training loss do {'better' if rho < 0 else 'worse'} on the test data (rank "
+            f"Whether a lower training loss means a better {scores.metric} on the test data is not clear ({told})."
+            if better is None
+            else f"Networks with a lower training loss do {'better' if better else 'worse'} on the test data (rank "
             f"correlation of loss and {scores.metric} {told})."
-            if p <= 0.05
-            else f"A lower training loss says nothing of the {scores.metric} on the test data here ({told})."
         )
     if found.values is not None:
         values_section(page, found.landscape, found.values, found.averaged)

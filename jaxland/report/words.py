@@ -50,7 +50,7 @@ def interval(rho: float, n: int) -> str:
     '0.15 to 0.74'
     """
     low, high = bounds(rho, n)
-    return "–" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+    return "–" if math.isnan(low) else f"{round(low, 2) + 0.0:.2f} to {round(high, 2) + 0.0:.2f}"
 
 
 def correlation(rho: float, n: int) -> str:

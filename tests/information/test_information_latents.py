@@ -224,5 +224,5 @@ def test_mig_of_what_no_latent_carries_is_undefined_and_of_what_is_determined_is
         texts = [t.get_text() for t in figure.axes[0].texts]
         assert any("∞" in text for text in texts)
     drawn = disentanglement_figure(summary).axes[0]
-    assert max(bar.get_height() for bar in drawn.patches) > 0.2  # the endless bar stands above all others
-    assert "undefined" in drawn.get_xticklabels()[0].get_text()
+    assert max(bar.get_width() for bar in drawn.patches) > 0.2  # the endless bar stands above all others
+    assert "undefined" in drawn.get_yticklabels()[0].get_text()

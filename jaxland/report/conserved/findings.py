@@ -154,7 +154,35 @@ def removal_against_spread(group: GroupConservation) -> str:
     told = f"costs {'more' if rho > 0 else 'less'} the more closely the networks agree on it"
     if low <= 0 <= high:
         told = "costs no more where the networks agree on it more closely"
-    return f"setting a weight alone to zero {told} ({correlation(rho, n)})"
+    return f"setting a weight alone to zero {told}: {correlation(rho, n)}"
+
+
+class Tested(NamedTuple):
+    """In how many of the groups that were tested the weights mattered more than random others; the same in layers."""
+
+    groups: int
+    supported: int
+    alike: int
+    supported_alike: int
+
+    def describe(self) -> str:
+        """One sentence, without its stop."""
+        return (
+            f"of all {self.groups} groups that could be tested, their weights mattered more than random others in "
+            f"{self.supported}, and more than others of the same layers in {self.supported_alike} of {self.alike}"
+        )
+
+
+def tested_groups(conserved: ConservedWeights) -> Tested:
+    """What validation says of all groups together."""
+    checks = [g.validation for g in conserved.groups if g.validation is not None]
+    alike = [v for v in checks if v.like_size]
+    return Tested(
+        groups=len(checks),
+        supported=sum(v.supported for v in checks),
+        alike=len(alike),
+        supported_alike=sum(v.supported_like for v in alike),
+    )
 
 
 def tested(check: Validation) -> str:

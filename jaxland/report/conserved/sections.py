@@ -9,7 +9,14 @@ import numpy as np
 from jaxland.landscape.weights.conserved import ConservedWeights
 from jaxland.landscape.weights.group import GroupConservation
 from jaxland.report.conserved.figures import agreement_figure, attribution_figure, validation_figure
-from jaxland.report.conserved.findings import called, measure_of, removal_against_spread, tested, untested
+from jaxland.report.conserved.findings import (
+    called,
+    measure_of,
+    removal_against_spread,
+    tested,
+    tested_groups,
+    untested,
+)
 from jaxland.report.conserved.network_diagram import network_diagram
 from jaxland.report.figures import PALETTE
 from jaxland.report.html import Page
@@ -222,15 +229,9 @@ def validation_section(page: Page, conserved: ConservedWeights, group: GroupCons
                 "compared with their neighbours, and the difference above may be one of layers.",
                 warn=True,
             )
-    checks = [g.validation for g in conserved.groups if g.validation is not None]
-    if len(checks) > 1:
-        good = sum(v.supported for v in checks)
-        like = [v for v in checks if v.like_size]
-        page.text(
-            f"Of all {len(checks)} groups that could be tested, the conserved weights mattered more than random "
-            f"others in {good}, and more than others of the same layers in {sum(v.supported_like for v in like)} of "
-            f"{len(like)}."
-        )
+    every = tested_groups(conserved)
+    if every.groups > 1:
+        page.text(f"{every.describe().capitalize()}.")
 
 
 def comparison_section(page: Page, conserved: ConservedWeights, group: GroupConservation) -> None:
