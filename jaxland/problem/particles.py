@@ -137,8 +137,9 @@ class ParticleSymmetry(Symmetry):
             pairs = pairs[np.abs(np.sum(a[pairs[:, 0]] * a[pairs[:, 1]], axis=1) - b[first] @ b[second]) < wide]
         if not len(pairs):
             return np.zeros((0, 3, 3))
-        target = frames(b[first][None], other_axis(b, np.array([second])))
-        source = frames(a[pairs[:, 0]], other_axis(a, pairs[:, 1]))
+        straight = pairs[:, 1] < 0
+        target = frames(b[first][None], other_axis(b[[second]], straight[:1]))
+        source = frames(a[pairs[:, 0]], other_axis(a[pairs[:, 1]], straight))
         if self.reflection:
             source = np.concatenate([source, source * np.array([1.0, 1.0, -1.0])[:, None]])
         return np.swapaxes(source, 1, 2) @ target

@@ -18,6 +18,7 @@ import numpy as np
 from jaxland.problem.symmetry import Symmetry, Vector
 
 _EXACT = 1e-2
+_TOGETHER = 2**20  # triples of atoms looked at in one call
 
 
 class ClusterSymmetry(Symmetry):
@@ -46,47 +47,26 @@ class ClusterSymmetry(Symmetry):
         i, j = self._upper
         return np.sort(np.sqrt(np.sum((x[i] - x[j]) ** 2, axis=1)))
 
-    def _matches(self, a: np.ndarray, b: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rotations R [k, 3, 3] and permutations p [k, n] with |a[p] R - b| < tol per atom; a, b [n, 3] centred."""
-        ra, rb = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-        nothing = np.zeros((0, 3, 3)), np.zeros((0, self.atoms), int)
-        if np.max(np.abs(np.sort(ra) - np.sort(rb))) > 2 * tol:
-            return nothing
-        # The pair of b with fewest counterparts in a: an atom off the centre, and one off its axis.
-        alike = np.sum(np.abs(rb[:, None] - ra) < 2 * tol, axis=1) + (rb < 0.1) * self.atoms
-        first = int(np.argmin(alike))
-        off = np.linalg.norm(np.cross(b[first], b), axis=1) / max(rb[first], 1e-12)
-        dots_b, dots_a = b @ b[first], a @ a.T
-        near_first = np.flatnonzero(np.abs(ra - rb[first]) < 2 * tol)
-        if np.max(off) < 0.05 * max(np.max(rb), 1e-12):
-            second, pairs = -1, np.stack([near_first, np.full(len(near_first), -1)], axis=1)
-        else:
-            wide = 4 * tol * max(1.0, np.max(rb))
-            possible = (np.abs(dots_a[near_first][:, :, None] - dots_b) < wide) & (np.abs(ra[:, None] - rb) < 2 * tol)
-            count = possible.sum((0, 1)) + (off < 0.3 * np.max(off)) * self.atoms**2
-            second = int(np.argmin(count))
-            rows, columns = np.nonzero(possible[:, :, second])
-            pairs = np.stack([near_first[rows], columns], axis=1)
-        if not len(pairs):
-            return nothing
-        target = frames(b[first][None], other_axis(b, np.array([second])))
-        source = frames(a[pairs[:, 0]], other_axis(a, pairs[:, 1]))
-        both = np.concatenate([source, source * np.array([1.0, 1.0, -1.0])[:, None]])  # and mirrored
-        turns = np.swapaxes(both, 1, 2) @ target
-        moved = a @ turns  # [k, n, 3]
-        distance = np.linalg.norm(moved[:, :, None] - b, axis=3)  # [k, n of a, n of b]
-        order = np.argmin(distance, axis=1)
-        fits = np.max(np.min(distance, axis=1), axis=1) < 3 * tol
-        fits &= np.all(np.sort(order, axis=1) == np.arange(self.atoms), axis=1)
-        return turns[fits], order[fits]
-
     def matches(self, w: Vector, reference: Vector, tolerance: float) -> bool:
         """Whether two points are images of one another to within a distance ``tolerance``."""
-        if np.max(np.abs(self.shape(w) - self.shape(reference))) > 2 * tolerance:
-            return False
-        a, b = self._atoms(w), self._atoms(reference)
-        order = self._matches(a, b, tolerance)[1]
-        return any(np.linalg.norm(refit(a[p], b) - b) < tolerance for p in order[:4])
+        return bool(self.matching(np.stack([w, reference]), np.array([[0, 1]]), tolerance)[0])
+
+    def matching(self, points: np.ndarray, pairs: np.ndarray, tolerance: float) -> np.ndarray:
+        """``matches`` bool [k], for pairs [k, 2] of rows of points [P, N]."""
+        pairs = np.asarray(pairs).reshape(-1, 2)
+        same, left, right = np.zeros(len(pairs), bool), *self._shapes_of(points, pairs)
+        alike = np.flatnonzero(np.max(np.abs(left - right), axis=1, initial=0.0) <= 2 * tolerance)
+        x = np.asarray(points, float).reshape(-1, self.atoms, 3)
+        x = x - x.mean(1, keepdims=True)
+        for some in np.array_split(alike, -(-len(alike) * self.atoms**3 // _TOGETHER) or 1):
+            a, b = x[pairs[some, 0]], x[pairs[some, 1]]
+            which, _, order = laid_onto(a, b, tolerance)
+            # Any of the first images of each: they differ by a symmetry of the structure.
+            few = np.arange(len(which)) - np.searchsorted(which, which) < 4
+            which, order = which[few], order[few]
+            moved = refit(np.take_along_axis(a[which], order[:, :, None], 1), b[which])
+            same[some[which[np.sqrt(np.sum((moved - b[which]) ** 2, axis=(1, 2))) < tolerance]]] = True
+        return same
 
     def distance(self, w: Vector, reference: Vector) -> float:
         """A cheap stand-in for the aligned distance, to rank pairs: rms difference of the sorted distances."""
@@ -95,13 +75,17 @@ class ClusterSymmetry(Symmetry):
 
     def distances(self, points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         """``distance`` [k] of pairs [k, 2] of points [P, N]."""
-        pairs = np.asarray(pairs).reshape(-1, 2)
-        used, place = np.unique(pairs, return_inverse=True)
+        left, right = self._shapes_of(points, pairs)
+        return np.sqrt(np.mean((right - left) ** 2, axis=1) * self.atoms)
+
+    def _shapes_of(self, points: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``shape`` of either of some pairs [k, 2]: [k, n (n - 1) / 2] twice."""
+        used, place = np.unique(np.asarray(pairs).reshape(-1, 2), return_inverse=True)
         x = np.asarray(points, float)[used].reshape(-1, self.atoms, 3)
         i, j = self._upper
         shapes = np.sort(np.sqrt(np.sum((x[:, i] - x[:, j]) ** 2, axis=2)), axis=1)
         a, b = place.reshape(-1, 2).T
-        return np.sqrt(np.mean((shapes[b] - shapes[a]) ** 2, axis=1) * self.atoms)
+        return shapes[a], shapes[b]
 
     def align(self, w: Vector, reference: Vector) -> Vector:
         """The image of w nearest to the reference: exact for copies of it, else the best of several orientations."""
@@ -111,7 +95,7 @@ class ClusterSymmetry(Symmetry):
         centre = np.asarray(reference, float).reshape(self.atoms, 3).mean(0)
         best, chosen = np.inf, a
         if np.max(np.abs(self.shape(w) - self.shape(reference))) < 2 * _EXACT:
-            for p in self._matches(a, b, _EXACT)[1][:4]:
+            for p in laid_onto(a[None], b[None], _EXACT)[2][:4]:
                 moved = refit(a[p], b)
                 distance = float(np.linalg.norm(moved - b))
                 if distance < best:
@@ -138,8 +122,17 @@ class ClusterSymmetry(Symmetry):
 
     def orbit_size(self, w: Vector) -> int:
         """Number of distinct permutation-inversion images: 2 n! over the order of the point group."""
-        x = self._atoms(w)
-        return self.order() // max(1, len(self._matches(x, x, 1e-4)[0]))
+        return self.orbit_sizes(np.asarray(w)[None])[0]
+
+    def orbit_sizes(self, points: np.ndarray) -> list[int]:
+        """``orbit_size`` of each row of points [P, N]."""
+        sizes: list[int] = []
+        for some in np.array_split(np.asarray(points, float), -(-len(points) * self.atoms**3 // _TOGETHER) or 1):
+            x = some.reshape(-1, self.atoms, 3)
+            x = x - x.mean(1, keepdims=True)
+            fixing = np.bincount(laid_onto(x, x, 1e-4)[0], minlength=len(x))
+            sizes += [self.order() // max(1, int(k)) for k in fixing]
+        return sizes
 
     def order(self) -> int:
         """2 n!."""
@@ -175,9 +168,52 @@ class ClusterSymmetry(Symmetry):
         return {"kind": "cluster", "atoms": self.atoms, "orientations": self.orientations}
 
 
-def other_axis(x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Atoms of a frame's second axis; any direction that is not along the first for a collinear cluster (-1)."""
-    return np.where((index >= 0)[:, None], x[index], np.array([0.3, -0.5, 0.8124]))
+def laid_onto(a: np.ndarray, b: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How structures a [P, n, 3] come to lie on structures b [P, n, 3], one by one, both centred.
+
+    Returns:
+        For every way found: its row of a and b, ascending [k], the rotation R [k, 3, 3], and the permutation p [k, n]
+        with |a[p] R - b| < 3 tol for each atom.
+    """
+    ra, rb = np.linalg.norm(a, axis=2), np.linalg.norm(b, axis=2)
+    rows = np.flatnonzero(np.max(np.abs(np.sort(ra) - np.sort(rb)), axis=1, initial=0.0) <= 2 * tol)
+    a, b, ra, rb, each = a[rows], b[rows], ra[rows], rb[rows], np.arange(len(rows))
+    n, largest = a.shape[1], np.maximum(np.max(rb, axis=1, initial=0.0), 1e-12)
+    # The pair of b with fewest counterparts in a: an atom off the centre, and one off its axis.
+    near = np.abs(rb[:, :, None] - ra[:, None]) < 2 * tol  # [P, n of b, n of a]
+    first = np.argmin(near.sum(2) + (rb < 0.1) * n, axis=1)
+    axis = b[each, first]
+    off = np.linalg.norm(np.cross(axis[:, None], b), axis=2) / np.maximum(rb[each, first], 1e-12)[:, None]
+    straight = np.max(off, axis=1, initial=0.0) < 0.05 * largest
+    wide = 4 * tol * np.maximum(1.0, largest)
+    dots_a, dots_b = a @ np.swapaxes(a, 1, 2), np.sum(b * axis[:, None], axis=2)
+    possible = np.abs(dots_a[:, :, :, None] - dots_b[:, None, None]) < wide[:, None, None, None]
+    possible &= near[each, first][:, :, None, None] & np.swapaxes(near, 1, 2)[:, None]
+    lost = off < 0.3 * np.max(off, axis=1, keepdims=True, initial=0.0)
+    second = np.argmin(possible.sum((1, 2)) + lost * n**2, axis=1)
+    chosen = possible[each, :, :, second]
+    # On a straight line any second axis does.
+    chosen[straight] = near[each, first][straight][:, :, None] & (np.arange(n) == 0)
+    which, i, j = np.nonzero(chosen)
+    target = frames(axis, other_axis(b[each, second], straight))
+    source = frames(a[which, i], other_axis(a[which, j], straight[which]))
+    both = np.concatenate([source, source * np.array([1.0, 1.0, -1.0])[:, None]])  # and mirrored
+    kept = np.argsort(np.concatenate([which, which]), kind="stable")
+    both, which = both[kept], np.repeat(which, 2)
+    turns = np.swapaxes(both, 1, 2) @ target[which]
+    fits, order = np.zeros(len(which), bool), np.zeros((len(which), n), int)
+    for some in np.array_split(np.arange(len(which)), -(-len(which) * n**2 // _TOGETHER) or 1):
+        w = which[some]
+        squares = np.sum(((a[w] @ turns[some])[:, :, None] - b[w][:, None]) ** 2, axis=3)  # [k, n of a, n of b]
+        order[some] = np.argmin(squares, axis=1)
+        fits[some] = np.max(np.min(squares, axis=1), axis=1) < (3 * tol) ** 2
+    fits &= np.all(np.sort(order, axis=1) == np.arange(n), axis=1)
+    return rows[which[fits]], turns[fits], order[fits]
+
+
+def other_axis(x: np.ndarray, straight: np.ndarray) -> np.ndarray:
+    """Second axes [k, 3] of frames: x [k, 3]; any direction that is not along the first for a collinear cluster."""
+    return np.where(straight[:, None], np.array([0.3, -0.5, 0.8124]), x)
 
 
 def frames(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -214,8 +250,8 @@ def nearest(
 
 
 def refit(a: np.ndarray, b: np.ndarray, proper: bool = False) -> np.ndarray:
-    """a [n, d] turned (improper rotations included, unless ``proper``) to lie nearest to b (Kabsch 1976)."""
-    u, _, vt = np.linalg.svd(a.T @ b)
-    if proper and np.linalg.det(u @ vt) < 0:
-        u[:, -1] = -u[:, -1]
+    """a [..., n, d] turned (improper rotations included, unless ``proper``) to lie nearest to b (Kabsch 1976)."""
+    u, _, vt = np.linalg.svd(np.swapaxes(a, -1, -2) @ b)
+    if proper:
+        u[..., -1] *= np.where(np.linalg.det(u @ vt) < 0, -1.0, 1.0)[..., None]
     return a @ (u @ vt)
