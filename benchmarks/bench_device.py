@@ -83,6 +83,16 @@ class Sizes:
     verified: tuple[tuple[int, int], ...] = ((5, 40_000), (10, 16_000))
     searches: int = 4096
     audits: int = 4096
+    spread: tuple[tuple[tuple[int, ...], int, int], ...] = (
+        ((30, 3, 2), 398, 4096),
+        ((23, 8, 2), 2000, 2048),
+        ((23, 8, 2), 21_000, 512),
+    )
+    curved: tuple[tuple[tuple[int, ...], int, int, int], ...] = (
+        ((30, 3, 2), 398, 1024, 256),
+        ((23, 8, 2), 2000, 512, 64),
+        ((23, 8, 2), 21_000, 256, 16),
+    )
     evaluations: int = 4000
     wide: tuple[int, ...] = (784, 256, 256, 10)
     huge: tuple[int, ...] = (1024, 2560, 2560, 256)
@@ -98,6 +108,8 @@ SMALL = Sizes(
     verified=((5, 8),),
     searches=8,
     audits=16,
+    spread=(((30, 3, 2), 24, 8),),
+    curved=(((5, 2, 2), 24, 4, 2),),
     evaluations=40,
     wide=(8, 16, 3),
     huge=(8, 24, 3),
@@ -234,6 +246,15 @@ def clusters(sizes: tuple[int, ...], rows: int, dtype: Any = np.float32) -> Prob
     x = 2 * rng.normal(size=(sizes[-1], sizes[0]))[y] + rng.normal(size=(rows, sizes[0]))
     model = mlp(sizes, "tanh", key=jax.random.key(0), dtype=jnp.dtype(dtype))
     return Problem.from_model(model, (x / math.sqrt(sizes[0])).astype(dtype), y, l2=1e-4)
+
+
+@cache
+def noisy(sizes: tuple[int, ...], rows: int, choice: str = "auto") -> Problem:
+    """A table as tables are: normal inputs, two classes that overlap."""
+    rng = np.random.default_rng(0)
+    x, (a, b, c) = rng.normal(size=(rows, sizes[0])), rng.normal(size=(3, sizes[0])) / math.sqrt(sizes[0])
+    y = (rng.logistic(size=rows) < 2 * (x @ a) + 2 * (x @ b) * (x @ c)).astype(int)
+    return Problem.from_model(mlp(sizes, dtype=jnp.float64), x, y, l2=1e-4, kernel_choice=choice)
 
 
 def trained(problem: Problem, steps: int = 800) -> Problem:
@@ -480,6 +501,83 @@ def audits(hidden: int) -> Callable[[Bench], Iterator[Row]]:
         )  # fmt: skip
 
     return rows
+
+
+def spread(bench: Bench) -> Iterator[Row]:
+    """Networks spread over threads: BFGS and L-BFGS as whole programs beside vmap."""
+    for sizes, rows, count in bench.sizes.spread:
+        problem = noisy(sizes, rows, "fused")
+        for name, solver in (("BFGS", quench.BFGS(1e-6, 4000)), ("L-BFGS", quench.LBFGS(1e-6, 10_000))):
+            case = f"{name}, N {problem.size}, {rows:,} rows, {count:,} networks"
+            try:
+                yield from whole_quenches(bench, problem, solver, count, case)
+            except Exception as error:
+                yield failed(case, error)
+
+
+def whole_quenches(
+    bench: Bench, problem: Problem, solver: quench.BFGS | quench.LBFGS, count: int, case: str
+) -> Iterator[Row]:
+    """An evaluation of all networks in full flight, and whole quenches."""
+    kernel, rows, (d, h, _) = problem.kernel, problem.n, problem.model.sizes
+    items = quench.Start(normal(problem, count), np.ones(count))
+    limit = (h * (2 * d + 33) + 30) * rows / FP64  # what a point takes, as counted in the program
+    program = WholeQuench.of(
+        kernel.dense, rows, count, tol=1e-6, limit=bench.sizes.evaluations if bench.small else solver.max_evaluations,
+        history=getattr(solver, "history", 0),
+    )  # fmt: skip
+    compiling, ours = once(lambda: fleet.pace(program, items, kernel.data))
+    try:
+        note = f"{fleet.pace(fleet.Vmapped(solver, kernel.first), items, kernel.data) / ours:.2f} times vmap"
+    except Exception as error:
+        note = f"vmap: {type(error).__name__}"
+    yield Row(
+        f"whole {case}", 1e9 * ours, "ns an evaluation", limit=1e9 * limit, less_is_better=True,
+        compile=compiling, note=f"{note}, {program.shape.threads} threads a network",
+    )  # fmt: skip
+    lanes = count if bench.small else program.lanes
+    seconds, ended = once(lambda: fleet.run(program, items, kernel.data, lanes=lanes))
+    mean = float(np.mean(ended.result.evaluations))
+    yield Row(
+        f"quench to 1e-6, {case}", count / seconds, "quenches/s", limit=1 / (mean * limit),
+        note=f"{np.mean(ended.status == Status.CONVERGED):.2%} converged, {mean:.0f} evaluations",
+    )  # fmt: skip
+
+
+def hessians(bench: Bench) -> Iterator[Row]:
+    """Exact Hessians by moments, as a GPU takes them, beside those of batched automatic differentiation."""
+    for sizes, rows, count, fewer in bench.sizes.curved:
+        problem = noisy(sizes, rows)
+        kernel = problem.kernel
+
+        def moments(w: jax.Array, data: Any, second: Any = kernel.second) -> jax.Array:
+            return jax.vmap(second, (0, None))(w, data).hessian
+
+        def products(w: jax.Array, data: Any, energy: Any = problem.energy_of) -> jax.Array:
+            return jax.vmap(jax.hessian(energy), (0, None))(w, data)
+
+        took = {}
+        for name, call, data, batch in (
+            ("moments", moments, kernel.data, count),
+            ("autodiff", products, problem.data, fewer),
+        ):
+            case = f"exact Hessian by {name}, N {problem.size}, {rows:,} rows, batch {batch:,}"
+            try:
+                w = jnp.asarray(normal(problem, batch))
+                began = time.perf_counter()
+                with jax.default_matmul_precision("highest"):
+                    program = jax.jit(call).lower(w, data).compile()
+                compiling = time.perf_counter() - began
+                took[name] = median(lambda p=program, w=w, d=data: p(w, d), bench.sizes.repeats) / batch
+                memory = program.memory_analysis()
+                held = "" if memory is None else f"{memory.temp_size_in_bytes / batch / 1e6:.3g} MB a point"
+                faster = f", {took[name] / took['moments']:.2f} times the moments'" if name == "autodiff" else ""
+                yield Row(
+                    case, 1e6 * took[name], "us each", limit=1e6 * kernel.hessian_cost / FP64,
+                    less_is_better=True, compile=compiling, note=held + faster,
+                )  # fmt: skip
+            except Exception as error:
+                yield failed(case, error)
 
 
 # -- 7: the pipeline -------------------------------------------------------------------------------------------------
@@ -770,6 +868,8 @@ def parts(sizes: Sizes) -> list[Part]:
         ("explore", explored),
         *((f"verified-{h}", verified(h, count)) for h, count in sizes.verified),
         *((f"audit-{h}", audits(h)) for h, _ in sizes.verified),
+        ("spread", spread),
+        ("hessian", hessians),
         ("product", gradients(True)),
         ("credit", credit_card),
         ("lanczos", lanczos),

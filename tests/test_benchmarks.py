@@ -120,7 +120,18 @@ def test_the_device_benchmark_runs_everywhere(tmp_path):
     kept = json.loads(found.read_text())
     assert not [row for row in kept["rows"] if row["unit"] == "FAILED"]
     names = " ".join(row["name"] for row in kept["rows"])
-    for what in ("gradient dense", "quench", "verified", "transition", "audit", "product", "explore", "credit"):
+    for what in (
+        "gradient dense",
+        "quench",
+        "verified",
+        "transition",
+        "audit",
+        "product",
+        "explore",
+        "credit",
+        "L-BFGS",
+        "moments",
+    ):
         assert what in names
     for what in ("grown", "thick", "influence", "IG-50", "SHAP", "CD", "mixture", "AutoNEB"):
         assert what in names

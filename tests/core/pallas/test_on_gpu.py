@@ -76,6 +76,25 @@ def test_whole_quenches_end_in_the_minima_of_bfgs(ends):
     assert np.mean(nearest < 1e-9) > 0.98
 
 
+@pytest.mark.parametrize("history, jobs", [(10, 16), (10, 512), (0, 512)])
+def test_networks_spread_over_threads_end_in_minima(x64, history, jobs):
+    """L-BFGS and BFGS of 101 parameters, four threads a network and up to four warps: minima that the lanes find."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(203, 30))
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    dense, base = (Problem.from_model(mlp((30, 3, 2)), x, y, l2=1e-2, kernel_choice=c) for c in ("fused", "xla"))
+    starts = quench.Start(normal(dense, jobs), np.ones(jobs))
+    program = WholeQuench.of(dense.kernel.dense, 203, jobs, tol=1e-8, limit=9000, history=history)
+    ended = fleet.run(program, starts, dense.kernel.data, lanes=program.lanes)
+    assert (ended.status == Status.CONVERGED).all()
+    gradients = jax.jit(jax.vmap(base.kernel.first, (0, None)))(ended.result.x, base.kernel.data).gradient
+    assert float(jnp.max(jnp.sqrt(jnp.mean(gradients**2, axis=1)))) < 1.01e-8
+    solver = quench.LBFGS(1e-8, 9000, history) if history else quench.BFGS(1e-8, 9000)
+    items = [quench.Start(starts.x[k], np.float64(1.0)) for k in range(16)]
+    energies = [float(o.result.energy) for o in lanes.run(solver, base.kernel.first, items, base.kernel.data)]
+    assert np.mean(np.abs(ended.result.energy[:16] - energies) < 1e-9) > 0.6
+
+
 def test_a_fleet_of_newton_equals_lanes(ends):
     _, done, base = ends
     rng = np.random.default_rng(2)
