@@ -119,7 +119,7 @@ def chosen(kernel: Kernel, points: int, solver: BFGS | LBFGS, items: Start) -> W
     if program.shape.groups == 1 and not history:
         return program
     some = min(jobs, program.lanes)
-    key = (program, solver, some.bit_length(), jax.devices()[0].device_kind)
+    key = (program, points, solver, some.bit_length(), jax.devices()[0].device_kind)
     if key not in _trials:
         # Items repeated to fill whole programs are no work done.
         ours = _pace(program, items, kernel.data, np.arange(program.lanes) % some) * (program.lanes / some)
