@@ -197,10 +197,10 @@ class ParticleSymmetry(Symmetry):
         if best < _EXACT:
             return (chosen + centre).ravel()
 
-        def closer(moved: np.ndarray) -> np.ndarray:
-            return self._refit(moved[self._assign(moved, b)], b)
+        def assigned(moved: np.ndarray) -> np.ndarray:
+            return self._assign(moved, b)
 
-        return (nearest(a, b, self._turns, closer, best, chosen) + centre).ravel()
+        return (nearest(a, b, self._turns, assigned, lambda x: self._refit(x, b), best, chosen) + centre).ravel()
 
     def canonical(self, w: Vector) -> Vector:
         """Centred, along the principal axes, third moments positive, like particles by distance from the centre."""

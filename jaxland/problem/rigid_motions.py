@@ -106,11 +106,11 @@ class ClusterSymmetry(Symmetry):
         signs = np.array([[x, y, z] for x in (1, -1) for y in (1, -1) for z in (1, -1)], float)
         principal = np.einsum("ij,kj,lj->kil", axes_a, signs, axes_b)
 
-        def closer(moved: np.ndarray) -> np.ndarray:
-            return refit(moved[linear_sum_assignment(-(b @ moved.T))[1]], b)
+        def assigned(moved: np.ndarray) -> np.ndarray:
+            return linear_sum_assignment(-(b @ moved.T))[1]
 
         turns = np.concatenate([principal, self._turns])
-        return (nearest(a, b, turns, closer, best, chosen) + centre).ravel()
+        return (nearest(a, b, turns, assigned, lambda x: refit(x, b), best, chosen) + centre).ravel()
 
     def canonical(self, w: Vector) -> Vector:
         """Centred, along the principal axes, third moments positive, atoms by distance from the centre."""
@@ -228,24 +228,29 @@ def nearest(
     a: np.ndarray,
     b: np.ndarray,
     turns: np.ndarray,
-    closer: Callable[[np.ndarray], np.ndarray],
+    assigned: Callable[[np.ndarray], np.ndarray],
+    turned: Callable[[np.ndarray], np.ndarray],
     best: float,
     chosen: np.ndarray,
 ) -> np.ndarray:
-    """The image of a [n, d] nearest to b: assignment and rotation in turn (``closer``), from each of turns [k, d, d].
+    """The image of a [n, d] nearest to b: assignment and rotation in turn, from each of turns [k, d, d].
 
-    ``best`` is the distance of ``chosen``, which stays unless an image comes closer.
+    ``assigned`` gives the permutation [n] that brings an image [n, d] nearest to b, ``turned`` rotates images
+    [k, n, d] onto b. ``best`` is the distance of ``chosen``, which stays unless an image comes closer.
     """
-    for turn in turns:
-        moved, before = a @ turn, np.inf
-        for _ in range(30):
-            moved = closer(moved)
-            distance = float(np.linalg.norm(moved - b))
-            if distance > before - 1e-9:
-                break
-            before = distance
-        if distance < best - 1e-9:
-            best, chosen = distance, moved
+    moved, p = a @ turns, np.tile(np.arange(len(a)), (len(turns), 1))
+    known: set[bytes] = set()
+    while len(p):
+        step = np.stack([assigned(x) for x in moved])
+        p, moved = np.take_along_axis(p, step, 1), np.take_along_axis(moved, step[:, :, None], 1)
+        # A permutation met before leads where it led then.
+        keys = [row.tobytes() for row in p]
+        fresh = [k for k, key in enumerate(keys) if key not in known and key not in keys[:k]]
+        known.update(keys)
+        p, moved = p[fresh], turned(moved[fresh])
+        for x, distance in zip(moved, np.sqrt(np.sum((moved - b) ** 2, axis=(1, 2)))):
+            if distance < best - 1e-9:
+                best, chosen = distance, x
     return chosen
 
 
