@@ -128,7 +128,7 @@ class MutualInformation:
         return pd.DataFrame([self.row()])
 
     def __str__(self) -> str:
-        return f"{self.label} = {self.mean:.4f} +- {self.std:.4f} {self.units}"
+        return f"{self.label} = {self.mean:.4f} ± {self.std:.4f} {self.units}"
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)

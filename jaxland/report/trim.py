@@ -138,7 +138,14 @@ def page(
             curves(deletion, insertion), f"The attributed output while {_kind(attribution)}s are switched off, or on."
         )
     if evaluation is not None:
-        out.table(evaluation, "Asked of the model: see jaxland.trim.evaluate.")
+        kind = _kind(attribution)
+        out.table(
+            evaluation,
+            f"Share of the inputs predicted right when so many {kind}s are switched off: those of largest score, of "
+            "smallest, random ones."
+            if {"top", "bottom"} <= set(evaluation.columns)
+            else f"Correlation of summed scores with the change of the output, n {kind}s switched off at a time.",
+        )
     out.section("Settings")
     options = {"method": attribution.method, "transform": attribution.transform, **attribution.options}
     out.table(pd.DataFrame({"setting": list(options), "value": [str(v) for v in options.values()]}))
