@@ -41,7 +41,7 @@ class Landscape:
         log_products: [M] sum of the logarithms of the positive Hessian eigenvalues.
         orbit_sizes: [M] number of distinct images under the symmetry.
         lowest_eigenvalues: [M] of the Hessian (zero modes of the symmetry left out).
-        hits: [M] how often each minimum was found.
+        hits: [M] how often each minimum was found, from elsewhere than itself.
         ts_energies: [T].
         ts_coordinates: [T, N].
         ts_ends: [T, 2] the two minima each joins, as indices; equal for a degenerate rearrangement.

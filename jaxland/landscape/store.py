@@ -161,14 +161,24 @@ class Store(Database):
     # -- writing -----------------------------------------------------------------------------------------------
 
     def add_minima(
-        self, points: Sequence[Point], round_id: int, hits: np.ndarray | None = None
+        self,
+        points: Sequence[Point],
+        round_id: int,
+        hits: np.ndarray | None = None,
+        left: Sequence[tuple[int, ...]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Store minima in their order, or count more hits of those that are known.
+
+        Args:
+            points: the minima.
+            round_id: in which they were found.
+            hits: how often each was found [k]; default: once.
+            left: numbers of the known minima that the search for each had left: to meet one again is no hit.
 
         Returns:
             numbers [k]; whether each is new [k].
         """
-        return self._add("minima", self.minima, points, None, round_id, hits)
+        return self._add("minima", self.minima, points, None, round_id, hits, left)
 
     def add_saddles(
         self, points: Sequence[Point], ends: np.ndarray, round_id: int, hits: np.ndarray | None = None
@@ -184,12 +194,15 @@ class Store(Database):
         ends: np.ndarray | None,
         round_id: int,
         hits: np.ndarray | None,
+        left: Sequence[tuple[int, ...]] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Points of one kind: one search for known ones, one statement for all new, one for all counts."""
         numbers, new = catalogue.identify([p.energy for p in points], [p.x for p in points])
         if not len(points):
             return numbers, new
         counts = np.ones(len(points), int) if hits is None else np.asarray(hits, int)
+        if left is not None:
+            counts = np.where([number in known for number, known in zip(numbers.tolist(), left)], 0, counts)
         first = len(catalogue)
         total = np.zeros(max(first, int(numbers.max()) + 1), int)
         np.add.at(total, numbers, counts)

@@ -190,13 +190,14 @@ def test_a_block_of_pairs_equals_one_by_one(symmetry):
     assert symmetry.orbit_sizes(points) == [symmetry.orbit_size(x) for x in points]
 
 
+def point(energy, x):
+    return Point(x=x, energy=energy, rms=0.0, negative=0, flat=0, lowest=1.0, log_product=np.nan, mode=x)
+
+
 def test_hits_add_up_in_any_batches(x64):
     rng = np.random.default_rng(2)
     energies, xs, _ = sample(xor().symmetry, rng, 60)
-    points = [
-        Point(x=x, energy=e, rms=0.0, negative=0, flat=0, lowest=1.0, log_product=np.nan, mode=x)
-        for e, x in zip(energies.tolist(), xs)
-    ]
+    points = [point(e, x) for e, x in zip(energies.tolist(), xs)]
     seals = set()
     for batch in (1, 8, 60):
         with Store(None, xor()) as store, store.transaction():
@@ -206,3 +207,14 @@ def test_hits_add_up_in_any_batches(x64):
             rows = store._db.execute("SELECT id, hits, energy FROM minima").fetchall()
             seals.add((store.seal, tuple(rows)))
     assert len(seals) == 1
+
+
+def test_a_minimum_met_again_by_the_search_that_left_it_is_no_hit(x64, tmp_path):
+    problem, rng = xor(), np.random.default_rng(1)
+    points = [point(float(k), rng.normal(size=problem.size)) for k in range(3)]
+    with Store(tmp_path / "a.db", problem) as store, store.transaction():
+        store.add_minima(points[:2], 0)
+        numbers, _ = store.add_minima(points, 1, left=[(0,), (0,), (1, 0)])
+        assert numbers.tolist() == [0, 1, 2]
+    with Store(tmp_path / "a.db", problem) as store:
+        assert store.minima.hits.tolist() == [1, 2, 1]

@@ -66,15 +66,19 @@ class Batch(NamedTuple):
         """Jobs of a pair strategy."""
         return [(a, b) for a, b in cast(list[list[int]], self.jobs)]
 
+    def origins(self) -> list[tuple[int, ...]]:
+        """Minima that each job sets off from."""
+        if self.kind in ("random", "climb"):
+            return [()] * len(self.jobs)
+        if self.kind == "hop":
+            return [(minimum,) for _, _, minimum, _ in self.hops()]
+        if self.kind == "expand":
+            return [(minimum,) for minimum, _, _ in self.expansions()]
+        return list(self.couples())
+
     def minima(self) -> list[int]:
         """Minima whose coordinates the jobs need, ascending."""
-        if self.kind in ("random", "climb"):
-            return []
-        if self.kind == "hop":
-            return sorted({minimum for _, _, minimum, _ in self.hops()})
-        if self.kind == "expand":
-            return sorted({minimum for minimum, _, _ in self.expansions()})
-        return sorted({i for pair in self.couples() for i in pair})
+        return sorted({i for several in self.origins() for i in several})
 
 
 class Finds(NamedTuple):

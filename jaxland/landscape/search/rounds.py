@@ -56,7 +56,10 @@ def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds:
         minima = [find for find in found if isinstance(find, Point)]
         states = [find for find in found if isinstance(find, TransitionState)]
         ends = [end for state in states for end in state.ends]
-        numbers, new_minima = store.add_minima([*minima, *ends], r.id)
+        origins = [pair for pair, several in zip(batch.origins(), finds.lists) for _ in several]
+        left = [pair for pair, find in zip(origins, found) if isinstance(find, Point)]
+        left += [pair for pair, find in zip(origins, found) if isinstance(find, TransitionState) for _ in find.ends]
+        numbers, new_minima = store.add_minima([*minima, *ends], r.id, left=left)
         joined = numbers[len(minima) :].reshape(-1, 2)
         _, new_saddles = store.add_saddles([state.saddle for state in states], joined, r.id)
         if finds.kinks.ended:
