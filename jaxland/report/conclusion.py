@@ -237,7 +237,7 @@ def _shares(found: Interpretation, group: GroupConservation) -> Answer:
     floor = 1 / (1 + told.settings.draws)
     known = np.isfinite(group.q_group) or np.isfinite(group.q_spread)
     evidence = (
-        f"{called(told, group)}: {int(group.live_conserved.sum())} live weights within n = {number(told.threshold)} "
+        f"{called(told, group)}: live weights within n = {number(told.threshold)}: {int(group.live_conserved.sum())} "
         f"(q = {p_value(group.q_group)}); weights scatter {number(group.spread_ratio)} times as much as in random "
         f"groups (q = {p_value(group.q_spread)}); {told.settings.draws} random groups: no p below {number(floor, 2)} "
         "can be found"

@@ -87,16 +87,18 @@ def _counted(conserved: ConservedWeights, group: GroupConservation) -> list[Find
     """Whether as many live conserved weights are more than chance gives."""
     k, count, n = len(group.members), int(group.live_conserved.sum()), number(conserved.threshold)
     joined = f"The {k} networks of {called(conserved, group)}, which hold the best one,"
+    active = "one active weight" if count == 1 else f"{count} active weights"
     whose = called(conserved, group).capitalize() if np.isnan(conserved.cut.delta) else joined
     if not np.isfinite(group.q_group):
-        said = f"{count} active weights agree to within {n} in all {k} networks found. There are no other networks "
+        agree = "agrees" if count == 1 else "agree"
+        said = f"{active[0].upper()}{active[1:]} {agree} to within {n} in all {k} networks found. There are no other networks "
         return [Finding(said + "to compare with, so whether that is remarkable cannot be tested.", True)]
     chance = f"random groups{{}} share {number(float(group.null_count.mean()))} on average"
     chance += f" (q = {p_value(group.q_group)})"
     if group.q_group <= conserved.alpha:
-        said = f"{whose} share {count} active weights to within {n}; {chance.format(' of networks')}."
+        said = f"{whose} share {active} to within {n}; {chance.format(' of networks')}."
         return [Finding(said, False)]
-    said = f"{whose} share {count} active weights to within {n}, but {chance.format('')}: not more than chance gives."
+    said = f"{whose} share {active} to within {n}, but {chance.format('')}: not more than chance gives."
     return [Finding(said, True)]
 
 
