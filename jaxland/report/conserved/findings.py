@@ -91,7 +91,8 @@ def _counted(conserved: ConservedWeights, group: GroupConservation) -> list[Find
     whose = called(conserved, group).capitalize() if np.isnan(conserved.cut.delta) else joined
     if not np.isfinite(group.q_group):
         agree = "agrees" if count == 1 else "agree"
-        said = f"{active[0].upper()}{active[1:]} {agree} to within {n} in all {k} networks found. There are no other networks "
+        said = f"{active[0].upper()}{active[1:]} {agree} to within {n} in all {k} networks found. "
+        said += "There are no other networks "
         return [Finding(said + "to compare with, so whether that is remarkable cannot be tested.", True)]
     chance = f"random groups{{}} share {number(float(group.null_count.mean()))} on average"
     chance += f" (q = {p_value(group.q_group)})"
