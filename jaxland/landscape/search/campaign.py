@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxland.errors import ConvergenceError
 from jaxland.landscape.schema import RoundRecord
-from jaxland.landscape.search.completeness import COMPLETE, ENOUGH, EXHAUSTED, ROUNDS
+from jaxland.landscape.search.completeness import ENOUGH, EXHAUSTED, ROUNDS, SATURATED
 from jaxland.landscape.search.displacement import choose, no_yields, pieces
 from jaxland.landscape.search.jobs import PAIRS, SINGLE_ENDED, Job
 from jaxland.landscape.search.kinks import Kinks
@@ -153,7 +153,7 @@ def _campaign(
         jobs = arms[name]()
         if jobs:
             return NextRound(name, jobs)
-    return COMPLETE if nothing_new else EXHAUSTED
+    return SATURATED if nothing_new else EXHAUSTED
 
 
 def _jobs(pairs: list[tuple[int, int]]) -> list[Job]:

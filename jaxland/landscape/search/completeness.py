@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 # Why a search ended, and what that says.
-COMPLETE, ENOUGH, ROUNDS, EXHAUSTED = "complete", "minima", "rounds", "exhausted"
+SATURATED, ENOUGH, ROUNDS, EXHAUSTED = "saturated", "minima", "rounds", "exhausted"
 _ENDINGS = {
-    COMPLETE: "complete as far as searches can tell: every minimum was climbed out of, and {patience} times as many "
-    "transition states as are known were then found without a new one",
+    SATURATED: "saturated: every minimum was climbed out of, and {searches:,} searches or more since the last new "
+    "transition state met none; one that they meet more often than once in {often:,} would be known (95 %), rarer "
+    "ones may exist",
     ENOUGH: "not complete: it ended with the {minima} connected minima asked for",
     ROUNDS: "not complete: it ended after {rounds} rounds (rounds=); call again with more",
     EXHAUSTED: "at its end: nothing is left to try with these settings; whether that is all, they cannot tell",
@@ -88,7 +89,10 @@ def ending(statistics: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     ended = statistics.get("ended")
     if ended not in _ENDINGS:
         return "not finished: the same search goes on from here"
-    return _ENDINGS[ended].format_map({name: settings.get(name) for name in ("patience", "minima", "rounds")})
+    searches = int(settings.get("patience") or 0) * max(len(statistics.get("saddle_hits") or ()), 3)
+    facts = {name: settings.get(name) for name in ("minima", "rounds")}
+    # No event among n: its chance is below 3 / n with 95 % confidence.
+    return _ENDINGS[ended].format_map({**facts, "searches": searches, "often": max(searches // 3, 1)})
 
 
 def failures(rounds: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -59,7 +59,7 @@ class SearchSettings:
     rounds: int = option(400, "Most rounds of expansion and bands.")
     patience: int = option(
         30,
-        "The landscape counts as complete when every minimum was expanded and single-ended searches have then found "
+        "The landscape counts as saturated when every minimum was expanded and single-ended searches have then found "
         "this many times as many transition states as are known, all of them known; five times longer while some "
         "were found fewer than five times, since rarer ones may exist then.",
     )

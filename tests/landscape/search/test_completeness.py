@@ -38,7 +38,9 @@ def test_why_a_search_ended_is_said(x64, tmp_path):
     found = explore(xor(), store=tmp_path / "run.db", time_limit=1e-6, **small)
     assert "not finished" in ending(found.statistics, found.settings)
     found = explore(xor(), patience=1, store=tmp_path / "run.db", **small)
-    assert found.statistics["ended"] == "complete" and "complete as far" in ending(found.statistics, found.settings)
+    assert found.statistics["ended"] == "saturated"
+    told, searches = ending(found.statistics, found.settings), max(found.n_ts, 3)
+    assert f"{searches} searches or more" in told and f"once in {searches // 3} would be known (95 %)" in told
 
 
 def test_what_came_to_nothing_is_counted():
