@@ -46,7 +46,7 @@ class Database:
             except StoreError:
                 raise
             except OSError as error:
-                raise StoreError(f"{self._name} cannot be written: {error}") from error
+                raise StoreError(f"{self._name} cannot be written: {error.strerror or error}") from error
             if not fresh and self.path.stat().st_size == 0:
                 fresh = True
         target = ":memory:" if self.path is None else str(self.path)

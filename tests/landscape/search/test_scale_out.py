@@ -124,7 +124,7 @@ def module_xor():
     return xor()
 
 
-@pytest.mark.parametrize("pool", ["threads", "processes"])
+@pytest.mark.parametrize("pool", [pytest.param("threads", marks=pytest.mark.slow), "processes"])
 def test_executors_give_the_same_database(x64, alone, pool):
     if pool == "threads":
         executor = ThreadPoolExecutor(2)
