@@ -18,7 +18,7 @@ import numpy as np
 from jaxland.problem.symmetry import Symmetry, Vector
 
 _EXACT = 1e-2
-_TOGETHER = 2**20  # triples of atoms looked at in one call
+_TOGETHER = 2**20  # numbers of a kind in one call
 
 
 class ClusterSymmetry(Symmetry):
@@ -37,15 +37,20 @@ class ClusterSymmetry(Symmetry):
         turns = np.linalg.qr(rng.normal(size=(self.orientations, 3, 3)))[0]
         self._turns = np.concatenate([np.eye(3)[None], -np.eye(3)[None], turns])
 
-    def _atoms(self, w: Vector) -> np.ndarray:
-        x = np.asarray(w, float).reshape(self.atoms, 3)
-        return x - x.mean(0)
+    def _atoms(self, w: Vector | np.ndarray) -> np.ndarray:
+        """Centred atoms [..., n, 3] of one point, or of several."""
+        x = self._places(w)
+        return x - x.mean(-2, keepdims=True)
 
-    def shape(self, w: Vector) -> np.ndarray:
-        """Sorted distances between atoms [n (n - 1) / 2]: the same for all images of a structure."""
-        x = np.asarray(w, float).reshape(self.atoms, 3)
+    def _places(self, w: Vector | np.ndarray) -> np.ndarray:
+        x = np.asarray(w, float)
+        return x.reshape(*x.shape[:-1], self.atoms, 3)
+
+    def shape(self, w: Vector | np.ndarray) -> np.ndarray:
+        """Sorted distances between atoms [..., n (n - 1) / 2]: the same for all images of a structure."""
+        x = self._places(w)
         i, j = self._upper
-        return np.sort(np.sqrt(np.sum((x[i] - x[j]) ** 2, axis=1)))
+        return np.sort(np.sqrt(np.sum((x[..., i, :] - x[..., j, :]) ** 2, axis=-1)), axis=-1)
 
     def matches(self, w: Vector, reference: Vector, tolerance: float) -> bool:
         """Whether two points are images of one another to within a distance ``tolerance``."""
@@ -56,9 +61,8 @@ class ClusterSymmetry(Symmetry):
         pairs = np.asarray(pairs).reshape(-1, 2)
         same, left, right = np.zeros(len(pairs), bool), *self._shapes_of(points, pairs)
         alike = np.flatnonzero(np.max(np.abs(left - right), axis=1, initial=0.0) <= 2 * tolerance)
-        x = np.asarray(points, float).reshape(-1, self.atoms, 3)
-        x = x - x.mean(1, keepdims=True)
-        for some in np.array_split(alike, -(-len(alike) * self.atoms**3 // _TOGETHER) or 1):
+        x = self._atoms(points)
+        for some in in_parts(alike, self.atoms**3):
             a, b = x[pairs[some, 0]], x[pairs[some, 1]]
             which, _, order = laid_onto(a, b, tolerance)
             # Any of the first images of each: they differ by a symmetry of the structure.
@@ -81,9 +85,7 @@ class ClusterSymmetry(Symmetry):
     def _shapes_of(self, points: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``shape`` of either of some pairs [k, 2]: [k, n (n - 1) / 2] twice."""
         used, place = np.unique(np.asarray(pairs).reshape(-1, 2), return_inverse=True)
-        x = np.asarray(points, float)[used].reshape(-1, self.atoms, 3)
-        i, j = self._upper
-        shapes = np.sort(np.sqrt(np.sum((x[:, i] - x[:, j]) ** 2, axis=2)), axis=1)
+        shapes = self.shape(np.asarray(points)[used])
         a, b = place.reshape(-1, 2).T
         return shapes[a], shapes[b]
 
@@ -127,9 +129,7 @@ class ClusterSymmetry(Symmetry):
     def orbit_sizes(self, points: np.ndarray) -> list[int]:
         """``orbit_size`` of each row of points [P, N]."""
         sizes: list[int] = []
-        for some in np.array_split(np.asarray(points, float), -(-len(points) * self.atoms**3 // _TOGETHER) or 1):
-            x = some.reshape(-1, self.atoms, 3)
-            x = x - x.mean(1, keepdims=True)
+        for x in in_parts(self._atoms(points), self.atoms**3):
             fixing = np.bincount(laid_onto(x, x, 1e-4)[0], minlength=len(x))
             sizes += [self.order() // max(1, int(k)) for k in fixing]
         return sizes
@@ -168,6 +168,11 @@ class ClusterSymmetry(Symmetry):
         return {"kind": "cluster", "atoms": self.atoms, "orientations": self.orientations}
 
 
+def in_parts(a: np.ndarray, each: int) -> list[np.ndarray]:
+    """Rows in parts that are looked at in one call, when a row takes ``each`` numbers."""
+    return np.array_split(a, max(1, -(-len(a) * each // _TOGETHER)))
+
+
 def laid_onto(a: np.ndarray, b: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How structures a [P, n, 3] come to lie on structures b [P, n, 3], one by one, both centred.
 
@@ -202,7 +207,7 @@ def laid_onto(a: np.ndarray, b: np.ndarray, tol: float) -> tuple[np.ndarray, np.
     both, which = both[kept], np.repeat(which, 2)
     turns = np.swapaxes(both, 1, 2) @ target[which]
     fits, order = np.zeros(len(which), bool), np.zeros((len(which), n), int)
-    for some in np.array_split(np.arange(len(which)), -(-len(which) * n**2 // _TOGETHER) or 1):
+    for some in in_parts(np.arange(len(which)), n**2):
         w = which[some]
         squares = np.sum(((a[w] @ turns[some])[:, :, None] - b[w][:, None]) ** 2, axis=3)  # [k, n of a, n of b]
         order[some] = np.argmin(squares, axis=1)

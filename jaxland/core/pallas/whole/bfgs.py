@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxland.core.pallas.dense.point import total
 from jaxland.core.pallas.dense.shape import Shape
-from jaxland.core.pallas.whole.program import Direction, Judged, Program
+from jaxland.core.pallas.whole.program import Direction, Judged, Program, at_start
 from jaxland.core.pallas.whole.threads import padded
 
 COLUMNS = 2  # of the inverse Hessian in registers at once
@@ -49,20 +49,10 @@ class State(NamedTuple):
 def begin(shape: Shape, x: Float[Array, "B N"], max_step: Float[Array, " B"]) -> State:
     """State at the start of B quenches."""
     lanes, rows = x.shape[0], padded(shape, Dense.tile_of(shape))
-    start = jnp.pad(x.T, ((0, rows - x.shape[1]), (0, 0)))
-    # Every field has memory of its own: a state is donated to the launch that advances it.
     return State(
-        x=start,
-        gradient=jnp.zeros((rows, lanes), x.dtype),
-        step=jnp.zeros((rows, lanes), x.dtype),
-        trial=start + 0.0,
+        **at_start(x, max_step, rows),
         inverse=jnp.zeros((rows, rows, lanes), x.dtype),
-        energy=jnp.full(lanes, jnp.inf, x.dtype),
-        max_step=jnp.array(max_step, x.dtype),
-        scale=jnp.ones(lanes, x.dtype),
         fresh=jnp.ones(lanes, jnp.int32),
-        evaluations=jnp.zeros(lanes, jnp.int32),
-        status=jnp.zeros(lanes, jnp.int32),
     )
 
 

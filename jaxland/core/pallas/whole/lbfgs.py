@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxland.core.pallas.dense.point import total
 from jaxland.core.pallas.dense.shape import Shape
-from jaxland.core.pallas.whole.program import Direction, Judged, Program
+from jaxland.core.pallas.whole.program import Direction, Judged, Program, at_start
 from jaxland.core.pallas.whole.threads import padded
 
 
@@ -49,21 +49,12 @@ class State(NamedTuple):
 def begin(shape: Shape, x: Float[Array, "B N"], max_step: Float[Array, " B"], history: int) -> State:
     """State at the start of B quenches that keep ``history`` pairs."""
     lanes, rows = x.shape[0], padded(shape, Limited.tile_of(shape))
-    start = jnp.pad(x.T, ((0, rows - x.shape[1]), (0, 0)))
     return State(
-        x=start,
-        gradient=jnp.zeros((rows, lanes), x.dtype),
-        step=jnp.zeros((rows, lanes), x.dtype),
-        trial=start + 0.0,
+        **at_start(x, max_step, rows),
         steps=jnp.zeros((history, rows, lanes), x.dtype),
         changes=jnp.zeros((history, rows, lanes), x.dtype),
         weights=jnp.zeros((history, lanes), x.dtype),
-        energy=jnp.full(lanes, jnp.inf, x.dtype),
-        max_step=jnp.array(max_step, x.dtype),
-        scale=jnp.ones(lanes, x.dtype),
         newest=jnp.zeros(lanes, jnp.int32),
-        evaluations=jnp.zeros(lanes, jnp.int32),
-        status=jnp.zeros(lanes, jnp.int32),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxland.core.pallas.dense.programs import sums
 from jaxland.core.pallas.dense.shape import Shape
@@ -83,6 +84,28 @@ def allowed_rise(energy: Block) -> Block:
 
 
 State = TypeVar("State", bound=tuple)
+
+
+def at_start(
+    x: Float[Array, "B N"], max_step: Float[Array, " B"], rows: int
+) -> dict[str, Float[Array, "..."] | Int[Array, "..."]]:
+    """What the states of all methods hold at the start of B quenches, vectors padded to so many rows.
+
+    Every field has memory of its own: a state is donated to the launch that advances it.
+    """
+    lanes = x.shape[0]
+    start = jnp.pad(x.T, ((0, rows - x.shape[1]), (0, 0)))
+    return {
+        "x": start,
+        "gradient": jnp.zeros((rows, lanes), x.dtype),
+        "step": jnp.zeros((rows, lanes), x.dtype),
+        "trial": start + 0.0,
+        "energy": jnp.full(lanes, jnp.inf, x.dtype),
+        "max_step": jnp.array(max_step, x.dtype),
+        "scale": jnp.ones(lanes, x.dtype),
+        "evaluations": jnp.zeros(lanes, jnp.int32),
+        "status": jnp.zeros(lanes, jnp.int32),
+    }
 
 
 class Program(ABC):
