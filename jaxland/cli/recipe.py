@@ -54,6 +54,7 @@ class Recipe:
     def settled(self, out: Path) -> Recipe:
         """With ``--l2 auto`` replaced by the weight of least held-out loss; a run in ``out`` keeps the one it has."""
         from jaxland.problem.problem import Problem
+        from jaxland.problem.regularisation import HELD, choose_l2
 
         if self.network.l2 != "auto":
             return self
@@ -64,8 +65,8 @@ class Recipe:
             if kept.l2_choice is not None and (kept.table, kept.rows) == (self.table, self.rows):
                 return replace(self, network=replace(self.network, l2=kept.l2_choice.l2), l2_choice=kept.l2_choice)
         train = self.parts.train
-        choice = Problem.from_model(self.model, train.x, train.y, loss=self.loss, l2="auto").l2_choice
-        assert choice is not None
+        held = None if train.groups is None else train.split(HELD).test_rows
+        choice = choose_l2(Problem.from_model(self.model, train.x, train.y, loss=self.loss), held=held)
         return replace(self, network=replace(self.network, l2=choice.l2), l2_choice=choice)
 
     def check_potential(self) -> None:

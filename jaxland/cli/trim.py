@@ -70,9 +70,12 @@ def trim(
         options = replace(options, transform="rfft")
     network, said = _in_units(source)
     with _progress(Console(stderr=True), quiet or json_) as advance:
-        keywords = options.keywords(chosen.x, columns=_columns(source, chosen), background=_background(whole, chosen))
+        keywords = options.keywords(
+            chosen.x, _columns(source, chosen), _background(whole, chosen), source.preparation.features
+        )
         result = systems.attribute(network, chosen.x, **keywords, progress=advance, warn=False)
-    if "labels" in keywords:
+    by_column = "groups" in keywords
+    if by_column:
         result = replace(result, transform="columns")
     result = replace(result, notes=(*result.notes, *said, *_notes(source, whole, chosen, keywords)))
     deletion, insertion = systems.deletion(result), systems.insertion(result)
@@ -82,7 +85,7 @@ def trim(
     accuracy = _accuracy(source, chosen)
     if accuracy is not None:
         tables["knock_out"] = evaluation = systems.knock_out(result, _targets(chosen))
-    spectrum = None if keywords.get("labels") is not None else systems.power(result)
+    spectrum = None if by_column else systems.power(result)
     where = "the columns" if result.transform == "columns" else result.transform
     page = report.page(
         result,

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from jaxland.problem.problem import Problem
 
 GRID = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
-_STARTS, _HELD, _LOOSE, _MOST = 4, 0.25, 1e-5, 1000
+HELD = 0.25  # of the rows
+_STARTS, _LOOSE, _MOST = 4, 1e-5, 1000
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def choose_l2(
     grid: tuple[float, ...] = GRID,
     starts: int = _STARTS,
     seed: int = 0,
+    held: np.ndarray | None = None,
     layout: Layout | None = None,
 ) -> L2Choice:
     """The lam of least held-out loss, by a few quenches each from the same random starts.
@@ -103,6 +105,7 @@ def choose_l2(
         grid: weights to try.
         starts: quenches of each, from standard normal weights.
         seed: of the held-out quarter of the rows, and of the starts.
+        held: rows to hold out instead, where rows belong together.
         layout: of the lanes.
 
     Raises:
@@ -112,7 +115,8 @@ def choose_l2(
         raise ArgumentError(f"l2='auto' needs rows to hold out: at least 8, got {problem.n}")
     rng = np.random.default_rng([seed, 14])
     order = rng.permutation(problem.n)
-    held, kept = np.sort(order[: int(_HELD * problem.n)]), np.sort(order[int(_HELD * problem.n) :])
+    held = np.sort(order[: int(HELD * problem.n)] if held is None else held)
+    kept = np.setdiff1d(order, held)
     train, test = (problem.with_data(*jax.tree.map(lambda a, i=i: a[i], problem.data)) for i in (kept, held))
     points = rng.normal(size=(starts, problem.size)).astype(problem.dtype)
     solver = quench.BFGS(_LOOSE, _MOST) if problem.size <= 1500 else quench.LBFGS(_LOOSE, _MOST)

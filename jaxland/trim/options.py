@@ -96,6 +96,7 @@ class TrimOptions:
         x: np.ndarray,
         columns: tuple[tuple[str, ...], np.ndarray] | None = None,
         background: np.ndarray | None = None,
+        features: tuple[str, ...] | None = None,
     ) -> AttributeKeywords:
         """What ``attribute(model, x, ...)`` takes.
 
@@ -103,6 +104,7 @@ class TrimOptions:
             x: inputs [n, ...].
             columns: names of the columns behind the features, and the number of each feature's column [d].
             background: inputs [m, ...] that baselines are drawn from; default x.
+            features: names of the features [d].
 
         Raises:
             ArgumentError: no such transform, or one that does not fit.
@@ -122,6 +124,8 @@ class TrimOptions:
         }
         if name == "columns" and columns is not None:
             out["labels"], out["groups"] = columns
+        elif name == "identity" and features is not None and x.shape[1:] == (len(features),):
+            out["labels"] = features
         background = x if background is None else background
         if find(self.method).background:
             out["background"] = background

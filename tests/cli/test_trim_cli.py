@@ -13,6 +13,7 @@ from jaxland.cli import trim as command
 from jaxland.errors import ArgumentError, DataError
 from jaxland.options import command_line
 from jaxland.report import trim as report
+from jaxland.trim.options import TrimOptions
 
 pytestmark = pytest.mark.usefixtures("x64")
 RNG = np.random.default_rng(0)
@@ -98,3 +99,10 @@ def test_figures_of_many_and_few_players(tmp_path):
     t = trim.pca(RNG.normal(size=(30, 8)), 3)
     r = trim.attribute(lambda x: x.sum(1), RNG.normal(size=(6, 8)), transform=t, residual="player")
     assert trim.power(r).shape == (4,)
+
+
+def test_identity_names_the_features():
+    x = np.zeros((3, 2))
+    asked = TrimOptions(transform="identity").keywords(x, features=("age", "site=b"))
+    assert asked["labels"] == ("age", "site=b") and "groups" not in asked
+    assert "labels" not in TrimOptions(transform="identity").keywords(x, features=("age",))

@@ -5,6 +5,7 @@ import pytest
 
 from jaxland import Problem, mlp
 from jaxland.errors import ArgumentError
+from jaxland.problem.regularisation import choose_l2
 
 
 def rows(n, d, noise, rng):
@@ -33,3 +34,9 @@ def test_senseless_weights_are_refused(x64):
         Problem.from_model(mlp((3, 2, 2)), x, y, l2="auto", regulariser=lambda p: 0.0)
     with pytest.raises(ArgumentError, match="at least 8"):
         Problem.from_model(mlp((3, 2, 2)), x[:6], y[:6], l2="auto")
+
+
+def test_rows_to_hold_out_can_be_given(x64):
+    problem = Problem.from_model(mlp((2, 1, 2)), *rows(24, 2, 1.0, np.random.default_rng(2)))
+    choice = choose_l2(problem, grid=(1e-3,), starts=1, held=np.arange(5))
+    assert (choice.rows, choice.held_out) == (19, 5)
