@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxland.errors import ArgumentError, DependencyError, ProblemError
-from jaxland.problem.particles import ParticleSymmetry
+from jaxland.problem.particles import ClusterSymmetry, ParticleSymmetry
 from jaxland.problem.problem import Problem
-from jaxland.problem.rigid_motions import ClusterSymmetry
 from jaxland.problem.scale import Scale
 from jaxland.problem.symmetry import Symmetry
 from jaxland.runs import write_whole

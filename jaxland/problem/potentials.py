@@ -17,8 +17,8 @@ import numpy as np
 
 from jaxland.core.energy.kernels import Curved
 from jaxland.errors import ArgumentError
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.problem.problem import Problem
-from jaxland.problem.rigid_motions import ClusterSymmetry
 from jaxland.problem.scale import Scale
 
 

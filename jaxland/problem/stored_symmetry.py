@@ -9,8 +9,7 @@ import numpy as np
 
 from jaxland.errors import DataError, ProblemError
 from jaxland.problem.coordinate_symmetries import PeriodicSymmetry, PermutationSymmetry
-from jaxland.problem.particles import ParticleSymmetry
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry, ParticleSymmetry
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry, Vector
 
 

@@ -15,7 +15,7 @@ from jaxland.landscape import Store, Tolerances, explore
 from jaxland.landscape.catalogue import ROW, Catalogue
 from jaxland.landscape.interchange import archive
 from jaxland.landscape.search.stationary import Point
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry
 
 SMALL = {"starts": 20, "hops": 1, "walkers": 4, "climbs": 10, "rounds": 1, "seed": 3}

@@ -11,6 +11,7 @@ import pytest
 from jaxland import Problem
 from jaxland.errors import ArgumentError, ProblemError
 from jaxland.problem import ParticleSymmetry, PeriodicSymmetry, PermutationSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.problem.stored_symmetry import symmetry_from_json
 
 CASES = {
@@ -94,6 +95,17 @@ def test_orbits_of_symmetric_structures():
     assert ParticleSymmetry(4, 2).orbit_size(square) == 2 * math.factorial(4) // 8  # its point group is D4
     assert ParticleSymmetry(4, 2, reflection=False).orbit_size(square) == math.factorial(4) // 4
     assert PermutationSymmetry([[0], [1], [2]]).orbit_size(np.array([1.0, 1.0, 2.0])) == 3
+
+
+@pytest.mark.parametrize("bend", [0.0, 1e-9, 1e-6, 1e-4, 0.01, 0.1])
+def test_structures_on_almost_a_line_are_known_again(bend):
+    rng = np.random.default_rng(5)
+    w = np.array([0.0, 0.0, 0.0, 1.5, bend, 0.0, -1.1, bend, 0.0, 2.9, 0.0, bend])
+    for symmetry in (ParticleSymmetry("OHHH"), ClusterSymmetry(4)):
+        image = symmetry.random_image(w, rng) + 1e-10 * rng.normal(size=12)
+        assert symmetry.matches(image, w, 1e-6)
+        np.testing.assert_allclose(symmetry.align(image, w), w, atol=1e-8)
+        assert symmetry.orbit_size(w) == symmetry.order() // (1 if bend > 1e-3 else 2)
 
 
 def test_mirror_images_are_two_where_reflection_is_off():

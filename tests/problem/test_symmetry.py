@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxland.errors import DataError, ProblemError
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.problem.stored_symmetry import symmetry_from_json
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry, Symmetry
 

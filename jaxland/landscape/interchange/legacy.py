@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.problem.symmetry import DenseSymmetry, NoSymmetry
 
 

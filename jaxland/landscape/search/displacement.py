@@ -16,7 +16,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.problem.symmetry import DenseSymmetry, Symmetry
 
 _FADE = 0.8  # weight of older rounds

@@ -24,7 +24,7 @@ from jaxland.landscape.physics.kinetics import RateNetwork
 from jaxland.landscape.physics.thermodynamics import thermodynamics
 from jaxland.landscape.result import Landscape
 from jaxland.landscape.search.stationary import Engine
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.report import thermodynamics as drawing
 from jaxland.report.figures import save
 

@@ -13,7 +13,7 @@ from jaxland.core.solvers.protocol import Status
 from jaxland.errors import ArgumentError
 from jaxland.landscape import explore
 from jaxland.problem import potentials
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 
 LJ7_MINIMA = [-16.505384, -15.935043, -15.593211, -15.533060]
 LJ7_SADDLES = [-15.444734, -15.319864, -15.283421, -15.097846, -15.033384, -15.026438]

@@ -25,7 +25,7 @@ from jaxland.landscape.interchange.pathsample.tables import (
     TS_POINTS,
 )
 from jaxland.landscape.result import Landscape
-from jaxland.problem.rigid_motions import ClusterSymmetry
+from jaxland.problem.particles import ClusterSymmetry
 from jaxland.runs import replacing
 
 
