@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, PyTree
 from numpy.typing import ArrayLike
 
+from jaxland.core.solvers import threads
 from jaxland.core.solvers.sets import is_out_of_memory, matmul_precision
 from jaxland.core.solvers.threads import compiler_options, held_back
 from jaxland.core.solvers.threads import device as _device
@@ -22,10 +23,6 @@ Evaluate = Callable[[PyTree, PyTree], PyTree]
 _SERIAL, _LEAST, _MOST = 8, 16, 4096
 # Matrices [N, N] that an exact Hessian and its eigenvectors hold at once, per row.
 _SQUARES = 8
-
-
-def _on_cpu() -> bool:
-    return _device().platform == "cpu"
 
 
 def _affordable(row: PyTree) -> int:
@@ -52,7 +49,7 @@ class _Mapped:
     def __call__(self, rows: PyTree, data: PyTree) -> PyTree:
         """Host results of a first part of the rows, on a leading axis."""
         count = _length(rows)
-        if _on_cpu():
+        if not threads.on_accelerator():
             return self._evaluate(self.alone, rows, _SERIAL, data)
         self.most = min(self.most, 1 << _affordable(jax.tree.map(lambda a: a[0], rows)).bit_length() - 1)
         while True:
@@ -118,7 +115,7 @@ def map_stacked(f: Evaluate, rows: PyTree, data: PyTree) -> PyTree:
     """
     rows = jax.tree.map(np.asarray, rows)
     parts, done, count = [], 0, _length(rows)
-    with held_back("cpu" if _on_cpu() else "accelerator"):
+    with held_back("accelerator" if threads.on_accelerator() else "cpu"):
         while done < count:
             parts.append(_mapped(f)(jax.tree.map(lambda a, done=done: a[done:], rows), data))
             done += _length(parts[-1])

@@ -52,6 +52,9 @@ class Program(Protocol):
     def take(self, states: PyTree, lanes: jax.Array) -> PyTree:
         """States of these lanes alone."""
 
+    def beside(self, states: PyTree, others: PyTree) -> PyTree:
+        """States of the lanes of two fleets, the second's numbered after the first's."""
+
 
 @dataclass(frozen=True)
 class Vmapped:
@@ -109,6 +112,10 @@ class Vmapped:
         """See ``Program``."""
         return jax.tree.map(lambda a: a[lanes], states)
 
+    def beside(self, states: PyTree, others: PyTree) -> PyTree:
+        """See ``Program``."""
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, others)
+
 
 class Ended(NamedTuple):
     """All jobs, as they stand when the fleet comes home; host arrays.
@@ -128,7 +135,7 @@ class _Compiled(NamedTuple):
     Attributes:
         begin: (items, idle [lanes]) -> states. advance: (states, data) -> states.
         read: states -> (status [lanes], result). refill: (states, items, fresh [lanes]) -> states.
-        shrink: (states, lanes) -> states of these lanes.
+        shrink: (states, lanes) -> states of these lanes. merge: (states, others, lanes) -> of these lanes of both.
     """
 
     begin: Callable[..., PyTree]
@@ -136,6 +143,7 @@ class _Compiled(NamedTuple):
     read: Callable[..., tuple[jax.Array, PyTree]]
     refill: Callable[..., PyTree]
     shrink: Callable[..., PyTree]
+    merge: Callable[..., PyTree]
 
 
 @lru_cache(maxsize=64)
@@ -149,6 +157,7 @@ def _compiled(program: Program) -> _Compiled:
         read=jax.jit(lambda states: (program.status(states), program.result(states))),
         refill=jax.jit(refill, donate_argnums=0),
         shrink=jax.jit(program.take),
+        merge=jax.jit(lambda states, others, lanes: program.take(program.beside(states, others), lanes)),
     )
 
 
@@ -176,16 +185,18 @@ def run(
     data: PyTree,
     *,
     lanes: int = 4096,
+    squads: int = 2,
     should_stop: Callable[[], bool] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Ended:
-    """All jobs through at most ``lanes`` lanes.
+    """All jobs through a few squads of lanes: while the host visits one, the device is at work on the others.
 
     Args:
         program: see ``Program``; reused between calls (compiled programs are cached by it).
         items: what ``program.begin`` takes, jobs on the leading axis of every leaf.
         data: argument of ``program.advance``, shared by all lanes.
-        lanes: most lanes; halved, and all jobs begun anew, where memory runs out.
+        lanes: of a squad; halved, and all jobs begun anew, where memory runs out.
+        squads: most of them, as many as are full.
         should_stop: asked between launches; jobs in flight are dropped when it says True.
         progress: called between launches with (jobs ended, jobs).
     """
@@ -193,11 +204,67 @@ def run(
     while True:
         try:
             with jax.default_matmul_precision(matmul_precision()):
-                return _run(program, items, data, lanes, should_stop, progress)
+                return _run(program, items, data, lanes, squads, should_stop, progress)
         except Exception as error:
             if not is_out_of_memory(error) or lanes <= 1:
                 raise
             lanes //= 2
+
+
+class _Squad:
+    """Lanes that are launched together.
+
+    Attributes:
+        held: each lane's job [lanes]; -1: none.
+        states: of the program; read: status and result after the launch in flight.
+    """
+
+    def __init__(self, compiled: _Compiled, states: PyTree, held: np.ndarray) -> None:
+        self.compiled, self.states, self.held = compiled, states, held
+        self.read: tuple[jax.Array, PyTree] | None = None
+
+    @property
+    def live(self) -> int:
+        """Lanes with a job."""
+        return int(np.count_nonzero(self.held >= 0))
+
+    def launch(self, data: PyTree) -> None:
+        """Go on; does not wait."""
+        self.states = self.compiled.advance(self.states, data)
+        self.read = self.compiled.read(self.states)
+
+    def retire(self, status: np.ndarray, result: PyTree) -> np.ndarray:
+        """Wait for the launch; write what ended at its jobs' places. Lanes that are free now."""
+        assert self.read is not None
+        codes, found = np.asarray(self.read[0]), self.read[1]
+        ended = np.flatnonzero((codes != Status.RUNNING) & (self.held >= 0))
+        if len(ended):
+            jobs = self.held[ended]
+            status[jobs] = codes[ended]
+            for all_, some in zip(jax.tree.leaves(result), jax.tree.leaves(found)):
+                all_[jobs] = np.asarray(some)[ended]
+            self.held[ended] = -1
+        self.read = None
+        return ended
+
+    def refill(self, items: PyTree, free: np.ndarray, jobs: np.ndarray) -> None:
+        """Begin jobs in free lanes."""
+        self.held[free] = jobs
+        mask = np.zeros(len(self.held), bool)
+        mask[free] = True
+        self.states = self.compiled.refill(self.states, _chosen(items, self.held), jnp.asarray(mask))
+
+    def take_over(self, other: _Squad) -> None:
+        """The jobs of another squad besides its own; all of them fit."""
+        held = np.concatenate([self.held, other.held])
+        order = np.argsort(held < 0, kind="stable")[: len(self.held)]
+        self.states = self.compiled.merge(self.states, other.states, jnp.asarray(order))
+        self.held = held[order]
+
+    def shrink(self, lanes: int) -> None:
+        """Fewer lanes, enough for all jobs."""
+        order = np.argsort(self.held < 0, kind="stable")[:lanes]
+        self.states, self.held = self.compiled.shrink(self.states, jnp.asarray(order)), self.held[order]
 
 
 def _run(
@@ -205,41 +272,48 @@ def _run(
     items: PyTree,
     data: PyTree,
     lanes: int,
+    squads: int,
     should_stop: Callable[[], bool] | None,
     progress: Callable[[int, int], object] | None,
 ) -> Ended:
     count = jax.tree.leaves(items)[0].shape[0]
-    compiled, few = _compiled(program), isinstance(program, Vmapped) and lanes > _FEW
-    if few and count <= _FEW:
-        lanes = _FEW
-    held = np.where(np.arange(lanes) < count, np.arange(lanes), -1)  # each lane's job; -1: none
-    states = compiled.begin(_chosen(items, held), jnp.asarray(held < 0))
-    status, result = np.zeros(count, np.int32), _room(compiled.read, states, count)
-    begun, done = min(lanes, count), 0
+    compiled, few = _compiled(program), _FEW if isinstance(program, Vmapped) else lanes
+    if count <= few < lanes:
+        lanes = few
+    going: list[_Squad] = []
+    begun = 0
+    while begun < count and len(going) < max(1, min(squads, count // lanes)):
+        held = np.where(np.arange(begun, begun + lanes) < count, np.arange(begun, begun + lanes), -1)
+        states = compiled.begin(_chosen(items, held), jnp.asarray(held < 0))
+        going.append(_Squad(compiled, states, held))
+        going[-1].launch(data)
+        begun = min(begun + lanes, count)
+    status, result = np.zeros(count, np.int32), _room(compiled.read, going[0].states, count) if going else None
+    done = 0
     while done < count and not (should_stop is not None and should_stop()):
-        states = compiled.advance(states, data)
-        reported, found = compiled.read(states)
-        codes = np.asarray(reported)
-        ended = np.flatnonzero((codes != Status.RUNNING) & (held >= 0))
-        if len(ended):
-            status[held[ended]] = codes[ended]
-            for all_, some in zip(jax.tree.leaves(result), jax.tree.leaves(found)):
-                all_[held[ended]] = np.asarray(some)[ended]
-            done += len(ended)
-            held[ended] = -1
-            fresh = ended[: count - begun]
-            held[fresh] = np.arange(begun, begun + len(fresh))
-            begun += len(fresh)
-            if len(fresh):
-                mask = np.zeros(lanes, bool)
-                mask[fresh] = True
-                states = compiled.refill(states, _chosen(items, held), jnp.asarray(mask))
-        if progress is not None:
-            progress(done, count)
-        if few and lanes > _FEW and 0 < count - done <= _FEW:
-            lanes = _FEW
-            order = np.argsort(held < 0, kind="stable")[:lanes]
-            states, held = compiled.shrink(states, jnp.asarray(order)), held[order]
+        waiting: _Squad | None = None  # half empty: the next such one of this round takes it over
+        for squad in tuple(going):
+            free = squad.retire(status, result)
+            done += len(free)
+            if progress is not None:
+                progress(done, count)
+            if len(fresh := free[: count - begun]):
+                squad.refill(items, fresh, np.arange(begun, begun + len(fresh)))
+                begun += len(fresh)
+            if waiting is not None and squad.live + waiting.live <= len(squad.held):
+                squad.take_over(waiting)
+                going.remove(waiting)
+                waiting = None
+            if not squad.live:
+                going.remove(squad)
+            elif begun == count and waiting is None and 2 * squad.live <= len(squad.held) and squad is not going[-1]:
+                waiting = squad
+            else:
+                if len(going) == 1 and squad.live <= few < len(squad.held):
+                    squad.shrink(few)
+                squad.launch(data)
+        if waiting is not None:
+            waiting.launch(data)
     return Ended(status, result)
 
 

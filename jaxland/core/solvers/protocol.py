@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import Array, Int, PyTree
+
+from jaxland.core.solvers import threads
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
 
@@ -78,11 +79,11 @@ class Layout:
         On a CPU as many lanes as fill a tenth of a second where jobs take milliseconds; a few where a state holds
         large matrices.
         """
-        if jax.default_backend() == "cpu":
-            threads = min(os.cpu_count() or 1, 16)
+        if not threads.on_accelerator():
+            cores = min(os.cpu_count() or 1, 16)
             most = 8 if size is None else int(np.clip(2**19 // size**2, 2, 32))
-            lanes = most if n_items is None else int(np.clip(-(-n_items // threads), 1, most))
-            return cls(lanes=1 << (lanes - 1).bit_length(), passes=4096, together=1, threads=threads)
+            lanes = most if n_items is None else int(np.clip(-(-n_items // cores), 1, most))
+            return cls(lanes=1 << (lanes - 1).bit_length(), passes=4096, together=1, threads=cores)
         lanes = 4096 if n_items is None else int(np.clip(n_items, 16, 4096))
         return cls(lanes=1 << (lanes - 1).bit_length(), passes=32, together=None, threads=1)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, PyTree, Shaped
 
+from jaxland.core.solvers import threads
 from jaxland.core.solvers.protocol import Evaluate, Layout, Solver, Status
 from jaxland.core.solvers.threads import CONFIG, compiler_options, device
 
@@ -138,7 +139,7 @@ def matmul_precision() -> str | None:
 
     What the caller has set with ``jax.default_matmul_precision`` stands.
     """
-    return CONFIG.jax_default_matmul_precision or ("highest" if jax.default_backend() != "cpu" else None)
+    return CONFIG.jax_default_matmul_precision or ("highest" if threads.on_accelerator() else None)
 
 
 @runtime_checkable

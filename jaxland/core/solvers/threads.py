@@ -88,6 +88,11 @@ def device() -> jax.Device:
     return jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen
 
 
+def on_accelerator() -> bool:
+    """Whether the next computation runs on a GPU or TPU, where work goes in whole batches; tests may pretend."""
+    return device().platform != "cpu"
+
+
 def compiler_options(platform: str) -> dict[str, bool] | None:
     """Of a program that has a core of a CPU to itself; none on an accelerator."""
     return {"xla_cpu_multi_thread_eigen": False} if platform == "cpu" else None

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
+from jaxland.core.solvers import threads
 from jaxland.core.solvers.protocol import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.schema import Round
@@ -82,7 +83,7 @@ class Through:
                 "worker builds the problem once"
             ) from error
         self.executor, self.store, self.should_stop = executor, store, should_stop
-        if layout is None and jax.default_backend() == "cpu":
+        if layout is None and not threads.on_accelerator():
             layout = Layout(8, 4096, 1, 1)
         self.arguments = (factory, settings, store.tolerances, box, store.scale, layout)
 

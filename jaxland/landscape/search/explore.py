@@ -13,9 +13,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Unpack
 
-import jax
 from jax.sharding import Mesh
 
+from jaxland.core.solvers import threads
 from jaxland.core.solvers.protocol import Layout
 from jaxland.errors import ArgumentError
 from jaxland.landscape.result import Landscape
@@ -71,7 +71,7 @@ class Search:
         stop: Stop | None = None,
         compute: Compute | None = None,
     ) -> None:
-        on_cpu = jax.default_backend() == "cpu"
+        on_cpu = not threads.on_accelerator()
         # Kept with the results: whoever continues the store plans the same rounds on any device.
         kept = (store.get("settings") or {}).get("breadth")
         settings = replace(settings, breadth=settings.breadth or kept or (1 if on_cpu else 32))

@@ -110,7 +110,19 @@ def point_of(x: np.ndarray, audit: Audit) -> Point:
     )
 
 
+def points_of(xs: np.ndarray, audit: Audit) -> list[Point]:
+    """The same of a stack [k, N]; ``Point`` has the coordinates first, then the fields of ``Audit`` in order."""
+    numbers = (np.asarray(leaf).tolist() for leaf in audit[:-1])
+    return list(map(Point._make, zip(xs, *numbers, np.asarray(audit.mode))))
+
+
+def are_stationary(audit: Audit, index: int, tolerances: Tolerances, lifted: bool) -> np.ndarray:
+    """Which audited points are stationary, of this index, and (with rigid motions lifted) in one piece."""
+    negative, flat, energy, rms = (np.asarray(a) for a in (audit.negative, audit.flat, audit.energy, audit.rms))
+    return (negative == index) & (rms <= tolerances.rms) & np.isfinite(energy) & ((flat == 0) | (not lifted))
+
+
 def is_stationary(point: Point, index: int, tolerances: Tolerances, lifted: bool) -> bool:
-    """Whether an audited point is stationary, of this index, and (with rigid motions lifted) in one piece."""
+    """The same of a point."""
     whole = point.flat == 0 or not lifted
     return point.negative == index and point.rms <= tolerances.rms and bool(np.isfinite(point.energy)) and whole

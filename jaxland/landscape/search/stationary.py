@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from jaxland.core.energy.kernels import Kernel, coarse_far
 from jaxland.core.pallas import whole
-from jaxland.core.solvers import band, fleet, lanes, saddle
+from jaxland.core.solvers import band, fleet, lanes, saddle, threads
 from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.precision import Plan, quench_mixed
@@ -34,10 +34,10 @@ from jaxland.landscape.search.points import (
     Point,
     Tolerances,
     TransitionState,
-    is_stationary,
+    are_stationary,
     joined,
     peaks,
-    point_of,
+    points_of,
     price,
     sides,
 )
@@ -56,6 +56,8 @@ _FEW = 12
 # Rms gradient from which Newton steps with exact Hessians take over where they pay.
 _ROUGH = 1e-5
 _LANCZOS = 12
+# On an accelerator, where an evaluation holds Hessians: passes of a launch, and lanes that wait for one another.
+_SHORT, _SQUAD = 4, 512
 # Rows a parameter below which a GPU takes L-BFGS: 24 N^2 bytes of an inverse Hessian against 4 N n operations.
 _DEAR = 14
 # Rms gradient from which a quench goes on by the exact curvature, and the least curvature that it then assumes.
@@ -119,14 +121,14 @@ class Engine:
         self._single = problem.astype("float32").kernel if self.plan else None
         self.problem, self.kernel = problem, problem.kernel
         self.tolerances = tolerances or Tolerances()
-        if sample is not None and jax.default_backend() == "cpu":
+        if sample is not None and not threads.on_accelerator():
             # A Newton step squares a relative error: from here on one or two whole Hessians suffice.
             near = 3.0 * float(np.sqrt(self.tolerances.rms))
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
         self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
-        self.mesh = mesh or (None if jax.default_backend() == "cpu" else lanes.local_mesh())
+        self.mesh = mesh or (lanes.local_mesh() if threads.on_accelerator() else None)
         # One accelerator: all stays on it. Several, or a CPU: lanes.
-        self._fleet = jax.default_backend() != "cpu" and self.mesh is None
+        self._fleet = threads.on_accelerator() and self.mesh is None
         self.images, self.max_step = images, max_step
         self.work = 0
         self.lost: list[np.ndarray | None] = []
@@ -148,7 +150,7 @@ class Engine:
 
         Several devices and mixed precision go in batches on a CPU too.
         """
-        if jax.default_backend() != "cpu" or self.mesh is not None or self.plan is not None:
+        if threads.on_accelerator() or self.mesh is not None or self.plan is not None:
             return None
         size = self.problem.size
         return Pipeline(self, _ROUGH if size <= EXACT_QUENCH else None, size <= EXACT_FINISH)
@@ -168,16 +170,18 @@ class Engine:
         """``(x, data) -> inverse Hessian`` that quenches set off with; None where gradients alone are cheaper."""
         size = self.problem.size
         pays = EXACT_QUENCH < size <= DENSE_BFGS and self.problem.n and self._curves_cheaply
-        if not pays or jax.default_backend() != "cpu":
+        if not pays or threads.on_accelerator():
             return None
         return inverse_curvature(self.kernel.second, _LEAST)
 
     def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, data: PyTree, weight: int = 1) -> Ended:
         """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
         if self._fleet:
-            # Lanes wait for the slowest of a launch: few passes where one costs as much as a visit of the host.
-            program = fleet.Vmapped(solver, evaluate, 32 if weight == 1 else 4)
-            return self._counted(program, items, data, self.layout.lanes, weight)
+            if weight == 1:
+                return self._counted(fleet.Vmapped(solver, evaluate), items, data, self.layout.lanes, 1)
+            # Lanes wait for the slowest of a launch: few passes and small squads where an evaluation is dear.
+            program = fleet.Vmapped(solver, evaluate, _SHORT)
+            return self._counted(program, items, data, min(self.layout.lanes, _SQUAD), weight)
         count = jax.tree.leaves(items)[0].shape[0]
         status, result = np.zeros(count, np.int32), None
         stream = lanes.stream(
@@ -199,7 +203,8 @@ class Engine:
         return Ended(status, result)
 
     def _counted(self, program: fleet.Program, items: PyTree, data: PyTree, most: int, weight: int) -> Ended:
-        ended = fleet.run(program, items, data, lanes=most, should_stop=self.should_stop)
+        squads = max(2, self.layout.lanes // most)
+        ended = fleet.run(program, items, data, lanes=most, squads=squads, should_stop=self.should_stop)
         self.work += int(np.sum(price(ended.result, weight)[ended.status != Status.RUNNING]))
         return ended
 
@@ -208,19 +213,21 @@ class Engine:
         if not len(xs):
             return []
         xs = np.asarray(xs)
-        rows = map_stacked(self.inspect, xs, self.kernel.data)
+        return points_of(xs, self._inspected(xs))
+
+    def _inspected(self, xs: np.ndarray) -> Audit:
+        """What an audit evaluates at each point [k, N], stacked."""
         self.work += self.curved * len(xs)
-        return [
-            point_of(x, Audit(*row)) for x, row in zip(xs, zip(*(leaf.tolist() for leaf in rows[:-1]), rows.mode))
-        ]
+        return map_stacked(self.inspect, xs, self.kernel.data)
 
     def quench(
         self, starts: np.ndarray | Sequence[np.ndarray], *, max_step: float | None = None
     ) -> list[Point | None]:
         """The minimum below each start [N]; None where none was reached and verified.
 
-        Quasi-Newton, then Newton with exact Hessians: from a loose tolerance where they are cheap, only for starts
-        that did not converge where they are not. Then the audit; ``lost`` tells where the others ended.
+        Quasi-Newton, then Newton with exact Hessians: on a CPU from a loose tolerance where they are cheap, elsewhere
+        only for starts that did not end in a minimum (a Newton step costs tens of gradients where lanes wait for one
+        another; from 1e-5 to 1e-9 BFGS takes thirty). Then the audit; ``lost`` tells where the others ended.
         """
         if not len(starts):
             return []
@@ -230,7 +237,7 @@ class Engine:
             return self._quench_mixed(starts, step)
         steps = np.full(len(starts), step)
         items = Start(np.asarray(starts, np.float64), steps)
-        cheap = self.problem.size <= EXACT_QUENCH
+        cheap = self.problem.size <= EXACT_QUENCH and not self._fleet
         if self.plan is not None and self._single is not None and self.problem.size <= EXACT_FINISH:
             # Float32 search, float64 finish: what the search could not bring to its tolerance Newton may still.
             cheap, rough = True, jax.tree.map(np.float32, items)
@@ -268,17 +275,25 @@ class Engine:
 
     def _finished(self, status: np.ndarray, x: np.ndarray, steps: np.ndarray, cheap: bool) -> list[Point | None]:
         """Newton steps where they pay or are needed, and the audit."""
-        unfinished = np.flatnonzero(np.isin(status, USABLE) & (cheap | (status != Status.CONVERGED)))
-        if len(unfinished) and self.problem.size <= EXACT_FINISH:
-            rest = Start(x[unfinished], steps[unfinished])
-            finish = self._solve(self.polish(), self.kernel.second, rest, self.kernel.data, self.curved)
-            status[unfinished] = finish.status
+        points: list[Point | None] = [None] * len(steps)
+        lost = np.isin(status, USABLE)
+        rest = lost.copy()  # of Newton's steps
+        if not cheap:
+            ended = np.flatnonzero(status == Status.CONVERGED)
+            lost[self._audit_into(points, ended, x[ended], 0)] = False
+            # In a fleet what came to rest on a saddle goes on as well.
+            rest = lost & (self._fleet | (status != Status.CONVERGED))
+        left = np.flatnonzero(rest)
+        if len(left) and self.problem.size <= EXACT_FINISH:
+            items = Start(x[left], steps[left])
+            finish = self._solve(self.polish(), self.kernel.second, items, self.kernel.data, self.curved)
+            status[left] = finish.status
             if finish.result is not None:
-                x[unfinished] = finish.result.x
-        ended = np.flatnonzero(status == Status.CONVERGED)
-        points = self._audited(ended, x[ended], len(steps), 0)
-        gave_up = np.isin(status, USABLE).tolist()
-        self.lost = [w if point is None and lost else None for w, point, lost in zip(x, points, gave_up)]
+                x[left] = finish.result.x
+            ended = left[finish.status == Status.CONVERGED]
+            lost[left] = np.isin(finish.status, USABLE)
+            lost[self._audit_into(points, ended, x[ended], 0)] = False
+        self.lost = [where if gone else None for where, gone in zip(x, lost.tolist())]
         return points
 
     def descent(self, tol: float) -> BFGS | LBFGS:
@@ -306,7 +321,7 @@ class Engine:
             following = saddle.EigenvectorFollowing(self.tolerances.rms, most, zero=self.tolerances.zero)
             if self.problem.size > FEW:
                 following = replace(following, radius=0.05, max_radius=0.2)
-            if jax.default_backend() != "cpu" or not self.problem.n:
+            if (threads.on_accelerator() and not self._fleet) or not self.problem.n:
                 # Side by side a lane that wants a Hessian would have all of them compute theirs; without rows to sum
                 # over one costs little more than a gradient.
                 return replace(following, keep=0), saddle.everywhere(self.kernel.second), self.curved
@@ -346,15 +361,21 @@ class Engine:
     def _audited(self, places: np.ndarray, xs: np.ndarray, count: int, index: int) -> list[Point | None]:
         """Points that pass the audit with this index, at their places among ``count``."""
         out: list[Point | None] = [None] * count
-        if self.refine is not None and len(xs):
-            xs = map_stacked(self.refine, xs, self.kernel.data)
-        for i, point in zip(places.tolist(), self.audit(xs)):
-            if self._is(point, index):
-                out[i] = point
+        self._audit_into(out, places, xs, index)
         return out
 
-    def _is(self, point: Point, index: int) -> bool:
-        return is_stationary(point, index, self.tolerances, bool(self.problem.symmetry.zero_modes))
+    def _audit_into(self, out: list[Point | None], places: np.ndarray, xs: np.ndarray, index: int) -> np.ndarray:
+        """Put points that pass the audit with this index at their places; which places these are."""
+        if not len(xs):
+            return places
+        if self.refine is not None:
+            xs = map_stacked(self.refine, xs, self.kernel.data)
+        audit = self._inspected(xs)
+        good = np.flatnonzero(are_stationary(audit, index, self.tolerances, bool(self.problem.symmetry.zero_modes)))
+        passed = jax.tree.map(lambda leaf: leaf[good], audit)
+        for place, point in zip(places[good].tolist(), points_of(xs[good], passed)):
+            out[place] = point
+        return places[good]
 
     def saddles(self, guesses: Sequence[saddle.Guess]) -> list[Point | None]:
         """The saddle of index 1 reached from each guess; None where none was reached and verified."""
@@ -362,7 +383,12 @@ class Engine:
             return []
         items = saddle.Guess(*(np.stack(leaves) for leaves in zip(*guesses)))
         solver, evaluate, weight = self.search()
-        found = self._solve(solver, evaluate, items, self.kernel.data, weight)
+        if self._fleet and isinstance(solver, saddle.EigenvectorFollowing) and solver.keep:
+            kernel = self.kernel
+            turns = saddle.InTurns(solver=solver, evaluate=kernel.second, first=kernel.first, passes=_SHORT)
+            found = self._counted(turns, items, kernel.data, min(self.layout.lanes, _SQUAD), weight)
+        else:
+            found = self._solve(solver, evaluate, items, self.kernel.data, weight)
         ended = np.flatnonzero(found.status == Status.CONVERGED)
         xs = found.result.x[ended] if len(ended) else np.zeros((0, self.problem.size))
         return self._audited(ended, xs, len(guesses), 1)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxland.core.solvers import batches
+from jaxland.core.solvers import batches, threads
 
 
 def squares(row, data):
@@ -14,7 +14,7 @@ def squares(row, data):
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 50])
 @pytest.mark.parametrize("on_cpu", [True, False])
 def test_rows_in_order_whatever_the_batches(x64, monkeypatch, count, on_cpu):
-    monkeypatch.setattr(batches, "_on_cpu", lambda: on_cpu)
+    monkeypatch.setattr(threads, "on_accelerator", lambda: not on_cpu)
     rows = list(np.random.default_rng(0).normal(size=(count, 3)))
     found = batches.map_rows(squares, rows, jnp.asarray(2.0))
     assert len(found) == count
@@ -27,7 +27,7 @@ def test_an_accelerator_takes_powers_of_two_and_halves_them_where_memory_runs_ou
     def one(row, data):
         return row + data
 
-    monkeypatch.setattr(batches, "_on_cpu", lambda: False)
+    monkeypatch.setattr(threads, "on_accelerator", lambda: True)
     mapped, sizes = batches._mapped(one), []
     real = mapped.beside
 

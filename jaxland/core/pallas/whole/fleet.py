@@ -90,6 +90,10 @@ class WholeQuench:
         """See ``fleet.Program``."""
         return jax.tree.map(lambda a: a[..., lanes], states)
 
+    def beside(self, states: State, others: State) -> State:
+        """See ``fleet.Program``."""
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), states, others)
+
 
 def _team(shape: Shape, points: int, jobs: int) -> int:
     """Threads (times groups) that share a network's points.

@@ -4,6 +4,7 @@ Both follow one mode uphill and minimise in all others (Cerjan & Miller 1981; Mu
 pass. Items are a ``Guess``: the start and the direction to follow first; v = 0 follows the lowest mode.
 
 following.py  all modes at once, from exact Hessians that serve for several steps
+turns.py      the same for lanes side by side, whose Hessians are taken together
 hybrid.py     the lowest mode by Lanczos, L-BFGS across it
 """
 
@@ -17,11 +18,13 @@ from jaxland.core.solvers.saddle.following import (
     where_asked,
 )
 from jaxland.core.solvers.saddle.hybrid import HybridFollowing, Softest, softest, softest_of
+from jaxland.core.solvers.saddle.turns import InTurns
 
 __all__ = [
     "EigenvectorFollowing",
     "Guess",
     "HybridFollowing",
+    "InTurns",
     "Probe",
     "Saddle",
     "Softest",

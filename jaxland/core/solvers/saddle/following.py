@@ -214,11 +214,12 @@ class EigenvectorFollowing:
         """Trial point."""
         return Probe(state.x + state.step, state.curved)
 
-    def _judge(self, s: FollowingState, values: Curved) -> _Judged:
+    def _judge(self, s: FollowingState, values: Values | Curved) -> _Judged:
         """Accept or reject the trial by how well its energy was predicted."""
         first, moved = s.evaluations == 0, s.step @ s.step > 0
         finite = jnp.isfinite(values.energy) & jnp.all(jnp.isfinite(values.gradient))
-        finite = finite & jnp.all(jnp.isfinite(values.hessian))
+        if isinstance(values, Curved):
+            finite = finite & jnp.all(jnp.isfinite(values.hessian))
         noise = 10 * allowed_rise(s.energy)
         miss = jnp.abs(values.energy - s.energy - s.predicted) / jnp.maximum(jnp.abs(s.predicted), noise)
         miss = jnp.where(finite, miss, jnp.inf)
@@ -260,7 +261,15 @@ class EigenvectorFollowing:
             modes, basis = jnp.linalg.eigh(jnp.where(jnp.isfinite(values.hessian), values.hessian, 0.0))
             return modes, basis
 
-        modes, basis = jax.lax.cond(fresh, diagonalised, lambda: (s.modes, s.basis))
+        return self._next(s, t, fresh, *jax.lax.cond(fresh, diagonalised, lambda: (s.modes, s.basis)))
+
+    def correct(self, s: FollowingState, values: Values) -> FollowingState:
+        """``step`` where no Hessian is wanted at the trial point: side by side, none is diagonalised in vain."""
+        return self._next(s, self._judge(s, values), jnp.zeros((), bool), s.modes, s.basis)
+
+    def _next(
+        self, s: FollowingState, t: _Judged, fresh: jax.Array, modes: Float[Array, " N"], basis: Float[Array, "N N"]
+    ) -> FollowingState:
         slope = basis.T @ t.gradient
         followed = jnp.where(s.tracking, jnp.argmax(jnp.abs(basis.T @ s.mode)), 0)
         tracking = s.tracking & ~((followed == 0) & (modes[0] < 0))
