@@ -1,4 +1,4 @@
-"""A quench as one program: small dense networks from start to rest without a visit of the host.
+"""Whole solvers in one program: small dense networks from start to rest without a visit of the host.
 
 The arithmetic of ``core.solvers``, pass by pass: judge the trial, mend the model, propose the next. A launch advances
 every network by a bounded number of passes, so that what has ended can be retired and refilled and the host can stop
@@ -10,9 +10,10 @@ threads.py  which thread reads and writes what; a network's weights by thread
 program.py  what all quasi-Newton programs share: evaluation, judgement, next step, launch
 bfgs.py     full inverse Hessian estimate
 lbfgs.py    limited memory
+band.py     elastic bands
 fleet.py    programs for ``core.solvers.fleet``, and which of them is taken
 """
 
-from jaxland.core.pallas.whole.fleet import WholeQuench, chosen
+from jaxland.core.pallas.whole.fleet import WholeBand, WholeQuench, chosen, chosen_band
 
-__all__ = ["WholeQuench", "chosen"]
+__all__ = ["WholeBand", "WholeQuench", "chosen", "chosen_band"]

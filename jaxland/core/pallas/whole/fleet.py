@@ -1,18 +1,20 @@
-"""The whole quench as a program of ``core.solvers.fleet``."""
+"""Whole quenches and elastic bands as programs of ``core.solvers.fleet``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense.shape import Shape
-from jaxland.core.pallas.whole import bfgs, lbfgs
+from jaxland.core.pallas.whole import band, bfgs, lbfgs
 from jaxland.core.pallas.whole.program import Limits, launch
+from jaxland.core.solvers.band import Band, ElasticBand, tangents
 from jaxland.core.solvers.fleet import Program, Vmapped, pace
 from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench import BFGS, LBFGS, Minimum, Start
@@ -22,13 +24,44 @@ _THREADS = 33_792
 _POINTS_A_LAUNCH = 64_000
 _MOST_THREADS = 128  # of a network
 _LEAST_POINTS = 64  # of a thread
+_LEAST_BAND_POINTS = 24  # bands are few: a third of a pass in sums over threads is dearer than an idle GPU
 
 State = bfgs.State | lbfgs.State
+AnyState = TypeVar("AnyState", bfgs.State, lbfgs.State, band.State)
 _trials: dict[tuple, bool] = {}
 
 
+class _Whole:
+    """What the programs of this room have in common; lanes are the last axis of all that a state holds."""
+
+    shape: Shape
+
+    @property
+    def lanes(self) -> int:
+        """Networks that fill the machine."""
+        return _THREADS // self.shape.threads
+
+    def status(self, states: AnyState) -> jax.Array:
+        """See ``fleet.Program``."""
+        return states.status
+
+    def choose(self, fresh: jax.Array, new: AnyState, old: AnyState) -> AnyState:
+        """See ``fleet.Program``; what a model has learned is not read before it is made anew."""
+        kept = ("inverse", "steps", "changes")
+        names = [name for name in type(old)._fields if name not in kept]
+        return old._replace(**{name: jnp.where(fresh, getattr(new, name), getattr(old, name)) for name in names})
+
+    def park(self, states: AnyState, idle: jax.Array) -> AnyState:
+        """See ``fleet.Program``."""
+        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
+
+    def take(self, states: AnyState, lanes: jax.Array) -> AnyState:
+        """See ``fleet.Program``."""
+        return jax.tree.map(lambda a: a[..., lanes], states)
+
+
 @dataclass(frozen=True)
-class WholeQuench:
+class WholeQuench(_Whole):
     """The program of ``core.solvers.fleet`` that quenches in one kernel; items are ``quench.Start`` [jobs].
 
     Attributes:
@@ -48,11 +81,6 @@ class WholeQuench:
         ahead = 2 if team == 1 and shape.groups == 1 and shape.units <= 6 else 1
         return cls(replace(shape, team=team, ahead=ahead, own=True), Limits(tol, limit, passes), history)
 
-    @property
-    def lanes(self) -> int:
-        """Networks that fill the machine."""
-        return _THREADS // self.shape.threads
-
     def begin(self, items: Start) -> State:
         """See ``fleet.Program``."""
         x, step = jnp.asarray(items.x), jnp.asarray(items.max_step)
@@ -66,29 +94,50 @@ class WholeQuench:
             return launch(lbfgs.Limited, self.shape, states, data[0], self.limits)
         return launch(bfgs.Dense, self.shape, states, data[0], self.limits)
 
-    def status(self, states: State) -> jax.Array:
-        """See ``fleet.Program``."""
-        return states.status
-
     def result(self, states: State) -> Minimum:
         """See ``fleet.Program``."""
         size = self.shape.parameters
         rms = jnp.sqrt(jnp.sum(states.gradient * states.gradient, axis=0) / size)
         return Minimum(states.x[:size].T, states.energy, rms, states.evaluations)
 
-    def choose(self, fresh: jax.Array, new: State, old: State) -> State:
-        """See ``fleet.Program``; what a model has learned is not read before it is made anew."""
-        kept = ("inverse", "steps", "changes")
-        names = [name for name in type(old)._fields if name not in kept]
-        return old._replace(**{name: jnp.where(fresh, getattr(new, name), getattr(old, name)) for name in names})
 
-    def park(self, states: State, idle: jax.Array) -> State:
-        """See ``fleet.Program``."""
-        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
+@dataclass(frozen=True)
+class WholeBand(_Whole):
+    """The program that relaxes elastic bands in one kernel each; items are pairs [jobs, 2, N], or paths [jobs, K, N].
 
-    def take(self, states: State, lanes: jax.Array) -> State:
+    Attributes:
+        shape: of the networks and their data; solver: what it does; passes: most evaluations of a launch.
+    """
+
+    shape: Shape
+    solver: ElasticBand
+    passes: int
+
+    @classmethod
+    def of(cls, shape: Shape, points: int, jobs: int, solver: ElasticBand) -> WholeBand:
+        """As many threads a band as there are for it; launches take a tenth of a second or so."""
+        team = _shared(shape, points, jobs, _LEAST_BAND_POINTS)
+        passes = _POINTS_A_LAUNCH * team // (points * solver.images)
+        most = max(1, solver.max_evaluations // 3)  # a trial wants several launches
+        return cls(replace(shape, team=team, own=True), solver, int(np.clip(passes, 1, most)))
+
+    def begin(self, items: jax.Array) -> band.State:
         """See ``fleet.Program``."""
-        return jax.tree.map(lambda a: a[..., lanes], states)
+        images = jax.vmap(self.solver.init)(items).images
+        return band.begin(self.shape, images, self.solver.history)
+
+    def advance(self, states: band.State, data: Any) -> band.State:
+        """See ``fleet.Program``; ``data`` is that of the dense kernel."""
+        one = self.solver
+        limits = band.BandLimits(one.tol, one.max_evaluations, self.passes, one.max_step)
+        return launch(band.Bands, self.shape, states, data[0], limits)
+
+    def result(self, states: band.State) -> Band:
+        """See ``fleet.Program``."""
+        count, lanes = states.energy.shape
+        images = states.trial.T.reshape(lanes, count, -1)[..., : self.shape.parameters]
+        energies = states.energy.T
+        return Band(images, energies, jax.vmap(tangents)(images, energies), states.evaluations)
 
     def beside(self, states: State, others: State) -> State:
         """See ``fleet.Program``."""
@@ -103,7 +152,12 @@ def _team(shape: Shape, points: int, jobs: int) -> int:
     """
     if shape.groups == 1:
         return 1 if 2 * jobs >= 3 * _THREADS else 8
-    wanted = min(_THREADS // (shape.groups * max(jobs, 1)), _MOST_THREADS // shape.groups, points // _LEAST_POINTS)
+    return _shared(shape, points, jobs, _LEAST_POINTS)
+
+
+def _shared(shape: Shape, points: int, jobs: int, least: int) -> int:
+    """Threads (times groups) for each job where all have a GPU to themselves, ``least`` points for each."""
+    wanted = min(_THREADS // (shape.groups * max(jobs, 1)), _MOST_THREADS // shape.groups, points // least)
     return 1 << max(wanted, 1).bit_length() - 1
 
 
@@ -122,21 +176,38 @@ def chosen(kernel: Kernel, points: int, solver: BFGS | LBFGS, items: Start) -> W
     )
     if program.shape.groups == 1 and not history:
         return program
+    return program if _faster(program, Vmapped(solver, kernel.first), items, jobs, points, kernel.data) else None
+
+
+def chosen_band(
+    kernel: Kernel, points: int, usual: Vmapped, items: Float[Array | np.ndarray, "jobs m N"]
+) -> WholeBand | None:
+    """The same for elastic bands, beside the program that would relax these items otherwise."""
+    if not isinstance(kernel.dense, Shape) or not isinstance(usual.solver, ElasticBand):
+        return None
+    program = WholeBand.of(kernel.dense, points, len(items), usual.solver)
+    return program if _faster(program, usual, items, len(items), points, kernel.data) else None
+
+
+def _faster(
+    program: WholeQuench | WholeBand, usual: Vmapped, items: PyTree, jobs: int, points: int, data: PyTree
+) -> bool:
+    """Whether a whole program did more evaluations a second of these items than vmap."""
     some = min(jobs, program.lanes)
-    key = (program, points, solver, some.bit_length(), jax.devices()[0].device_kind)
+    key = (program, points, usual, some.bit_length(), jax.devices()[0].device_kind)
     if key not in _trials:
         # Items repeated to fill whole programs are no work done.
-        ours = _pace(program, items, kernel.data, np.arange(program.lanes) % some) * (program.lanes / some)
-        theirs = _pace(Vmapped(solver, kernel.first), items, kernel.data, np.arange(1 << some.bit_length() - 1))
+        ours = _pace(program, items, data, np.arange(program.lanes) % some) * (program.lanes / some)
+        theirs = _pace(usual, items, data, np.arange(1 << some.bit_length() - 1))
         _trials[key] = ours < theirs
-    return program if _trials[key] else None
+    return _trials[key]
 
 
-def _pace(program: Program, items: Start, data: Any, some: np.ndarray) -> float:
+def _pace(program: Program, items: PyTree, data: PyTree, some: np.ndarray) -> float:
     """``fleet.pace`` on some of the items; endless where there is a lowering that this jax or driver lacks, or no
     memory: the other serves.
     """
     try:
-        return pace(program, Start(np.asarray(items.x)[some], np.asarray(items.max_step)[some]), data)
+        return pace(program, jax.tree.map(lambda a: np.asarray(a)[some], items), data)
     except Exception:
         return np.inf

@@ -5,7 +5,7 @@ Two sweeps over the pairs a pass: 4 m N numbers read where BFGS reads and writes
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxland.core.pallas.dense.point import total
 from jaxland.core.pallas.dense.shape import Shape
-from jaxland.core.pallas.whole.program import Direction, Judged, Program, at_start
+from jaxland.core.pallas.whole.program import Block, Direction, Program, at_start
 from jaxland.core.pallas.whole.threads import padded
 
 
@@ -58,6 +58,24 @@ def begin(shape: Shape, x: Float[Array, "B N"], max_step: Float[Array, " B"], hi
     )
 
 
+@runtime_checkable
+class Followed(Protocol):
+    """What a step has shown, for the model; see ``Judged``."""
+
+    @property
+    def running(self) -> Block: ...
+    @property
+    def accept(self) -> Block: ...
+    @property
+    def curved(self) -> Block: ...
+    @property
+    def lost(self) -> Block: ...
+    @property
+    def stale(self) -> Block: ...
+    @property
+    def sy(self) -> Block: ...
+
+
 class Limited(Program):
     """Limited memory: the two-loop recursion."""
 
@@ -66,7 +84,7 @@ class Limited(Program):
         """The vector that becomes B g, and a factor of every pair."""
         return rows, state.weights.shape[0]
 
-    def _push(self, t: Judged) -> tuple[Any, Any, Any]:
+    def _push(self, t: Followed) -> tuple[Any, Any, Any]:
         """The pair into the oldest's place where it is to be kept; (newest place, knew, knows any pair)."""
         s, here = self.s, self.here
         lanes, m = here.lanes, s.weights.shape[0]
@@ -115,7 +133,7 @@ class Limited(Program):
 
         return [here.total(a) for a in here.own_tiles(rows, (self.zero,) * len(others))]
 
-    def propose(self, t: Judged) -> Direction:
+    def propose(self, t: Followed) -> Direction:
         """See ``Program``; the two-loop recursion, H0 = s.y / y.y of the newest pair."""
         s, here = self.s, self.here
         lanes, (v_ref, factor_ref), m = here.lanes, self.rest, np.int32(self.s.weights.shape[0])
@@ -137,7 +155,7 @@ class Limited(Program):
             factor_ref[place, lanes] = factor
             return factor, place
 
-        nothing = jnp.zeros(lanes.shape, s.x.dtype)
+        nothing = jnp.zeros(lanes.shape, self.zero.dtype)
         factor, oldest = jax.lax.fori_loop(np.int32(0), m, back, (nothing, newest))
         weight = s.weights[newest, lanes]
         scale = jnp.where(weight > 0, 1.0 / jnp.where(weight > 0, weight * square, 1.0), 1.0)

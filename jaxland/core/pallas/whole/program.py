@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +20,8 @@ from jaxland.core.solvers.protocol import Status
 Block = Any  # a number of every thread, or of every network
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True)
+class Limits:
     """Of a launch.
 
     Attributes:
@@ -126,8 +128,14 @@ class Program(ABC):
         self.shape, self.points, self.limits, self.weights, self.s = shape, points, limits, weights, state
         self.x_ref, self.y_ref, self.row_ref, self.sign_ref, self.plus_ref, self.minus_ref = inputs
         self.sum_ref, self.new_ref, self.change_ref, *self.rest = scratch
-        self.here = Threads(shape, state.x.shape[0], self.tile_of(shape))
-        self.zero = self.here.zero(state.x.dtype)
+        rows, tile = state.trial.shape[0], self.tile_of(shape)
+        self.here, self.one = (Threads(shape, k, tile) for k in (rows, rows // self.images(state)))
+        self.zero = self.here.zero(state.trial.dtype)
+
+    @staticmethod
+    def images(state: Any) -> int:
+        """Networks in a vector of the state, one after another."""
+        return 1
 
     @staticmethod
     def tile_of(shape: Shape) -> int:
@@ -143,45 +151,48 @@ class Program(ABC):
     def propose(self, t: Judged) -> Direction:
         """Mend the model by the judged trial and apply it to the gradient; own scalars of the state are written."""
 
-    def _reduced(self) -> tuple[list[Block], list[Block]]:
-        """The trial's weights by thread: own rows, shared rows."""
+    def _reduced(self, at: Any) -> tuple[list[Block], list[Block]]:
+        """The trial's weights from row ``at`` on, by thread: own rows, shared rows."""
         s, here, w = self.s, self.here, self.weights
         if self.shape.groups == 1:
-            flat = [s.trial[k, here.lanes] for k in range(self.shape.parameters)]
+            flat = [s.trial[at + np.int32(k), here.lanes] for k in range(self.shape.parameters)]
             pairs = zip(w.plus[:, 0].tolist(), w.minus[:, 0].tolist())
             own = [flat[k] if j == self.shape.parameters else flat[k] - flat[j] for k, j in pairs]
             shared = [flat[t[0]] if len(t) == 1 else flat[t[1]] - flat[t[0]] for t in w.shared]
         else:
             own = []
             for k, minus in enumerate(w.minus):
-                a = s.trial[self.plus_ref[k, here.group], here.lanes]
+                a = s.trial[at + self.plus_ref[k, here.group], here.lanes]
                 if (minus < self.shape.parameters).any():
-                    a = a - s.trial[self.minus_ref[k, here.group], here.lanes]
+                    a = a - s.trial[at + self.minus_ref[k, here.group], here.lanes]
                 own.append(a)
-            ends = [[s.trial[k, here.lanes] for k in t] for t in w.shared]
+            ends = [[s.trial[at + np.int32(k), here.lanes] for k in t] for t in w.shared]
             shared = [t[0] if len(t) == 1 else t[1] - t[0] for t in ends]
         return [here.spread(a) for a in own], [here.spread(a) for a in shared]
 
-    def evaluate(self) -> tuple[Block, Block]:
-        """Energy and squared gradient at the trial, gradient into ``new_ref``; as they come out, finite or not."""
+    def evaluate(self, at: Any = np.int32(0)) -> tuple[Block, Block]:
+        """Energy and squared gradient at the trial, gradient into ``new_ref``; as they come out, finite or not.
+
+        Of the network whose vectors begin at row ``at``.
+        """
         s, here, shape = self.s, self.here, self.shape
         lanes, (groups, own_rows) = here.lanes, (shape.groups, len(self.weights.plus))
-        loss, own, shared = sums(shape, *self._reduced(), self.x_ref, self.y_ref, np.int32(0), self.points)
+        loss, own, shared = sums(shape, *self._reduced(at), self.x_ref, self.y_ref, np.int32(0), self.points)
         for k, summed in enumerate(own):
-            at = np.int32(k) if groups == 1 else np.int32(k * groups) + here.group
-            self.sum_ref[at, lanes] = summed
+            row = np.int32(k) if groups == 1 else np.int32(k * groups) + here.group
+            self.sum_ref[row, lanes] = summed
         for k, summed in enumerate(shared):
             self.sum_ref[np.int32(own_rows * groups + k), lanes] = summed
         here.settle()
 
         def regularise(i: Any, c: Any) -> Any:
             square, norm = c
-            w, sign = s.trial[i, lanes], self.sign_ref[i]
+            w, sign = s.trial[at + i, lanes], self.sign_ref[i]
             g = sign * self.sum_ref[self.row_ref[i], lanes] + 2.0 * shape.lam * w
-            self.new_ref[i, lanes] = g
+            self.new_ref[at + i, lanes] = g
             return square + w * w, norm + g * g
 
-        square, norm = (here.total(a) for a in here.own_rows(regularise, (self.zero, self.zero)))
+        square, norm = (here.total(a) for a in self.one.own_rows(regularise, (self.zero, self.zero)))
         return loss * (1.0 / self.points) + shape.lam * square, norm
 
     def judge(self, value: Block, norm: Block) -> Judged:
@@ -263,12 +274,16 @@ class Program(ABC):
         s.status[lanes] = status
         return status
 
+    def one_pass(self) -> Block:
+        """An evaluation of every network and what follows; their status."""
+        t = self.judge(*self.evaluate())
+        return self.move(t, self.propose(t))
+
     def run(self) -> None:
         """All passes of a launch."""
 
         def one_pass(carry: Any) -> Any:
-            t = self.judge(*self.evaluate())
-            return carry[0] + 1, jnp.min(self.move(t, self.propose(t)))
+            return carry[0] + 1, jnp.min(self.one_pass())
 
         def goes_on(carry: Any) -> Any:
             return (carry[0] < self.limits.passes) & (carry[1] == Status.RUNNING)
@@ -298,8 +313,8 @@ def launch(
     """
     from jax.experimental import pallas as pl
 
-    rows, lanes = state.x.shape  # type: ignore[attr-defined]
-    dtype = state.x.dtype  # type: ignore[attr-defined]
+    rows, lanes = state.trial.shape  # type: ignore[attr-defined]
+    dtype = state.trial.dtype  # type: ignore[attr-defined]
     if lanes % shape.networks:
         raise ValueError(f"{lanes} lanes do not fill programs of {shape.networks} networks: memory holds no more")
     options: dict[str, Any] = {"interpret": True}
@@ -309,7 +324,7 @@ def launch(
         options = {"compiler_params": triton.CompilerParams(num_warps=shape.warps, num_stages=1)}
     count, points = len(state), data[0].shape[1]
     like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
-    weights = weights_of(shape, rows)
+    weights = weights_of(shape, rows // method.images(state))
     wanted = (weights.sums, rows, rows, *method.scratch(rows, state))
     scratch = [jax.ShapeDtypeStruct((k, lanes), dtype) for k in wanted]
     tables = [jnp.asarray(a) for a in (weights.row, weights.sign / points, weights.plus, weights.minus)]
@@ -319,7 +334,7 @@ def launch(
         out_shape=[*like, *scratch],
         grid=(lanes // shape.networks,),
         input_output_aliases={k + _INPUTS: k for k in range(count)},
-        name="jaxland_whole_quench",
+        name=f"jaxland_whole_{method.__name__.lower()}",
         **options,
     )(*data, *tables, *state)
     return type(state)(*found[:count])
