@@ -424,7 +424,13 @@ class Engine:
         """Candidates for transition states between each pair of (aligned) minima: local maxima, highest first."""
         if not pairs:
             return []
-        found = self._solve(*self.relaxation(), np.array(pairs), self.kernel.data, self.images)
+        solver, evaluate = self.relaxation()
+        items, data = np.array(pairs), self.kernel.data
+        usual = fleet.Vmapped(solver, evaluate, 4)
+        if self._fleet and (program := whole.chosen_band(self.kernel, self.problem.n, usual, items)):
+            found = self._counted(program, items, data, program.lanes, self.images)
+        else:
+            found = self._solve(solver, evaluate, items, data, self.images)
         return [
             peaks(*(leaf[k] for leaf in found.result[:3])) if code in USABLE else []
             for k, code in enumerate(found.status.tolist())
