@@ -426,7 +426,7 @@ class Engine:
             return []
         solver, evaluate = self.relaxation()
         items, data = np.array(pairs), self.kernel.data
-        usual = fleet.Vmapped(solver, evaluate, 4)
+        usual = fleet.Vmapped(solver, evaluate, _SHORT)
         if self._fleet and (program := whole.chosen_band(self.kernel, self.problem.n, usual, items)):
             found = self._counted(program, items, data, program.lanes, self.images)
         else:

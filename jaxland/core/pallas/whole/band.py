@@ -1,7 +1,7 @@
 """Doubly nudged elastic bands of small dense networks, a program a band: the arithmetic of ``core.solvers.band``.
 
-The threads of a band share the points of one image after the other, so that none is idle whatever the number of images;
-neighbours' coordinates come from device memory. The ends, which never move, are evaluated once.
+The threads of a band share the points of one image after the other, so that none is idle whatever the number of
+images; neighbours' coordinates come from device memory. The ends, which never move, are evaluated once.
 """
 
 from __future__ import annotations

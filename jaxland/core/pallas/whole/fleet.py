@@ -59,6 +59,10 @@ class _Whole:
         """See ``fleet.Program``."""
         return jax.tree.map(lambda a: a[..., lanes], states)
 
+    def beside(self, states: AnyState, others: AnyState) -> AnyState:
+        """See ``fleet.Program``."""
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), states, others)
+
 
 @dataclass(frozen=True)
 class WholeQuench(_Whole):
@@ -138,10 +142,6 @@ class WholeBand(_Whole):
         images = states.trial.T.reshape(lanes, count, -1)[..., : self.shape.parameters]
         energies = states.energy.T
         return Band(images, energies, jax.vmap(tangents)(images, energies), states.evaluations)
-
-    def beside(self, states: State, others: State) -> State:
-        """See ``fleet.Program``."""
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), states, others)
 
 
 def _team(shape: Shape, points: int, jobs: int) -> int:

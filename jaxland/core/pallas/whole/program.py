@@ -170,7 +170,7 @@ class Program(ABC):
             shared = [t[0] if len(t) == 1 else t[1] - t[0] for t in ends]
         return [here.spread(a) for a in own], [here.spread(a) for a in shared]
 
-    def evaluate(self, at: Any = np.int32(0)) -> tuple[Block, Block]:
+    def evaluate(self, at: Any = 0) -> tuple[Block, Block]:
         """Energy and squared gradient at the trial, gradient into ``new_ref``; as they come out, finite or not.
 
         Of the network whose vectors begin at row ``at``.
