@@ -53,17 +53,31 @@ def test_the_same_steps_as_lanes(x64, case):
 @pytest.mark.slow
 @pytest.mark.parametrize("groups, team, width", [(1, 1, 32), (1, 8, 4), (2, 1, 16), (2, 64, 3)])
 def test_bands_of_any_threads_end_where_lanes_do(x64, case, groups, team, width):
-    """Paths given whole, one folded back on itself, one of equal points, one that is no number; others converge."""
+    """Paths given whole; one is no number and ends alone. Rounding grows with every step: few are compared."""
     kernel, pairs = case
     rng = np.random.default_rng(1)
     paths = pairs[:, :1] + np.linspace(0, 1, 6)[:, None] * (pairs[:, 1:] - pairs[:, :1])
     paths = paths + 0.1 * rng.normal(size=paths.shape)
-    paths[1, 3] = paths[1, 1]
-    paths[2] = paths[2, :1]
     paths[3, 2, 0] = np.nan
-    solver = ElasticBand(6, max_evaluations=400, tol=0.02, history=4, max_step=0.3)
+    solver = ElasticBand(6, max_evaluations=16, tol=0.025, history=4, max_step=0.3)
     ended = compared(solver, kernel, paths, groups, team, width, 50)
-    assert ended.status[3] == Status.NONFINITE and Status.CONVERGED in ended.status
+    assert ended.status[3] == Status.NONFINITE and {Status.CONVERGED, Status.MAX_STEPS} <= set(ended.status)
+
+
+@pytest.mark.slow
+def test_bands_without_direction(x64, case):
+    """One folded back on itself, whose tangent rounding decides in lanes, and one of equal points."""
+    kernel, pairs = case
+    paths = pairs[:2, :1] + np.linspace(0, 1, 5)[:, None] * (pairs[:2, 1:] - pairs[:2, :1])
+    paths[0, 3] = paths[0, 1]
+    paths[1] = paths[1, :1]
+    solver = ElasticBand(5, max_evaluations=3, tol=1e-9)
+    program = WholeBand(replace(kernel.dense, groups=1, team=4, own=True), solver, 5)
+    ended = fleet.run(program, paths, kernel.data, lanes=8)
+    truth = lanes.run(solver, along_band(kernel.first), list(paths), kernel.data)
+    assert ended.status.tolist() == [o.status for o in truth]
+    assert np.isfinite(ended.result.images).all() and np.isfinite(ended.result.tangents).all()
+    np.testing.assert_allclose(ended.result.images[1], truth[1].result.images, atol=1e-9)
 
 
 @pytest.mark.slow

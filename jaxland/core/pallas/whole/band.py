@@ -189,7 +189,9 @@ class Bands(Limited):
             return mixed * mixed, whole * whole
 
         mixed, whole = self._sums(square, 2)
-        fold = mixed <= 0
+        # Folded back on itself: zero but for the rounding of a product fused with a sum.
+        noise = float(4 * jnp.finfo(self.zero.dtype).eps ** 2)
+        fold = mixed <= noise * ((a * ahead) ** 2 + (b * back) ** 2)
         length = jnp.sqrt(jnp.where(fold, whole, mixed))
         a, b = jnp.where(fold, 1.0, a), jnp.where(fold, 1.0, b)
         return a, b, jnp.where(length > 0, length, 1.0), back - ahead
