@@ -1,6 +1,6 @@
 """One accelerator, every kind of work, each row beside its goal and the limit of the hardware.
 
-    python benchmarks/bench_device.py                       # on a GPU: two to four minutes
+    python benchmarks/bench_device.py                       # on a GPU: five to six minutes
     python benchmarks/bench_device.py --only gradient,quench --json found.json
     python benchmarks/bench_device.py --small               # anywhere: that every row runs, not how fast
 
@@ -23,11 +23,12 @@ import pstats
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxland import Problem, mlp
+from jaxland import Problem, doctor, mlp
+from jaxland.cli.recipe import SEARCH, Recipe
 from jaxland.core.pallas.whole import WholeQuench
 from jaxland.core.solvers import batches, fleet, lanes, quench, saddle
 from jaxland.core.solvers.protocol import Status
 from jaxland.data import load
-from jaxland.landscape import explore
+from jaxland.data.options import TableOptions
+from jaxland.landscape import Store, explore
+from jaxland.landscape.search.explore import Search
 from jaxland.landscape.search.stationary import Engine
+from jaxland.models.options import NetworkOptions
+from jaxland.runs import stoppable
 
 ROOT = Path(__file__).resolve().parent.parent
 FP64 = 132 * 64 * 1.755e9  # multiply-adds a second of an H100 or H200; float32 has twice as many
@@ -80,8 +86,8 @@ class Sizes:
     widths: tuple[int, ...] = (5, 10, 32, 64)
     networks: tuple[int, ...] = (4096, 33_792)
     quenches: tuple[tuple[int, int], ...] = ((5, 200_000), (10, 60_000))
-    verified: tuple[tuple[int, int], ...] = ((5, 40_000), (10, 16_000))
-    searches: int = 4096
+    verified: tuple[tuple[int, int], ...] = ((5, 135_168), (10, 67_584))
+    searches: int = 16_384
     audits: int = 4096
     spread: tuple[tuple[tuple[int, ...], int, int], ...] = (
         ((30, 3, 2), 398, 4096),
@@ -419,7 +425,7 @@ def engine(hidden: int, points: int) -> Engine:
 
 @cache
 def minima(hidden: int, points: int, count: int) -> tuple[Any, ...]:
-    found = engine(hidden, points).quench(list(normal(checkerboard(hidden, points), count)))
+    found = engine(hidden, points).quench(normal(checkerboard(hidden, points), count))
     return tuple(p for p in found if p is not None)
 
 
@@ -427,11 +433,11 @@ def verified(hidden: int, count: int) -> Callable[[Bench], Iterator[Row]]:
     def rows(bench: Bench) -> Iterator[Row]:
         points = bench.sizes.points
         work = engine(hidden, points)
-        starts = list(normal(work.problem, count))
+        starts = normal(work.problem, count)
         first, _ = once(lambda: work.quench(starts))
         seconds, found, note = share(lambda: work.quench(starts))
         good = sum(p is not None for p in found)
-        limit = 1 / (1 / quench_limit(hidden, points, 256) + 3 * CURVED[hidden])
+        limit = 1 / (1 / quench_limit(hidden, points, 256) + CURVED[hidden])
         yield Row(
             f"verified at 1e-9, h {hidden}, {count:,} starts", good / seconds, "minima/s",
             {5: 50_000, 10: 12_000}[hidden], limit, compile=first - seconds,
@@ -447,7 +453,7 @@ def verified(hidden: int, count: int) -> Callable[[Bench], Iterator[Row]]:
 def transition_states(bench: Bench) -> Iterator[Row]:
     points, count = bench.sizes.points, bench.sizes.searches
     work = engine(5, points)
-    known = [p.x for p in minima(5, points, dict(bench.sizes.verified)[5])]
+    known = [p.x for p in minima(5, points, 8 if bench.small else 2048)]
     rng = np.random.default_rng(1)
 
     def guess(x: np.ndarray) -> saddle.Guess:
@@ -584,37 +590,85 @@ def hessians(bench: Bench) -> Iterator[Row]:
 
 
 def explored(bench: Bench) -> Iterator[Row]:
+    """The command as a user starts it, cold and again, and the same search by settings chosen by hand."""
+    for state, limit in (("cold", 60.0),) if bench.small else (("cold", 60.0), ("warm", 25.0)):
+        name = f"checkerboard --l2 1e-6, {state}"
+        yield from commanded(bench, name, "checkerboard", 10_000, limit, network=NetworkOptions(l2=1e-6))
     problem = checkerboard(5, bench.sizes.points)
     big = {
         "starts": 4096, "walkers": 512, "hops": 1, "climbs": 4096, "searches": 6, "expand": 512, "pairs": 512,
         "minima": 2000, "rounds": 20, "breadth": 1,
     }  # fmt: skip
-    little = {
-        "breadth": 1,
-        "starts": 6,
-        "walkers": 2,
-        "hops": 1,
-        "climbs": 2,
-        "searches": 1,
-        "expand": 2,
-        "pairs": 2,
-        "rounds": 1,
-    }
-    for state in ("cold", "warm"):
-        limit = 60.0 if bench.small else min(60.0, max(15.0, bench.left / 2))
+    if bench.left > 120 or bench.small:
+        chosen = LITTLE if bench.small else big
+        seconds, found, note = share(lambda: explore(problem, seed=0, time_limit=20, **chosen))
+        text = f"in {seconds:.1f} s: {found.n_minima:,} minima; {note}"
+        yield Row("explore by hand: transition states", found.n_ts / seconds, "a second", 20_000 / 60, note=text)
 
-        def call(limit: float = limit) -> Any:
-            return explore(problem, seed=0, time_limit=limit, **(little if bench.small else big))
 
+LITTLE = {
+    "breadth": 1,
+    "starts": 6,
+    "walkers": 2,
+    "hops": 1,
+    "climbs": 2,
+    "searches": 1,
+    "expand": 2,
+    "pairs": 2,
+    "rounds": 1,
+}
+
+
+def commanded(bench: Bench, name: str, source: str, wanted: int, limit: float, **parts: Any) -> Iterator[Row]:
+    """``jaxland explore SOURCE --minima WANTED`` in this process: default settings, a store on disk, no report."""
+    settings = replace(SEARCH, minima=wanted, **(LITTLE if bench.small else {}))
+    recipe = Recipe(source, search=settings, **parts)
+    limit = min(limit, max(10.0, bench.left))
+    seen: list[tuple[float, int]] = []
+
+    def tell(p: Any) -> None:
+        seen.append((p.seconds, p.minima))
+
+    def call() -> Any:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Store(Path(folder) / "landscape.db", recipe.problem) as store,
+            stoppable(limit) as stop,
+        ):
+            return Search(store, settings, stop=stop, progress=tell).run()
+
+    with compiling() as programs:
         seconds, found, note = share(call)
-        text = f"{found.n_minima:,} minima, {found.n_ts:,} transition states, limit {limit:.0f} s; {note}"
-        yield Row(f"explore checkerboard, h 5, {state}", seconds, "s", note=text)
-        if state == "warm":
-            yield Row("explore: transition states", found.n_ts / seconds, "a second", 20_000 / 60)
-            yield Row("explore: minima", found.n_minima / seconds, "a second", 10_000 / 60)
-    if bench.left > 20 and not bench.small:
-        began, where = time.perf_counter(), profile(lambda: explore(problem, seed=0, time_limit=10, **big), 12)
-        yield Row("profile of explore, 10 s", time.perf_counter() - began, "s", note=where)
+    connected = int(np.sum(found.components() == 0))
+    news = next((t for t, minima in seen if minima), math.nan)
+    kinds: dict[str, list[float]] = {}
+    for r in found.statistics["rounds"]:
+        kinds.setdefault(r["kind"], []).append(r["seconds"])
+    rounds = ", ".join(f"{len(each)} {kind} {sum(each):.1f} s" for kind, each in kinds.items())
+    text = (
+        f"in {seconds:.1f} s of {limit:.0f}: {found.n_minima:,} minima, the first after {news:.1f} s; "
+        f"{len(programs)} compilations of {sum(programs):.1f} s; {note}"
+    )
+    case = f"explore {name}, N {recipe.problem.size}"
+    yield Row(f"{case}: connected minima", connected, "minima", wanted, note=text)
+    yield Row(f"{case}: joined", connected / seconds, "minima/s", wanted / limit)
+    yield Row(f"{case}: found", found.n_ts / seconds, "transition states/s", 2 * wanted / limit, note=rounds)
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[list[float]]:
+    """Seconds of each compilation inside the block."""
+    took: list[float] = []
+
+    def heard(event: str, seconds: float, **_: Any) -> None:
+        if "backend_compile" in event:
+            took.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        yield took
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
 
 
 def credit_card_file() -> Path | None:
@@ -629,35 +683,58 @@ def credit_card_file() -> Path | None:
 
 
 def credit_card(bench: Bench) -> Iterator[Row]:
+    """``jaxland explore TABLE --target default --hidden 8 --minima 200``: 21,000 of 30,000 rows."""
     path = credit_card_file()
     if path is None:
         raise FileNotFoundError("the credit card table is not here (JAXLAND_DATA names its file or folder)")
-    data = load(path, "default").split(0.3, seed=0, scale="standardise").train
-    rows = 200 if bench.small else len(data.y)
-    model = mlp((data.x.shape[1], 2 if bench.small else 8, 2), dtype=jnp.float64)
-    problem = Problem.from_model(model, np.asarray(data.x[:rows]), data.y[:rows], l2=1e-4)
-    if bench.small:
-        found = explore(problem, seed=0, starts=2, hops=0, climbs=0, expand=1, searches=1, pairs=0, rounds=1)
-        yield Row("explore credit card", found.n_minima, "minima")
-        return
-    seen: list[float] = []
+    yield from commanded(
+        bench, "credit card, cold", str(path), 200, 30.0, table=TableOptions(target="default"),
+        network=NetworkOptions(hidden="2" if bench.small else "8"),
+    )  # fmt: skip
 
-    def tell(p: Any) -> None:
-        if not seen:
-            seen.append(p.seconds)
 
-    def call() -> Any:
-        return explore(
-            problem, seed=0, starts=256, walkers=0, hops=0, climbs=0, searches=6, expand=64, pairs=64, minima=200,
-            breadth=1, time_limit=30, progress=tell,
-        )  # fmt: skip
+# -- 9: right on a device --------------------------------------------------------------------------------------------
 
-    seconds, found, note = share(call)
-    joined = int(np.sum(found.components() == 0))
+
+def doctored(bench: Bench) -> Iterator[Row]:
+    """What ``jaxland doctor`` says of this machine."""
+    found = doctor.checks()
+    wrong = [f"{check.name}: {check.detail}" for check in found if not check.ok]
+    yield Row("doctor: complaints", len(wrong), "complaints", less_is_better=True, note="; ".join(wrong) or "none")
+
+
+class Crowded(fleet.Vmapped):
+    """A fleet that holds no more than 64 lanes: what a CPU, whose memory does not end, shows of halving."""
+
+    def begin(self, items: Any) -> Any:
+        if items.x.shape[0] > 64:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return super().begin(items)
+
+
+def halved(bench: Bench) -> Iterator[Row]:
+    """Newton steps of more lanes than memory holds Hessians for: lanes are halved, and every job ends."""
+    problem = noisy((23, 2 if bench.small else 8, 2), 200, "xla")
+    kernel, small = problem.kernel, bench.small
+    solver, lanes = quench.Newton(1e-3, 3), 256 if small else 1 << 19
+    tried: list[int] = []
+    real = fleet._run
+
+    def counted(program: Any, items: Any, data: Any, lanes: int, *rest: Any) -> Any:
+        tried.append(lanes)
+        return real(program, items, data, lanes, *rest)
+
+    items = quench.Start(0.1 * normal(problem, lanes), np.ones(lanes))
+    fleet._run = counted
+    try:
+        program = (Crowded if small else fleet.Vmapped)(solver, kernel.second, 3)
+        seconds, ended = once(lambda: fleet.run(program, items, kernel.data, lanes=lanes, squads=1))
+    finally:
+        fleet._run = real
+    missing = int(np.sum(ended.status == Status.RUNNING))
     yield Row(
-        f"explore credit card, {rows:,} rows, N {problem.size}, cold", joined, "connected minima", 200,
-        note=f"in {seconds:.0f} s: {found.n_minima} minima, {found.n_ts} transition states, first news after "
-        f"{seen[0] if seen else float('nan'):.0f} s; {note}",
+        f"out of memory: {lanes:,} lanes of {problem.size} parameters", tried[-1], "lanes at last",
+        note=f"{len(tried) - 1} times halved, {missing} jobs missing, {seconds:.1f} s",
     )  # fmt: skip
 
 
@@ -859,18 +936,13 @@ def peaks(bench: Bench) -> Iterator[Row]:
 
 
 def parts(sizes: Sizes) -> list[Part]:
-    """The most important first."""
+    """What has never been measured on a GPU first, the most important of it leading."""
     return [
+        ("doctor", doctored),
         ("peaks", peaks),
-        ("gradient", gradients(False)),
-        *((f"quench-{h}", loose(h, count)) for h, count in sizes.quenches),
+        *((f"verified-{h}", verified(h, count)) for h, count in sizes.verified),
         ("transition", transition_states),
         ("explore", explored),
-        *((f"verified-{h}", verified(h, count)) for h, count in sizes.verified),
-        *((f"audit-{h}", audits(h)) for h, _ in sizes.verified),
-        ("spread", spread),
-        ("hessian", hessians),
-        ("product", gradients(True)),
         ("credit", credit_card),
         ("lanczos", lanczos),
         ("thick", thick_restart),
@@ -880,6 +952,13 @@ def parts(sizes: Sizes) -> list[Part]:
         ("cd", attribution("MLP CD, 33 bands")),
         ("mixture", mixtures),
         ("neb", auto_neb),
+        ("memory", halved),
+        ("spread", spread),
+        ("hessian", hessians),
+        *((f"audit-{h}", audits(h)) for h, _ in sizes.verified),
+        *((f"quench-{h}", loose(h, count)) for h, count in sizes.quenches),
+        ("gradient", gradients(False)),
+        ("product", gradients(True)),
     ]
 
 
@@ -948,7 +1027,7 @@ def run(bench: Bench, only: list[str], place: Path | None) -> list[Row]:
 def main(arguments: list[str] | None = None) -> list[Row]:
     """Print the table; exit code 0 whatever failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=150, help="no part begins later than this")
+    parser.add_argument("--seconds", type=float, default=270, help="no part begins later than this")
     parser.add_argument("--only", default="", help="parts, by the beginning of their names, with commas")
     parser.add_argument("--small", action="store_true", help="tiny sizes, for a CPU")
     parser.add_argument("--json", type=Path, help="file to keep the rows in")

@@ -19,8 +19,10 @@ from jaxland.core.solvers.threads import compiler_options, held_back
 from jaxland.core.solvers.threads import device as _device
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
-# On a CPU rows follow one another, eight to a visit; on an accelerator as many as lanes stand side by side.
-_SERIAL, _LEAST, _MOST = 8, 16, 4096
+# On a CPU rows follow one another, eight to a visit; on an accelerator they stand side by side. Every size is a program
+# to compile: few, and no more than half of the rows are padding.
+_SERIAL, _SIZES = 8, (16, 128, 1024, 4096)
+_MOST = _SIZES[-1]
 # Matrices [N, N] that an exact Hessian and its eigenvectors hold at once, per row.
 _SQUARES = 8
 
@@ -53,7 +55,8 @@ class _Mapped:
             return self._evaluate(self.alone, rows, _SERIAL, data)
         self.most = min(self.most, 1 << _affordable(jax.tree.map(lambda a: a[0], rows)).bit_length() - 1)
         while True:
-            size = min(self.most, max(_LEAST, 1 << (count - 1).bit_length()))
+            sizes = [size for size in (*_SIZES, self.most) if size <= self.most]
+            size = max((size for size in sizes if count >= size // 2), default=min(sizes))
             try:
                 return self._evaluate(self.beside, rows, size, data)
             except Exception as error:
@@ -104,8 +107,8 @@ def _mapped(f: Evaluate) -> _Mapped:
 def map_stacked(f: Evaluate, rows: PyTree, data: PyTree) -> PyTree:
     """``f(row, data)`` for every row of a stack; host results on a leading axis.
 
-    Batches follow the device: eight rows one by one on a CPU; side by side on an accelerator, a power of two up to
-    4,096, as many as its memory holds a Hessian of each, halved (and remembered) where it does run out. Float32
+    Batches follow the device: eight rows one by one on a CPU; side by side on an accelerator, in one of four sizes up
+    to 4,096, as many as its memory holds a Hessian of each, halved (and remembered) where it does run out. Float32
     products are never TF32 there.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxland import Problem, mlp
-from jaxland.core.solvers import fleet, lanes, quench
+from jaxland.core.solvers import fleet, lanes, quench, saddle, threads
 from jaxland.core.solvers.fleet import Vmapped
 from jaxland.core.solvers.protocol import Status
 from jaxland.landscape.search.stationary import Engine
@@ -87,12 +87,48 @@ def test_memory_that_runs_out_halves_the_lanes(x64, monkeypatch):
     assert tried == [64, 32, 16] and (ended.status == Status.CONVERGED).all()
 
 
-def test_an_engine_finds_the_same_with_a_fleet(x64):
+@pytest.mark.parametrize("lanes_, squads", [(8, 1), (8, 4), (16, 3)])
+def test_squads_lose_and_repeat_no_job(x64, lanes_, squads):
+    """Squads fill up from one queue and take over each other's last jobs: every job ends once, where it ends alone."""
+    one, starts = problem(), 1.5 * RNG.normal(size=(77, 12))
+    program = Vmapped(quench.BFGS(1e-8), one.kernel.first, 16)
+    items, seen = quench.Start(starts, np.ones(77)), []
+    alone = fleet.run(program, items, one.kernel.data, lanes=128, squads=1)
+    ended = fleet.run(
+        program, items, one.kernel.data, lanes=lanes_, squads=squads, progress=lambda done, _: seen.append(done)
+    )
+    assert (ended.status == Status.CONVERGED).all() and seen == sorted(seen) and seen[-1] == 77
+    np.testing.assert_array_equal(ended.result.evaluations, alone.result.evaluations)
+    np.testing.assert_allclose(ended.result.x, alone.result.x, atol=1e-9)
+
+
+def test_searches_in_turns_end_on_saddles_with_fewer_hessians(x64):
+    """The saddles that a Hessian at every point finds, by two thirds as many at most."""
+    one = problem()
+    guesses = saddle.Guess(1.2 * RNG.normal(size=(40, 12)), np.zeros((40, 12)))
+    following = saddle.EigenvectorFollowing(1e-9)
+    turns = saddle.InTurns(solver=following, evaluate=one.kernel.second, first=one.kernel.first, passes=2)
+    every = Vmapped(saddle.EigenvectorFollowing(1e-9, keep=0), saddle.everywhere(one.kernel.second), 4)
+    some, all_ = (fleet.run(program, guesses, one.kernel.data, lanes=64) for program in (turns, every))
+    found = [ended.result.energy[ended.status == Status.CONVERGED] for ended in (some, all_)]
+    assert min(map(len, found)) > 10 and len(found[0]) > 0.8 * len(found[1])
+    known = np.unique(np.round(found[1], 7))
+    assert np.mean(np.isin(np.round(found[0], 7), known)) > 0.7
+    assert 3 * some.result.curvatures.sum() < 2 * all_.result.curvatures.sum()
+    assert (some.result.curvatures <= some.result.evaluations).all()
+
+
+def test_an_engine_finds_the_same_with_a_fleet(x64, monkeypatch):
     """Quenches, saddles, downhill paths and bands of XOR by lanes and by a fleet."""
-    by_lanes, by_fleet = Engine(problem()), Engine(problem())
-    by_fleet._fleet = True
+    by_lanes = Engine(problem())
+    monkeypatch.setattr(threads, "on_accelerator", lambda: True)
+    by_fleet = Engine(problem())
+    assert by_fleet.pipeline is None and by_fleet.descent(1e-9).tol == 1e-9
     starts = 1.5 * RNG.normal(size=(24, 12))
-    a, b = by_lanes.quench(starts), by_fleet.quench(starts)
+    b = by_fleet.quench(starts)
+    monkeypatch.undo()
+    a = by_lanes.quench(starts)
+    monkeypatch.setattr(threads, "on_accelerator", lambda: True)
     assert [p is None for p in a] == [p is None for p in b]
     np.testing.assert_allclose([p.energy for p in a if p], [p.energy for p in b if p], atol=1e-9)
     minima = [p.x for p in a if p][:6]
