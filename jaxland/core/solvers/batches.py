@@ -19,8 +19,8 @@ from jaxland.core.solvers.threads import compiler_options, held_back
 from jaxland.core.solvers.threads import device as _device
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
-# On a CPU rows follow one another, eight to a visit; on an accelerator they stand side by side. Every size is a program
-# to compile: few, and no more than half of the rows are padding.
+# On a CPU rows follow one another, eight to a visit; on an accelerator they stand side by side. Every size is a
+# program to compile: few, and no more than half of the rows are padding (beyond the least).
 _SERIAL, _SIZES = 8, (16, 128, 1024, 4096)
 _MOST = _SIZES[-1]
 # Matrices [N, N] that an exact Hessian and its eigenvectors hold at once, per row.

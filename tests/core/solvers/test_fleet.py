@@ -89,7 +89,7 @@ def test_memory_that_runs_out_halves_the_lanes(x64, monkeypatch):
 
 @pytest.mark.parametrize("lanes_, squads", [(8, 1), (8, 4), (16, 3)])
 def test_squads_lose_and_repeat_no_job(x64, lanes_, squads):
-    """Squads fill up from one queue and take over each other's last jobs: every job ends once, where it ends alone."""
+    """Squads fill up from one queue and take over each other's last jobs: each ends once, where it ends alone."""
     one, starts = problem(), 1.5 * RNG.normal(size=(77, 12))
     program = Vmapped(quench.BFGS(1e-8), one.kernel.first, 16)
     items, seen = quench.Start(starts, np.ones(77)), []
