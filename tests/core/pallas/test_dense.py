@@ -1,7 +1,6 @@
 """Networks a thread each, interpreted on the CPU, against XLA and finite differences; lowered for CUDA."""
 
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +9,10 @@ import pytest
 from lowering import abstract_gpu
 
 from jaxland import Problem, mlp
-from jaxland.core.pallas.dense import Shape, choose, dense_kernel
-from jaxland.core.pallas.dense.elementary import exp, exp2, tanhs
+from jaxland.core.pallas.dense import Shape, choose, dense_kernel, elementary
 from jaxland.core.pallas.dense.programs import call
 from jaxland.core.pallas.dense.shape import lay_out, pack, unpack
 
-RNG = np.random.default_rng(4)
 CASES = [
     ((2, 5, 2), "tanh", "cross_entropy", 1, 2),
     ((2, 5, 2), "tanh", "cross_entropy", 4, 1),
@@ -33,9 +30,14 @@ CASES = [
 ]
 
 
-def make(sizes, activation, loss, n=45):
-    x = RNG.normal(size=(n, sizes[0]))
-    y = RNG.integers(0, sizes[-1], n) if loss == "cross_entropy" else RNG.normal(size=(n, sizes[-1]))
+@pytest.fixture
+def rng():
+    return np.random.default_rng(4)
+
+
+def make(rng, sizes, activation, loss, n=45):
+    x = rng.normal(size=(n, sizes[0]))
+    y = rng.integers(0, sizes[-1], n) if loss == "cross_entropy" else rng.normal(size=(n, sizes[-1]))
     return Problem.from_model(mlp(sizes, activation), x, y, loss=loss, l2=1e-2)
 
 
@@ -50,11 +52,11 @@ def away(got, truth):
 
 
 @pytest.mark.parametrize("sizes, activation, loss, groups, ahead", CASES)
-def test_equals_xla_in_float64(x64, sizes, activation, loss, groups, ahead):
+def test_equals_xla_in_float64(x64, sizes, activation, loss, groups, ahead, rng):
     """45 points are shared unevenly; three networks leave most of a warp's threads idle."""
-    problem = make(sizes, activation, loss)
+    problem = make(rng, sizes, activation, loss)
     kernel = fused(problem, groups, ahead)
-    w, v = RNG.normal(size=(2, 3, problem.size))
+    w, v = rng.normal(size=(2, 3, problem.size))
     found = jax.jit(jax.vmap(kernel.first, (0, None)))(w, kernel.data)
     product = jax.jit(jax.vmap(kernel.product, (0, 0, None)))(w, v, kernel.data)
     for k in range(3):
@@ -65,36 +67,50 @@ def test_equals_xla_in_float64(x64, sizes, activation, loss, groups, ahead):
         assert jnp.max(jnp.abs(product[k] - problem.hvp(w[k], v[k]))) < 1e-13 * terms
 
 
-def test_branchless_functions(x64):
-    """exp and tanh of our own, eagerly and as in a program; tanh to its absolute error."""
-    shape = Shape((2, 5, 2), "tanh", "cross_entropy", 0.0, own=True, target="interpret")
-    y = np.linspace(-690.0, 0.0, 100_001)
-    assert np.max(np.abs(np.asarray(exp(shape, y)) / np.exp(y) - 1)) < 1e-13  # y / ln 2 is rounded
-    assert exp(shape, np.full(1, -1e9)) < 1e-300
-    a = RNG.normal(size=1000) * 10.0 ** RNG.uniform(-9, 3, 1000)
-    np.testing.assert_allclose(jax.jit(lambda a: tanhs(shape, [a])[0])(a), np.tanh(a), atol=5e-16)
-    y = np.linspace(-60.0, 57.0, 999)
-    np.testing.assert_allclose(jax.jit(partial(exp2, shape))(y) / 2**y, 1, atol=1e-15)
-    # Rounding by a magic number: eagerly, since XLA would simplify it.
-    np.testing.assert_allclose(exp2(replace(shape, target="triton"), y) / 2**y, 1, atol=1e-15)
+def emulated(text, *given):
+    """What the instructions of ``elementary`` do, one after the other, a reciprocal to 20 bits."""
+    if text.startswith("rcp"):
+        return jnp.asarray(1.0 / given[0], jnp.float32).astype(jnp.float64) * (1 + 2.0**-21)
+    a, b, c = (np.asarray(v, np.longdouble) for v in given)
+    return jnp.asarray(np.asarray((-a if "neg" in text else a) * b + c, np.float64))
 
 
-def test_equals_xla_in_float32():
-    problem = make((2, 5, 2), "tanh", "cross_entropy")
+@pytest.mark.parametrize("target", ["interpret", "triton"])
+def test_branchless_functions(x64, rng, monkeypatch, target):
+    """exp, the logistic function and tanh keep their digits near 0 and 1; against 80-bit numbers."""
+    monkeypatch.setattr(elementary, "_assembly", emulated)  # eagerly: XLA would simplify rounding by a magic number
+    shape = Shape((2, 5, 2), "tanh", "cross_entropy", 0.0, target=target)
+    a = rng.normal(size=1000) * 10.0 ** rng.uniform(-9, 2, 1000)
+    wide = np.abs(a).astype(np.longdouble)
+    (t,), (slope,) = jax.tree.map(np.asarray, elementary.tanhs(shape, [jnp.asarray(a)]))
+    np.testing.assert_allclose(t, np.tanh(a), rtol=0, atol=3e-16)
+    near = wide < 250
+    found = slope, elementary.exp(shape, -jnp.abs(a)), elementary.logistic(shape, jnp.asarray(a))
+    truth = np.cosh(wide) ** -2, np.exp(-wide), 1 / (1 + np.exp(wide))
+    for got, exact in zip(found, truth):
+        assert np.max(np.abs(np.asarray(got)[near] / exact[near] - 1) / (1 + wide[near])) < 8e-16
+    ends = jnp.array([1e9, -1e300, np.inf, -np.inf])
+    (t,), (slope,) = elementary.tanhs(shape, [ends])
+    np.testing.assert_array_equal(t, np.sign(ends))
+    assert np.all(slope < 1e-200) and np.isnan(elementary.tanhs(shape, [jnp.full(1, jnp.nan)])[0][0]).all()
+
+
+def test_equals_xla_in_float32(rng):
+    problem = make(rng, (2, 5, 2), "tanh", "cross_entropy")
     assert problem.dtype == np.float32
     kernel = fused(problem)
-    w = RNG.normal(size=problem.size).astype(np.float32)
+    w = rng.normal(size=problem.size).astype(np.float32)
     found = jax.jit(kernel.first)(w, kernel.data)
     assert found.gradient.dtype == np.float32
     assert abs(found.energy - problem.energy(w)) < 1e-6 * abs(found.energy)
     assert away(found.gradient, problem.gradient(w)) < 1e-6
 
 
-def test_gradients_by_finite_differences(x64):
-    problem = make((2, 5, 2), "tanh", "cross_entropy")
+def test_gradients_by_finite_differences(x64, rng):
+    problem = make(rng, (2, 5, 2), "tanh", "cross_entropy")
     kernel = fused(problem)
     first = jax.jit(lambda w: kernel.first(w, kernel.data))
-    w, v = np.random.default_rng(0).normal(size=(2, problem.size))
+    w, v = rng.normal(size=(2, problem.size))
     h = 3e-4
     values = [first(w + k * h * v) for k in (-2, -1, 1, 2)]
     slope, product = (sum(c * term for c, term in zip((1, -8, 8, -1), terms)) / (12 * h) for terms in zip(*values))
@@ -102,20 +118,20 @@ def test_gradients_by_finite_differences(x64):
     assert away(kernel.product(w, v, kernel.data), product) < 1e-8
 
 
-def test_saturated_units_and_certain_points_stay_finite(x64):
+def test_saturated_units_and_certain_points_stay_finite(x64, rng):
     """Weights far beyond any that matter: tanh is 1, the loss is a hinge, nothing overflows."""
-    problem = make((2, 5, 2), "tanh", "cross_entropy")
+    problem = make(rng, (2, 5, 2), "tanh", "cross_entropy")
     kernel = fused(problem)
-    w = 1e3 * RNG.normal(size=problem.size)
+    w = 1e3 * rng.normal(size=problem.size)
     found = jax.jit(kernel.first)(w, kernel.data)
     assert np.isfinite(found.energy) and np.isfinite(found.gradient).all()
     assert away(found.gradient, problem.gradient(w)) < 1e-12
 
 
-def test_all_networks_of_nested_maps_are_one_call(x64):
-    problem = make((2, 3, 2), "tanh", "cross_entropy")
+def test_all_networks_of_nested_maps_are_one_call(x64, rng):
+    problem = make(rng, (2, 3, 2), "tanh", "cross_entropy")
     kernel = fused(problem)
-    w = RNG.normal(size=(3, 4, problem.size))
+    w = rng.normal(size=(3, 4, problem.size))
     many = jax.vmap(jax.vmap(kernel.first, (0, None)), (0, None))
     assert str(jax.make_jaxpr(many)(w, kernel.data)).count("pallas_call") == 1
     found = jax.jit(many)(w, kernel.data)
@@ -125,13 +141,13 @@ def test_all_networks_of_nested_maps_are_one_call(x64):
 
 
 @pytest.mark.parametrize("sizes, loss, groups", [((2, 5, 2), "cross_entropy", 4), ((3, 4, 2, 3), "squared_error", 1)])
-def test_rows_of_weights(x64, sizes, loss, groups):
+def test_rows_of_weights(x64, sizes, loss, groups, rng):
     """``unpack`` is the transpose of ``pack``: <pack(w), r> = <w, unpack(r)>."""
     shape = Shape(sizes, "tanh", loss, 0.0, groups)
-    w = RNG.normal(size=(shape.parameters, 2))
+    w = rng.normal(size=(shape.parameters, 2))
     own, shared = pack(shape, w)
     assert (own.shape[0], shared.shape[0]) == shape.rows
-    r = RNG.normal(size=own.shape), RNG.normal(size=shared.shape)
+    r = rng.normal(size=own.shape), rng.normal(size=shared.shape)
     back = unpack(shape, *map(jnp.asarray, r))
     np.testing.assert_allclose(jnp.sum(own * r[0]) + jnp.sum(shared * r[1]), jnp.sum(w * back), rtol=1e-12)
 
@@ -149,15 +165,23 @@ def test_which_networks_are_served():
     assert "two outputs" in shape((2, 5, 1)) and not isinstance(shape((2, 5, 1), "squared_error"), str)
 
 
-@pytest.mark.parametrize("sizes", [(2, 5, 2), (2, 32, 2), (30, 3, 2)])
-def test_lowers_for_cuda(sizes):
+@pytest.mark.parametrize(
+    "sizes, activation, loss",
+    [
+        ((2, 5, 2), "tanh", "cross_entropy"),
+        ((2, 32, 2), "tanh", "cross_entropy"),
+        ((3, 4, 3), "gelu", "cross_entropy"),
+        ((2, 2, 2, 1), "relu", "squared_error"),
+    ],
+)
+def test_lowers_for_cuda(sizes, activation, loss):
     """No GPU here: Triton's compiler is on the device."""
     for itemsize in (4, 8):
         dtype = f"float{8 * itemsize}"
         with jax.enable_x64(itemsize == 8), abstract_gpu():
-            shape = choose(sizes, "tanh", "cross_entropy", 1e-5, itemsize)
+            shape = choose(sizes, activation, loss, 1e-5, itemsize)
             w = jax.ShapeDtypeStruct((64, shape.parameters), dtype)
-            x, y = jax.ShapeDtypeStruct((1000, sizes[0]), dtype), jax.ShapeDtypeStruct((1000,), np.int32)
+            x, y = jax.ShapeDtypeStruct((1000, sizes[0]), dtype), jax.ShapeDtypeStruct((1000,), dtype)
 
             def both(w, v, x, y, shape=shape):
                 data = lay_out(shape, x, y)
@@ -167,11 +191,11 @@ def test_lowers_for_cuda(sizes):
             assert text.count("__gpu$xla.gpu.triton") >= 2
 
 
-def test_sharded_over_devices(x64):
+def test_sharded_over_devices(x64, rng):
     """Under shard_map, as lanes are laid over devices; lowered only."""
     from jax.sharding import PartitionSpec
 
-    problem = make((2, 3, 2), "tanh", "cross_entropy", n=24)
+    problem = make(rng, (2, 3, 2), "tanh", "cross_entropy", n=24)
     kernel = fused(problem)
     kernel = dense_kernel(replace(kernel.dense, target="triton"), problem.kernel, jnp.asarray(problem.x), problem.y)
     with abstract_gpu("lanes") as mesh:

@@ -33,7 +33,7 @@ def case():
 
 
 def compared(solver, kernel, items, groups, team, lanes_of_fleet, passes=5):
-    program = WholeBand(replace(kernel.dense, groups=groups, team=team, own=True), solver, passes)
+    program = WholeBand(replace(kernel.dense, groups=groups, team=team), solver, passes)
     ended = fleet.run(program, items, kernel.data, lanes=lanes_of_fleet)
     truth = lanes.run(solver, along_band(kernel.first), list(items), kernel.data)
     assert ended.status.tolist() == [o.status for o in truth]
@@ -72,7 +72,7 @@ def test_bands_without_direction(x64, case):
     paths[0, 3] = paths[0, 1]
     paths[1] = paths[1, :1]
     solver = ElasticBand(5, max_evaluations=3, tol=1e-9)
-    program = WholeBand(replace(kernel.dense, groups=1, team=4, own=True), solver, 5)
+    program = WholeBand(replace(kernel.dense, groups=1, team=4), solver, 5)
     ended = fleet.run(program, paths, kernel.data, lanes=8)
     truth = lanes.run(solver, along_band(kernel.first), list(paths), kernel.data)
     assert ended.status.tolist() == [o.status for o in truth]

@@ -36,7 +36,7 @@ def case():
 @pytest.mark.parametrize("team, width", [(1, 32), (8, 8)])
 def test_ends_where_lanes_do(x64, case, team, width):
     kernel, starts, truth = case
-    program = WholeQuench(replace(kernel.dense, team=team, own=team == 8), Limits(1e-8, 3000, 40))
+    program = WholeQuench(replace(kernel.dense, team=team), Limits(1e-8, 3000, 40))
     ended = fleet.run(program, starts, kernel.data, lanes=width)
     np.testing.assert_array_equal(ended.status, [o.status for o in truth])
     np.testing.assert_allclose(ended.result.energy, [o.result.energy for o in truth], rtol=1e-12)
@@ -84,7 +84,7 @@ def test_the_same_steps_as_lanes_with_limited_memory(x64, case):
 def test_threads_that_share_a_network_end_where_lanes_do(x64, case, groups, team, history):
     """Up to four warps a network. Rounding may send L-BFGS down another side: the same minima all the same."""
     kernel, starts, truth = case
-    program = WholeQuench(spread(kernel, groups, team, own=True), Limits(1e-8, 3000, 40), history)
+    program = WholeQuench(spread(kernel, groups, team), Limits(1e-8, 3000, 40), history)
     ended = fleet.run(program, starts, kernel.data, lanes=32)
     assert (ended.status == Status.CONVERGED).all()
     if history:
@@ -134,7 +134,7 @@ def test_gradients(dtype, tolerance):
 def test_lowers_for_cuda(sizes, team, history, dtype):
     with jax.enable_x64(dtype == "float64"), abstract_gpu():
         shape = choose(sizes, "tanh", "cross_entropy", 1e-5, np.dtype(dtype).itemsize)
-        program = WholeQuench(replace(shape, team=team, own=True), Limits(1e-6, 5000, 64), history)
+        program = WholeQuench(replace(shape, team=team), Limits(1e-6, 5000, 64), history)
         size = shape.parameters
         start = quench.Start(jax.ShapeDtypeStruct((64, size), dtype), jax.ShapeDtypeStruct((64,), dtype))
         x, y = jax.ShapeDtypeStruct((sizes[0], 1000), dtype), jax.ShapeDtypeStruct((1, 1000), dtype)

@@ -1,6 +1,13 @@
-"""exp, reciprocal and tanh of blocks of registers."""
+"""Multiply-add, reciprocal, exponential and logistic function of blocks of registers.
+
+XLA's compiler leaves products and sums of a Triton program apart (a chain of them runs at half the peak), so every
+multiply-add of a loop is asked for by name. Float64 has a branchless exponential of its own, float32 the device's.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,85 +18,171 @@ from jaxland.core.pallas.dense.shape import Shape
 Block = jax.Array
 Rows = list[Block]
 
-# 2^f for |f| <= 1/2, relative error 3e-16.
-_EXP2 = (
-    1.0,
-    0.69314718055995,
-    0.24022650695910097,
-    0.05550410866444773,
-    0.009618129107606925,
-    0.001333355823016397,
-    0.00015403530441697656,
-    1.5252657260787487e-05,
-    1.3215442604231796e-06,
-    1.0208690185957821e-07,
-    7.0725834608047575e-09,
-)
+# tanh(f ln 2 / 2) = f ODD(f^2) / EVEN(f^2) for |f| <= 1/2, error 2e-18, so that 2^f = (EVEN + f ODD) / (EVEN - f ODD).
+_EVEN = (1.0, 0.053382223961954389513, 0.00022893369320354305544)
+_ODD = (0.34657359027997265305, 0.0046248418494190573891, 5.2870894117744031163e-6)
 _MAGIC = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to a whole number, whose bits are then the lowest ones
+_LOG2E = math.log2(math.e)
+_GELU, _CUBIC = math.sqrt(2.0 / math.pi), 0.044715  # of jax.nn.gelu's tanh form, its default
+_FUSED = "fma.rn.{0} $0, $1, $2, $3;"
+_LESS = "{{ .reg .{0} minus; neg.{0} minus, $1; fma.rn.{0} $0, minus, $2, $3; }}"
 
 
-def _own(shape: Shape, a: Block) -> bool:
-    return shape.own and a.dtype == jnp.float64
+def _assembly(text: str, *given: Block | float) -> Block:
+    """One instruction of blocks and numbers."""
+    from jax.experimental.pallas import triton
+
+    like = jnp.result_type(*given)
+    size = jnp.broadcast_shapes(*(jnp.shape(a) for a in given))
+    kind, letter = ("f64", "d") if like == jnp.float64 else ("f32", "f")
+    (out,) = triton.elementwise_inline_asm(
+        text.format(kind),
+        args=[jnp.broadcast_to(jnp.asarray(a, like), size) for a in given],
+        constraints=f"={letter}" + f",{letter}" * len(given),
+        pack=1,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(size, like)],
+    )
+    return out
 
 
-def exp2(shape: Shape, y: Block) -> Block:
-    """2^y in float64 for |y| < 1,000, without a branch."""
+def fused(shape: Shape, a: Block | float, b: Block | float, c: Block | float) -> Block:
+    """a b + c, on a GPU rounded once."""
+    return _assembly(_FUSED, a, b, c) if shape.target == "triton" else jnp.asarray(a * b + c)
+
+
+def less(shape: Shape, a: Block | float, b: Block | float, c: Block | float) -> Block:
+    """c - a b, on a GPU rounded once."""
+    return _assembly(_LESS, a, b, c) if shape.target == "triton" else jnp.asarray(c - a * b)
+
+
+def dot(shape: Shape, a: Rows, b: Rows, start: Block | None = None) -> Block:
+    """start + sum_k a[k] b[k]."""
+    summed = a[0] * b[0] if start is None else fused(shape, a[0], b[0], start)
+    for u, v in zip(a[1:], b[1:]):
+        summed = fused(shape, u, v, summed)
+    return summed
+
+
+def total(terms: Rows) -> Block:
+    """Sum of a list."""
+    while len(terms) > 1:  # a tree: short chains of dependent additions
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) // 2 * 2 :]
+    return terms[0]
+
+
+def _bits(a: Block) -> Block:
+    return jax.lax.bitcast_convert_type(a, jnp.int64 if a.dtype == jnp.float64 else jnp.int32)
+
+
+def negative(a: Block) -> Block:
+    """Whether the sign bit is set: no arithmetic of floats."""
+    return _bits(a) < 0
+
+
+def flipped(a: Block, where: Block) -> Block:
+    """-a where so, by its sign bit."""
+    bits = _bits(a)
+    sign = jnp.where(where, jnp.full_like(bits, jnp.iinfo(bits.dtype).min), jnp.zeros_like(bits))
+    return jax.lax.bitcast_convert_type(bits ^ sign, a.dtype)
+
+
+def _bounded(a: Block, bound: float) -> Block:
+    """|a|, or about ``bound``, a power of two, where that is less; no number stays none.
+
+    By the upper half of a float64, where units of whole numbers are idle and those of floats are not.
+    """
+    if a.dtype != jnp.float64:
+        return jnp.abs(a)
+    bits = _bits(a)
+    upper = jax.lax.shift_right_logical(bits, jnp.full_like(bits, 32)).astype(jnp.int32) & jnp.int32(0x7FFFFFFF)
+    most = jnp.int32(1023 + int(math.log2(bound)) << 20)
+    upper = jnp.where((upper > most) & (upper < jnp.int32(0x7FF80000)), most, upper)
+    lower = bits & jnp.int64(0xFFFFFFFF)
+    bits = jax.lax.shift_left(upper.astype(jnp.int64), jnp.full_like(bits, 32)) | lower
+    return jax.lax.bitcast_convert_type(bits, a.dtype)
+
+
+def reciprocal(shape: Shape, a: Block) -> Block:
+    """1 / a of numbers of about 1 and more."""
+    if shape.target != "triton":
+        return 1.0 / a
+    r = _assembly("rcp.approx.ftz.{0} $0, $1;", a)
+    if a.dtype != jnp.float64:
+        return r
+    error = less(shape, a, r, 1.0)  # of 20 bits; of 60 where its square is taken along
+    return fused(shape, r, fused(shape, error, error, error), r)
+
+
+def _power(shape: Shape, rate: Any, a: Block, times: float) -> tuple[Block, Block]:
+    """Numerator and denominator of ``times`` 2^-(rate a) in float64, 0 <= rate a < 1,000; times is 1 or 2."""
     if shape.target == "triton":
-        shifted = y + _MAGIC
-        nearest = shifted - _MAGIC
-    else:  # XLA would simplify the two lines above
-        nearest = jnp.round(y)
-        shifted = nearest + _MAGIC
-    f = y - nearest
-    p = jnp.full_like(f, _EXP2[-1])
-    for c in _EXP2[-2::-1]:
-        p = p * f + c
-    power = jax.lax.shift_left(jax.lax.bitcast_convert_type(shifted, jnp.int64), jnp.full(y.shape, 52, jnp.int64))
-    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(p, jnp.int64) + power, y.dtype)
+        magic = _MAGIC + (times - 1.0)
+        shifted = less(shape, rate, a, magic)
+        f = less(shape, rate, a, magic - shifted)
+    else:  # XLA would simplify the lines above
+        nearest = jnp.round(-rate * a)
+        shifted, f = nearest + (_MAGIC + (times - 1.0)), -rate * a - nearest
+    square = f * f
+    even, odd = (fused(shape, fused(shape, c[2], square, c[1]), square, c[0]) for c in (_EVEN, _ODD))
+    above, below = fused(shape, f, odd, even), less(shape, f, odd, even)
+    whole = jax.lax.shift_left(_bits(shifted), jnp.full(a.shape, 52, jnp.int64))
+    return jax.lax.bitcast_convert_type(_bits(above) + whole, a.dtype), below
+
+
+def _exp2(shape: Shape, y: Block) -> Block:
+    """2^y of float32."""
+    return _assembly("ex2.approx.ftz.{0} $0, $1;", y) if shape.target == "triton" else jnp.exp2(y)
 
 
 def exp(shape: Shape, a: Block) -> Block:
     """e^a of numbers that are not positive."""
-    return exp2(shape, jnp.maximum(a * 1.4426950408889634, -1000.0)) if _own(shape, a) else jnp.exp(a)
+    if a.dtype != jnp.float64:
+        return _exp2(shape, a * _LOG2E)
+    above, below = _power(shape, _LOG2E, _bounded(a, 512.0), 1.0)
+    return above * reciprocal(shape, below)
 
 
-def reciprocal(shape: Shape, a: Block) -> Block:
-    """1 / a of numbers of at least 1."""
-    if not (_own(shape, a) and shape.target == "triton"):
-        return 1.0 / a
-    from jax.experimental.pallas import triton
+def tail(shape: Shape, rate: Any, a: Block, times: float = 1.0) -> Block:
+    """times / (1 + 2^(rate a)) for rate a >= 0, less than 1,000 in float64; relative error a few units of rounding.
 
-    (r,) = triton.elementwise_inline_asm(
-        "rcp.approx.ftz.f64 $0, $1;",
-        args=[a],
-        constraints="=d,d",
-        pack=1,
-        result_shape_dtypes=[jax.ShapeDtypeStruct(a.shape, a.dtype)],
-    )
-    r = r + r * (1.0 - a * r)  # 20 bits become 40, then all
-    return r + r * (1.0 - a * r)
-
-
-def tanhs(shape: Shape, a: Rows) -> Rows:
-    """1 - 2 / (1 + e^2a) of several numbers: absolute error a few units of rounding of 1, which is what a loss sees.
-
-    By the library with one division among as many as do not overflow.
+    So near 0 or 1 as a logistic function may come, it and what it lacks of 1 keep their digits.
     """
-    if _own(shape, a[0]):
-        return [
-            1.0 - 2.0 * reciprocal(shape, 1.0 + exp2(shape, jnp.clip(2.8853900817779268 * v, -60.0, 57.0))) for v in a
-        ]
-    bound, together = (20.0, 12) if a[0].dtype == jnp.float64 else (9.5, 4)
-    out: Rows = []
-    for k in range(0, len(a), together):
-        ends = [1.0 + jnp.exp(2.0 * jnp.minimum(v, bound)) for v in a[k : k + together]]
-        products = ends[:1]
-        for end in ends[1:]:
-            products.append(products[-1] * end)
-        inverse = 1.0 / products[-1]
-        found: Rows = []
-        for j in range(len(ends) - 1, 0, -1):
-            found.append(1.0 - 2.0 * (inverse * products[j - 1]))
-            inverse = inverse * ends[j]
-        out += [1.0 - 2.0 * inverse, *reversed(found)]
-    return out
+    if a.dtype != jnp.float64:
+        power = _exp2(shape, a * -rate)
+        return power * reciprocal(shape, fused(shape, 1.0 / times, power, 1.0 / times))
+    above, below = _power(shape, rate, a, times)
+    return above * reciprocal(shape, fused(shape, 1.0 / times, above, below))
+
+
+def logistic(shape: Shape, z: Block) -> Block:
+    """1 / (1 + e^|z|)."""
+    return tail(shape, _LOG2E, _bounded(z, 512.0))
+
+
+def tanhs(shape: Shape, a: Rows) -> tuple[Rows, Rows]:
+    """tanh, to an absolute error of a few units of rounding of 1, and its derivative, to a relative one."""
+    lacking = [tail(shape, 2.0 * _LOG2E, _bounded(v, 256.0), 2.0) for v in a]
+    return [flipped(1.0 - c, negative(v)) for v, c in zip(a, lacking)], [c * (2.0 - c) for c in lacking]
+
+
+def gelus(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
+    """gelu's tanh form, a p with p = 1 / (1 + e^-2z), z = k (a + m a^3), its derivative and, asked, its second one."""
+    values: Rows = []
+    slopes: Rows = []
+    bends: Rows = []
+    for v in a:
+        size, below = _bounded(v, 16.0), negative(v)
+        square = size * size
+        c = tail(shape, fused(shape, 2 * _LOG2E * _GELU * _CUBIC, square, 2 * _LOG2E * _GELU), size)
+        p = jnp.where(below, c, 1.0 - c)
+        pq = c * (1.0 - c)
+        twice = fused(shape, 6 * _GELU * _CUBIC, square, 2 * _GELU)  # 2 dz/da
+        dp = pq * twice
+        values.append(v * p)
+        slopes.append(fused(shape, v, dp, p))
+        if not bent:
+            continue
+        tanh = flipped(less(shape, 2.0, c, 1.0), below)
+        ddp = less(shape, tanh * twice, dp, (pq * v) * (12 * _GELU * _CUBIC))
+        bends.append(fused(shape, v, ddp, 2.0 * dp))
+    return values, slopes, bends

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxland.core.pallas.dense.point import Block, Rows, flat, parts, point_gradient, point_product
+from jaxland.core.pallas.dense.elementary import Block, Rows
+from jaxland.core.pallas.dense.point import flat, parts, point_gradient, point_product
 from jaxland.core.pallas.dense.shape import Shape, pack, unpack
 
 
 def _terms(dtype: Any) -> int:
-    """Factors of at most e^.. 2 (binary) whose product stays finite, with room."""
+    """Factors of 1/2 and more whose product stays a normal number, with room."""
     return 512 if dtype == jnp.float64 else 64
 
 
@@ -35,11 +36,10 @@ def sums(
     last = last // np.int32(shape.team) if shape.team > 1 else last
 
     def add(i: Any, carry: Any, live: Block | None = None) -> Any:
-        loss, product, g_own, g_shared = carry
-        part, factor, g = point_gradient(shape, p, *_point(shape, x_ref, y_ref, i, points), live)
-        more_own, more_shared = flat(shape, g)
-        added = [a + b for a, b in zip(g_own, more_own)], [a + b for a, b in zip(g_shared, more_shared)]
-        return loss + part, product * factor, *added
+        loss, product, *g = carry
+        point = _point(shape, x_ref, y_ref, i, points)
+        part, factor, found = point_gradient(shape, p, parts(shape, *g), *point, live)
+        return loss + part, product * factor, *flat(shape, found)
 
     # Logarithms of products of many points: a logarithm a point would cost a tenth of the loop.
     stride = np.int32(max(1, int(_terms(nothing.dtype) / max(1.0, math.log2(shape.sizes[-1])))))
@@ -48,7 +48,7 @@ def sums(
         at, loss, g_own, g_shared = carry
         until = jnp.minimum(at + stride, last)
         loss, product, g_own, g_shared = _loop(shape, at, until, add, (loss, nothing + 1.0, g_own, g_shared))
-        return until, loss + jnp.log(product), g_own, g_shared
+        return until, loss - jnp.log(product), g_own, g_shared
 
     _, loss, g_own, g_shared = jax.lax.while_loop(lambda c: c[0] < last, stretch, (first, nothing, *zero))
     if shape.team == 1:
@@ -56,7 +56,7 @@ def sums(
     if points % shape.team:
         live = last * np.int32(shape.team) + member(shape) < points
         loss, product, g_own, g_shared = add(last, (loss, nothing + 1.0, g_own, g_shared), live)
-        loss = loss + jnp.log(product)
+        loss = loss - jnp.log(product)
 
     def together(a: Block) -> Block:
         return jnp.sum(a, axis=0, keepdims=True)
@@ -82,8 +82,7 @@ def products(
     p, v = parts(shape, *weights), parts(shape, *tangents)
 
     def visit(i: Any, carry: Any) -> Any:
-        own, shared = flat(shape, point_product(shape, p, v, *_point(shape, x_ref, y_ref, i, last)))
-        return [a + b for a, b in zip(carry[0], own)], [a + b for a, b in zip(carry[1], shared)]
+        return flat(shape, point_product(shape, p, v, parts(shape, *carry), *_point(shape, x_ref, y_ref, i, last)))
 
     zero = [jnp.zeros_like(a) for a in weights[0]], [jnp.zeros_like(a) for a in weights[1]]
     return _loop(shape, first, last, visit, zero)

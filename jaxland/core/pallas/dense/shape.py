@@ -30,7 +30,6 @@ class Shape:
         groups: threads a network's (first) hidden layer is spread over: 1, 2, 4, 8 or 16.
         target: "triton", or "interpret" where there is no GPU.
         ahead: points in flight in one thread.
-        own: exp and reciprocal in float64 by branchless code of ours instead of the device's library.
         team: threads (times ``groups``) that share a network's points, in whole quenches; more than a warp where few
             networks have a GPU.
     """
@@ -43,7 +42,6 @@ class Shape:
     target: str = "triton"
     ahead: int = 1
     team: int = 1
-    own: bool = False
 
     @property
     def binary(self) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxland.core.pallas.dense.point import total
+from jaxland.core.pallas.dense.elementary import dot, fused, less
 from jaxland.core.pallas.dense.shape import Shape
 from jaxland.core.pallas.whole.program import Direction, Judged, Program, at_start
 from jaxland.core.pallas.whole.threads import padded
@@ -66,7 +66,7 @@ class Dense(Program):
 
     def propose(self, t: Judged) -> Direction:
         """See ``Program``; B grows by s p^T - (B y) q^T, and is applied to the gradient in the same sweep."""
-        s, here, change_ref, zero = self.s, self.here, self.change_ref, self.zero
+        s, here, change_ref, zero, shape = self.s, self.here, self.change_ref, self.zero, self.shape
         lanes, (by_ref, bg_ref) = here.lanes, self.rest
         tile, columns = [np.int32(k) for k in range(here.tile)], [np.int32(k) for k in range(COLUMNS)]
         fresh = s.fresh[lanes]
@@ -80,7 +80,7 @@ class Dense(Program):
 
         def across(body: Any, carry: Any) -> Any:
             """``body(first column, carry)`` for every tile of columns."""
-            count = np.int32(-(-self.shape.parameters // COLUMNS))
+            count = np.int32(-(-shape.parameters // COLUMNS))
             return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(COLUMNS), c), carry)
 
         def product(i: Any, yby: Any) -> Any:
@@ -88,13 +88,11 @@ class Dense(Program):
 
             def block(j: Any, sofar: Any) -> Any:
                 y = [change_ref[j + b, lanes] for b in columns]
-                return [
-                    s_ + total([inverse(i + a, j + b) * v for b, v in zip(columns, y)]) for a, s_ in zip(tile, sofar)
-                ]
+                return [dot(shape, [inverse(i + a, j + b) for b in columns], y, c) for a, c in zip(tile, sofar)]
 
             for a, by in zip(tile, across(block, [zero] * len(tile))):
                 by_ref[i + a, lanes] = by
-                yby = yby + by * change_ref[i + a, lanes]
+                yby = fused(shape, by, change_ref[i + a, lanes], yby)
             return yby
 
         yby = here.total(here.own_tiles(product, zero))
@@ -110,20 +108,22 @@ class Dense(Program):
             def block(j: Any, sofar: Any) -> Any:
                 step = [s.step[j + b, lanes] for b in columns]
                 q = [v * inverse_sy for v in step]
-                p = [v * grow - by_ref[j + b, lanes] * inverse_sy for b, v in zip(columns, step)]
+                p = [less(shape, by_ref[j + b, lanes], inverse_sy, v * grow) for b, v in zip(columns, step)]
                 g = [s.gradient[j + b, lanes] for b in columns]
                 old = [[inverse(i + a, j + b) for b in columns] for a in tile]
                 out = []
                 for a, row, sum_, si, bi in zip(tile, old, sofar, step_i, by_i):
-                    grown = [jnp.where(update, m + (si * u - bi * v), m) for m, u, v in zip(row, p, q)]
-                    for b, m in zip(columns, grown):
+                    grown = [fused(shape, si, u, less(shape, bi, v, m)) for m, u, v in zip(row, p, q)]
+                    kept = [jnp.where(update, new, m) for new, m in zip(grown, row)]
+                    for b, m in zip(columns, kept):
                         s.inverse[i + a, j + b, lanes] = m
-                    out.append(sum_ + total([m * v for m, v in zip(grown, g)]))
+                    out.append(dot(shape, kept, g, sum_))
                 return out
 
             for a, direction in zip(tile, across(block, [zero] * len(tile))):
                 bg_ref[i + a, lanes] = direction
-                c = c[0] - direction * s.gradient[i + a, lanes], c[1] + direction * direction
+                slope = less(shape, direction, s.gradient[i + a, lanes], c[0])
+                c = slope, fused(shape, direction, direction, c[1])
             return c
 
         slope, square = (here.total(a) for a in here.own_tiles(rank_two, (zero, zero)))

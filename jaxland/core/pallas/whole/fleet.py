@@ -83,7 +83,7 @@ class WholeQuench(_Whole):
         team = _team(shape, points, jobs)
         passes = int(np.clip(_POINTS_A_LAUNCH * (team if shape.groups > 1 else 1) // points, 1, 64))
         ahead = 2 if team == 1 and shape.groups == 1 and shape.units <= 6 else 1
-        return cls(replace(shape, team=team, ahead=ahead, own=True), Limits(tol, limit, passes), history)
+        return cls(replace(shape, team=team, ahead=ahead), Limits(tol, limit, passes), history)
 
     def begin(self, items: Start) -> State:
         """See ``fleet.Program``."""
@@ -123,7 +123,7 @@ class WholeBand(_Whole):
         team = _shared(shape, points, jobs, _LEAST_BAND_POINTS)
         passes = _POINTS_A_LAUNCH * team // (points * solver.images)
         most = max(1, solver.max_evaluations // 3)  # a trial wants several launches
-        return cls(replace(shape, team=team, own=True), solver, int(np.clip(passes, 1, most)))
+        return cls(replace(shape, team=team), solver, int(np.clip(passes, 1, most)))
 
     def begin(self, items: jax.Array) -> band.State:
         """See ``fleet.Program``."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxland.core.pallas.dense.point import total
+from jaxland.core.pallas.dense.elementary import fused
 from jaxland.core.pallas.dense.shape import Shape
 from jaxland.core.pallas.whole.program import Block, Direction, Program, at_start
 from jaxland.core.pallas.whole.threads import padded
@@ -123,13 +123,11 @@ class Limited(Program):
         tile = [np.int32(k) for k in range(here.tile)]
 
         def rows(i: Any, c: Any) -> Any:
-            products: list[list[Any]] = [[] for _ in others]
             for a in tile:
-                v = scale * (v_ref[i + a, here.lanes] + factor * pairs[place, i + a, here.lanes])
+                v = scale * fused(self.shape, factor, pairs[place, i + a, here.lanes], v_ref[i + a, here.lanes])
                 v_ref[i + a, here.lanes] = v
-                for several, other in zip(products, others):
-                    several.append(v * other(i + a, v))
-            return tuple(sofar + total(several) for sofar, several in zip(c, products))
+                c = tuple(fused(self.shape, v, other(i + a, v), sofar) for sofar, other in zip(c, others))
+            return c
 
         return [here.total(a) for a in here.own_tiles(rows, (self.zero,) * len(others))]
 
@@ -142,7 +140,7 @@ class Limited(Program):
         def start(i: Any, square: Any) -> Any:
             y = s.changes[newest, i, lanes]
             v_ref[i, lanes] = s.gradient[i, lanes]
-            return square + y * y
+            return fused(self.shape, y, y, square)
 
         square = here.total(here.own_rows(start, self.zero))
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxland.core.pallas.dense.elementary import fused
 from jaxland.core.pallas.dense.programs import sums
 from jaxland.core.pallas.dense.shape import Shape
 from jaxland.core.pallas.whole.threads import Threads, Weights, weights_of
@@ -188,9 +189,9 @@ class Program(ABC):
         def regularise(i: Any, c: Any) -> Any:
             square, norm = c
             w, sign = s.trial[at + i, lanes], self.sign_ref[i]
-            g = sign * self.sum_ref[self.row_ref[i], lanes] + 2.0 * shape.lam * w
+            g = fused(shape, sign, self.sum_ref[self.row_ref[i], lanes], 2.0 * shape.lam * w)
             self.new_ref[at + i, lanes] = g
-            return square + w * w, norm + g * g
+            return fused(shape, w, w, square), fused(shape, g, g, norm)
 
         square, norm = (here.total(a) for a in self.one.own_rows(regularise, (self.zero, self.zero)))
         return loss * (1.0 / self.points) + shape.lam * square, norm
@@ -211,7 +212,8 @@ class Program(ABC):
             change = jnp.where(finite, new - old, 0.0)
             kept = jnp.where(running & accept, new, old)
             self.change_ref[i, lanes], s.gradient[i, lanes] = change, kept
-            return sy + step * change, yy + change * change, ss + step * step, sg + step * old, gg + kept * kept
+            pairs = ((step, change, sy), (change, change, yy), (step, step, ss), (step, old, sg), (kept, kept, gg))
+            return tuple(fused(self.shape, *pair) for pair in pairs)
 
         sy, yy, ss, slope, gg = (here.total(a) for a in here.own_rows(pair, (zero,) * 5))
         here.settle()

@@ -1,0 +1,329 @@
+"""What XLA makes of the Pallas kernels for an H100, on a machine that has no GPU: registers, spills, instructions.
+
+    python -m pip install jax-cuda13-plugin jax-cuda13-pjrt triton      # of this jax's version; triton brings nvdisasm
+    python benchmarks/gpu_code.py                                       # every kernel: ten minutes of one core
+    python benchmarks/gpu_code.py --only "gradient 5" --sass runs/sass  # machine code kept
+
+Each kernel is compiled by the CUDA plugin itself, as a GPU machine would, for the description of an H100, and its machine
+code is disassembled. Nothing runs: it tells what a loop must cost, not how fast it is. A multiprocessor starts 64
+FP64 (128 FP32) lane operations a clock, a warp instruction of FP64 every other clock on each of its four schedulers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # of the driver, which need not be here
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxland.core.pallas.dense import choose
+from jaxland.core.pallas.dense.programs import call
+from jaxland.core.pallas.whole import WholeQuench
+from jaxland.core.pallas.whole.program import Limits
+from jaxland.core.solvers.quench import Start
+
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
+  clock_rate_ghz: 1.98 device_memory_size: 84929347584 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+runtime_version: { major: 12 minor: 8 patch: 0 }
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 7 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+ELF = b"\x7fELF\x02"
+RIEGELI = bytes.fromhex("83af70d10d884a3f")
+KINDS = {
+    "FP64": r"D(?:FMA|MUL|ADD|SETP|MNMX)",
+    "DFMA": r"DFMA",
+    "FP32": r"F(?:FMA|MUL|ADD|SETP|MNMX|SEL)",
+    "FFMA": r"FFMA",
+    "special": r"MUFU",
+    "shuffles": r"SHFL",
+    "barriers": r"BAR|WARPSYNC",
+    "loads": r"LDG?",
+    "spilled": r"(?:LDL|STL)",
+    "calls": r"CALL",
+}
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop of machine code: instructions of each kind of ``KINDS``, and of all kinds."""
+
+    first: int
+    last: int
+    counts: dict[str, int]
+    everything: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code of one kernel.
+
+    Attributes:
+        registers: of a thread; stack: bytes of a thread, spilled ones among them; spilled: instructions that move them.
+        warps: that a multiprocessor's registers hold at once.
+        loops: innermost first.
+    """
+
+    name: str
+    registers: int
+    stack: int
+    spilled: int
+    warps: int
+    loops: list[Loop]
+    sass: str
+
+
+def lower_and_compile(function: Callable, *arguments: jax.ShapeDtypeStruct, **options: Any) -> Any:
+    """The function compiled for one H100; ``options`` are XLA's."""
+    device = topologies.get_topology_desc("one", "cuda", target_config=H100, topology="1x1x1").devices[0]
+    mesh = Mesh(np.array([device]), ("device",))
+    here = NamedSharding(mesh, PartitionSpec())
+    given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), arguments)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = jax.jit(function).trace(*given).lower(lowering_platforms=("cuda",))
+    return lowered.compile({"xla_gpu_autotune_level": 0, **options})
+
+
+def _number(text: bytes, at: int) -> tuple[int, int]:
+    """A varint and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (text[at] & 127) << shift
+        shift, at = shift + 7, at + 1
+        if text[at - 1] < 128:
+            return value, at
+
+
+def _unpacked(packed: bytes, at: int) -> bytes:
+    """Snappy's raw format."""
+    size, at = _number(packed, at)
+    out = bytearray()
+    while len(out) < size:
+        tag, at = packed[at], at + 1
+        length = tag >> 2
+        if tag & 3 == 0:
+            if length >= 60:
+                more = length - 59
+                length, at = int.from_bytes(packed[at : at + more], "little"), at + more
+            out += packed[at : at + length + 1]
+            at += length + 1
+            continue
+        if tag & 3 == 1:
+            length, back, at = (length & 7) + 4, (tag >> 5) << 8 | packed[at], at + 1
+        else:
+            more = 2 if tag & 3 == 2 else 4
+            length, back, at = length + 1, int.from_bytes(packed[at : at + more], "little"), at + more
+        for _ in range(length):
+            out.append(out[-back])
+    return bytes(out)
+
+
+def _records(text: bytes) -> bytes:
+    """Records of the first Riegeli file in a text: a header a block of 64 KiB, snappy chunks."""
+    text = text[text.index(RIEGELI) :]
+    text = b"".join(text[k + 24 : k + 65536] for k in range(0, len(text), 65536))
+    at, out = 40, b""
+    while at + 40 <= len(text):
+        size, kind = struct.unpack_from("<8xQ8xB", text, at)
+        chunk, at = text[at + 40 : at + 40 + size], at + 40 + size
+        if kind != ord("r") or chunk[:1] != b"s":
+            break
+        sizes, begin = _number(chunk, 1)
+        out += _unpacked(chunk, _number(chunk, begin + sizes)[1])
+    return out
+
+
+def cubins(compiled: Any) -> list[bytes]:
+    """Machine code of every kernel of a program, as ELF files."""
+    text = _records(_records(compiled.runtime_executable().serialize()))
+    found = [_elf(ELF + piece) for piece in text.split(ELF)[1:]]
+    if not found or not all(found):
+        raise RuntimeError("no machine code found in what this jax writes")
+    return found
+
+
+def _elf(text: bytes) -> bytes:
+    """The ELF file that begins here; empty where none does."""
+    kind = struct.unpack_from("<H", text, 18)[0]
+    programs, sections = struct.unpack_from("<QQ", text, 32)
+    each, count, size, number = struct.unpack_from("<4H", text, 54)
+    end = max(programs + each * count, sections + size * number)
+    return text[:end] if kind == 190 and end <= len(text) else b""
+
+
+def tool(name: str) -> str:
+    """NVIDIA's disassembler on the path, or the one that triton brings."""
+    found = shutil.which(name)
+    if found is None:
+        places = [Path(p) / "triton/backends/nvidia/bin" / name for p in sys.path]
+        found = next((str(p) for p in places if p.exists()), None)
+    if found is None:
+        raise SystemExit(f"{name} is not here: python -m pip install triton (or NVIDIA's CUDA toolkit)")
+    return found
+
+
+def read(elf: bytes, warps: int = 1) -> Code:
+    """Disassembled; ``warps`` of a program."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(elf)
+        file.flush()
+        run = [[tool("cuobjdump"), "-res-usage", file.name], [tool("nvdisasm"), "-c", file.name]]
+        usage, sass = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in run)
+    name = re.search(r"Function (\S+):", usage)
+    registers, stack = (int(re.search(rf"{k}:(\d+)", usage)[1]) for k in ("REG", "STACK"))  # type: ignore[index]
+    shared = int(re.search(r"SHARED:(\d+)", usage)[1])  # type: ignore[index]
+    programs = min(65536 // (-(-registers // 8) * 8 * 32 * warps), 32, 64 // warps)
+    programs = min(programs, 232448 // (shared + 1024))
+    lines = sass.splitlines()
+    # A branch back to a label ends a loop; what a division or an exponential does rarely is counted with it.
+    labels = {m[1]: k for k, line in enumerate(lines) if (m := re.match(r"(\.L_\w+):", line))}
+    loops = []
+    for k, line in enumerate(lines):
+        m = re.search(r"\bBRA\b.*`\((\.L_\w+)\)", line)
+        if m and labels.get(m[1], k) < k - 1:
+            loops.append(_loop(lines, labels[m[1]], k))
+    spilled = sum(bool(re.search(r"\b(LDL|STL)\b", line)) for line in lines)
+    loops.sort(key=lambda found: found.last - found.first)
+    return Code(
+        name=name[1] if name else "?",
+        registers=registers,
+        stack=stack,
+        spilled=spilled,
+        warps=programs * warps,
+        loops=loops,
+        sass=sass,
+    )
+
+
+def _loop(lines: list[str], first: int, last: int) -> Loop:
+    body = [m[1] for line in lines[first : last + 1] if (m := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?\s*(\w+)", line))]
+    counts = {kind: sum(bool(re.fullmatch(pattern, op)) for op in body) for kind, pattern in KINDS.items()}
+    return Loop(first, last, counts, len(body))
+
+
+def kernel_of(function: Callable, *arguments: jax.ShapeDtypeStruct, warps: int = 1) -> Code:
+    """The one kernel of ours in a function."""
+    codes = [read(elf, warps) for elf in cubins(lower_and_compile(function, *arguments)) if b"jaxland" in elf]
+    if len(codes) != 1:
+        raise RuntimeError(f"{len(codes)} kernels found")
+    return codes[0]
+
+
+def dense_case(sizes: tuple[int, ...], dtype: str, product: bool = False, **of: Any) -> tuple[Callable, tuple, int]:
+    """Gradient or product of 4,096 networks, 1,000 points."""
+    kind, loss = of.pop("activation", "tanh"), of.pop("loss", "cross_entropy")
+    shape = choose(sizes, kind, loss, 1e-5, np.dtype(dtype).itemsize)
+    if isinstance(shape, str):
+        raise ValueError(shape)
+    shape = replace(shape, **of)
+    w = jax.ShapeDtypeStruct((4096, shape.parameters), dtype)
+    data = tuple(jax.ShapeDtypeStruct((k, 1000), dtype) for k in (sizes[0], 1 if loss == "cross_entropy" else sizes[-1]))
+    if product:
+        shape = shape.for_products(np.dtype(dtype).itemsize)
+        return lambda w, v, *data: call(shape, [w, v], data), (w, w, *data), 1
+    return lambda w, *data: call(shape, [w], data), (w, *data), 1
+
+
+def quench_case(sizes: tuple[int, ...], dtype: str, history: int, jobs: int) -> tuple[Callable, tuple, int]:
+    """Whole quenches of so many jobs, 1,000 points."""
+    shape = choose(sizes, "tanh", "cross_entropy", 1e-5, np.dtype(dtype).itemsize)
+    if isinstance(shape, str):
+        raise ValueError(shape)
+    program = WholeQuench.of(shape, 1000, jobs, tol=1e-6, limit=4000, history=history)
+    lanes = 4 * program.shape.networks
+    start = Start(*(jax.ShapeDtypeStruct(s, dtype) for s in ((lanes, shape.parameters), (lanes,))))
+    state = jax.eval_shape(program.begin, start)
+    data = tuple(jax.ShapeDtypeStruct((k, 1000), dtype) for k in (sizes[0], 1))
+    return lambda s, *data: program.advance(s, (data, None)), (state, *data), program.shape.warps
+
+
+def cases() -> dict[str, Callable[[], tuple[Callable, tuple, int]]]:
+    """Every kind of kernel by name."""
+    made: dict[str, Callable[[], tuple[Callable, tuple, int]]] = {}
+    for dtype in ("float64", "float32"):
+        for h in (5, 10, 32, 64):
+            made[f"gradient {h} {dtype}"] = lambda h=h, d=dtype: dense_case((2, h, 2), d)
+        for h in (5, 10, 32, 64):
+            made[f"product {h} {dtype}"] = lambda h=h, d=dtype: dense_case((2, h, 2), d, product=True)
+    for kind in ("relu", "gelu"):
+        made[f"gradient 5 float64 {kind}"] = lambda k=kind: dense_case((2, 5, 2), "float64", activation=k)
+    made["gradient 4-7-1 float64 squared"] = lambda: dense_case((4, 7, 1), "float64", loss="squared_error")
+    made["gradient 3-4-3 float64"] = lambda: dense_case((3, 4, 3), "float64")
+    made["gradient 2-3-3-2 float64"] = lambda: dense_case((2, 3, 3, 2), "float64")
+    made["product 2-3-3-2 float64"] = lambda: dense_case((2, 3, 3, 2), "float64", product=True)
+    made["gradient 2-5-5-2 float32"] = lambda: dense_case((2, 5, 5, 2), "float32")
+    for sizes, dtype, history, jobs in (
+        ((2, 5, 2), "float64", 0, 200_000),
+        ((2, 5, 2), "float64", 0, 1_000),
+        ((2, 10, 2), "float64", 0, 200_000),
+        ((2, 10, 2), "float64", 0, 1_000),
+        ((2, 32, 2), "float64", 10, 20_000),
+        ((23, 8, 2), "float64", 10, 20_000),
+        ((23, 8, 2), "float64", 10, 100),
+        ((23, 8, 2), "float32", 10, 20_000),
+        ((23, 8, 2), "float64", 0, 20_000),
+        ((30, 3, 2), "float64", 10, 20_000),
+        ((30, 3, 2), "float64", 0, 20_000),
+        ((2, 5, 2), "float32", 0, 200_000),
+        ((2, 3, 3, 2), "float64", 0, 200_000),
+    ):
+        name = f"{'L-BFGS' if history else 'BFGS'} {'-'.join(map(str, sizes))} {dtype} {jobs}"
+        made[name] = lambda *of, s=sizes, d=dtype, m=history, j=jobs: quench_case(s, d, m, j)
+    return made
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="names that contain one of these, by commas")
+    parser.add_argument("--sass", type=Path, help="folder for the machine code")
+    chosen = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    for name, make in cases().items():
+        if not any(part in name for part in chosen.only.split(",")):
+            continue
+        function, arguments, warps = make()
+        try:
+            code = kernel_of(function, *arguments, warps=warps)
+        except Exception as error:  # the others go on
+            print(f"{name}: {str(error).splitlines()[-1]}", flush=True)
+            continue
+        print(
+            f"{name}: {code.registers} registers, {code.warps} warps an SM, stack {code.stack} bytes,"
+            f" {code.spilled} instructions of spills"
+        )
+        for loop in code.loops:
+            if loop.counts["FP64"] + loop.counts["FP32"] > 20:
+                mix = ", ".join(f"{kind} {count}" for kind, count in loop.counts.items() if count)
+                print(f"    lines {loop.first} to {loop.last}: {loop.everything} instructions; {mix}")
+        sys.stdout.flush()
+        if chosen.sass:
+            chosen.sass.mkdir(parents=True, exist_ok=True)
+            (chosen.sass / f"{name.replace(' ', '_')}.sass").write_text(code.sass)
+
+
+if __name__ == "__main__":
+    main()
