@@ -28,21 +28,37 @@ _FUSED = "fma.rn.{0} $0, $1, $2, $3;"
 _LESS = "{{ .reg .{0} minus; neg.{0} minus, $1; fma.rn.{0} $0, minus, $2, $3; }}"
 
 
-def _assembly(text: str, *given: Block | float) -> Block:
-    """One instruction of blocks and numbers."""
-    from jax.experimental.pallas import triton
+_LETTERS = {"float64": "d", "float32": "f", "int32": "r"}
 
+
+def _assembly(text: str, *given: Block | float) -> Block:
+    """One instruction of blocks and numbers of one type; ``{0}`` in the text is that type."""
     like = jnp.result_type(*given)
     size = jnp.broadcast_shapes(*(jnp.shape(a) for a in given))
-    kind, letter = ("f64", "d") if like == jnp.float64 else ("f32", "f")
+    kind = f"f{8 * like.itemsize}"
+    return _inline(text.format(kind), [jnp.broadcast_to(jnp.asarray(a, like), size) for a in given])
+
+
+def _inline(text: str, given: list[Block]) -> Block:
+    """A number like the first of blocks of one shape."""
+    from jax.experimental.pallas import triton
+
+    letters = [_LETTERS[str(a.dtype)] for a in given]
     (out,) = triton.elementwise_inline_asm(
-        text.format(kind),
-        args=[jnp.broadcast_to(jnp.asarray(a, like), size) for a in given],
-        constraints=f"={letter}" + f",{letter}" * len(given),
+        text,
+        args=given,
+        constraints=",".join([f"={letters[0]}", *letters]),
         pack=1,
-        result_shape_dtypes=[jax.ShapeDtypeStruct(size, like)],
+        result_shape_dtypes=[jax.ShapeDtypeStruct(given[0].shape, given[0].dtype)],
     )
     return out
+
+
+def known_after(shape: Shape, a: Block, other: Block) -> Block:
+    """a, which a compiler takes to depend on the other: what follows from it is not worked out, and kept, before that."""
+    if shape.target != "triton":
+        return a
+    return _inline("mov.b32 $0, $1;", [a, jnp.broadcast_to(other, a.shape)])
 
 
 def fused(shape: Shape, a: Block | float, b: Block | float, c: Block | float) -> Block:

@@ -176,9 +176,10 @@ class Program(ABC):
 
         Of the network whose vectors begin at row ``at``.
         """
-        s, here, shape = self.s, self.here, self.shape
-        lanes, (groups, own_rows) = here.lanes, (shape.groups, len(self.weights.plus))
+        s, shape, groups, own_rows = self.s, self.shape, self.shape.groups, len(self.weights.plus)
         loss, own, shared = sums(shape, *self._reduced(at), self.x_ref, self.y_ref, np.int32(0), self.points)
+        here, one = self.here.after(loss), self.one.after(loss)
+        lanes = here.lanes
         for k, summed in enumerate(own):
             row = np.int32(k) if groups == 1 else np.int32(k * groups) + here.group
             self.sum_ref[row, lanes] = summed
@@ -193,7 +194,7 @@ class Program(ABC):
             self.new_ref[at + i, lanes] = g
             return fused(shape, w, w, square), fused(shape, g, g, norm)
 
-        square, norm = (here.total(a) for a in self.one.own_rows(regularise, (self.zero, self.zero)))
+        square, norm = (here.total(a) for a in one.own_rows(regularise, (self.zero, self.zero)))
         return loss * (1.0 / self.points) + shape.lam * square, norm
 
     def judge(self, value: Block, norm: Block) -> Judged:
@@ -278,14 +279,21 @@ class Program(ABC):
 
     def one_pass(self) -> Block:
         """An evaluation of every network and what follows; their status."""
-        t = self.judge(*self.evaluate())
+        value, norm = self.evaluate()
+        self.here = self.here.after(value)
+        t = self.judge(value, norm)
         return self.move(t, self.propose(t))
 
     def run(self) -> None:
         """All passes of a launch."""
 
+        everywhere = self.here, self.one
+
         def one_pass(carry: Any) -> Any:
-            return carry[0] + 1, jnp.min(self.one_pass())
+            self.here, self.one = (threads.after(carry[0]) for threads in everywhere)
+            status = jnp.min(self.one_pass())
+            self.here, self.one = everywhere  # what a pass knows is unknown outside it
+            return carry[0] + 1, status
 
         def goes_on(carry: Any) -> Any:
             return (carry[0] < self.limits.passes) & (carry[1] == Status.RUNNING)

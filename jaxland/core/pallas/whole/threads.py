@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from jaxland.core.pallas.dense.elementary import known_after
 from jaxland.core.pallas.dense.shape import Shape, pack
 
 Carry = Any
@@ -80,6 +82,12 @@ class Threads:
         for axis in range(self.axes):
             number = number * np.int32(shape.block[axis]) + self._along(axis)
         self.first = number * np.int32(tile)
+
+    def after(self, known: Any) -> Threads:
+        """The same, places worked out anew once that is known: kept over the loop over points they cost registers."""
+        made = copy(self)
+        made.lanes = known_after(self.shape, self.lanes, known)
+        return made
 
     def _along(self, axis: int) -> jax.Array:
         block = [1] * (self.axes + 1)
