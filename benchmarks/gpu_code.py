@@ -1,12 +1,12 @@
 """What XLA makes of the Pallas kernels for an H100, on a machine that has no GPU: registers, spills, instructions.
 
-    python -m pip install jax-cuda13-plugin jax-cuda13-pjrt triton      # of this jax's version; triton brings nvdisasm
-    python benchmarks/gpu_code.py                                       # every kernel: ten minutes of one core
+    python -m pip install jax-cuda13-plugin jax-cuda13-pjrt triton      # as old as jax; triton brings nvdisasm
+    python benchmarks/gpu_code.py                                       # every kernel: some minutes of one core
     python benchmarks/gpu_code.py --only "gradient 5" --sass runs/sass  # machine code kept
 
-Each kernel is compiled by the CUDA plugin itself, as a GPU machine would, for the description of an H100, and its machine
-code is disassembled. Nothing runs: it tells what a loop must cost, not how fast it is. A multiprocessor starts 64
-FP64 (128 FP32) lane operations a clock, a warp instruction of FP64 every other clock on each of its four schedulers.
+The CUDA plugin compiles each kernel for the description of an H100, as it would beside one, and the machine code is
+disassembled. Nothing runs: it tells what a loop must cost, not how fast it is. A multiprocessor starts 64 FP64 or 128
+FP32 lane operations a clock: a warp's FP64 instruction every other clock on each of its four schedulers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxland.core.pallas.dense import choose
 from jaxland.core.pallas.dense.programs import call
 from jaxland.core.pallas.whole import WholeQuench
-from jaxland.core.pallas.whole.program import Limits
 from jaxland.core.solvers.quench import Start
 
 H100 = """
@@ -55,26 +54,32 @@ ELF = b"\x7fELF\x02"
 RIEGELI = bytes.fromhex("83af70d10d884a3f")
 KINDS = {
     "FP64": r"D(?:FMA|MUL|ADD|SETP|MNMX)",
-    "DFMA": r"DFMA",
-    "FP32": r"F(?:FMA|MUL|ADD|SETP|MNMX|SEL)",
-    "FFMA": r"FFMA",
+    "FP32": r"F(?:FMA|MUL|ADD|SETP|MNMX)",
+    "fused": r"[DF]FMA",
     "special": r"MUFU",
     "shuffles": r"SHFL",
     "barriers": r"BAR|WARPSYNC",
-    "loads": r"LDG?",
-    "spilled": r"(?:LDL|STL)",
+    "loads": r"LDG",
+    "spills": r"LDL|STL",
     "calls": r"CALL",
 }
+BACK = re.compile(r"\bBRA\b.*`\((\.L_\w+)\)")
+OPERATION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?\s*(\w+)")
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop of machine code: instructions of each kind of ``KINDS``, and of all kinds."""
+    """Lines of machine code that are repeated: instructions of each kind of ``KINDS``, and of all kinds."""
 
     first: int
     last: int
     counts: dict[str, int]
-    everything: int
+    instructions: int
+
+    @property
+    def arithmetic(self) -> int:
+        """Operations of floats."""
+        return self.counts["FP64"] + self.counts["FP32"]
 
 
 @dataclass(frozen=True)
@@ -82,18 +87,29 @@ class Code:
     """Machine code of one kernel.
 
     Attributes:
-        registers: of a thread; stack: bytes of a thread, spilled ones among them; spilled: instructions that move them.
+        registers: of a thread; stack: bytes of a thread; spills: instructions that move registers to it and back.
         warps: that a multiprocessor's registers hold at once.
-        loops: innermost first.
+        loops: without a loop inside, most arithmetic first: the loop over points, then those of BFGS.
+        sass: disassembled.
     """
 
     name: str
     registers: int
     stack: int
-    spilled: int
+    spills: int
     warps: int
     loops: list[Loop]
     sass: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function with one kernel of ours, its arguments, warps of a program and points in a turn of its loop."""
+
+    function: Callable
+    arguments: tuple
+    warps: int = 1
+    points: int = 1
 
 
 def lower_and_compile(function: Callable, *arguments: jax.ShapeDtypeStruct, **options: Any) -> Any:
@@ -193,25 +209,20 @@ def read(elf: bytes, warps: int = 1) -> Code:
         run = [[tool("cuobjdump"), "-res-usage", file.name], [tool("nvdisasm"), "-c", file.name]]
         usage, sass = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in run)
     name = re.search(r"Function (\S+):", usage)
-    registers, stack = (int(re.search(rf"{k}:(\d+)", usage)[1]) for k in ("REG", "STACK"))  # type: ignore[index]
-    shared = int(re.search(r"SHARED:(\d+)", usage)[1])  # type: ignore[index]
-    programs = min(65536 // (-(-registers // 8) * 8 * 32 * warps), 32, 64 // warps)
-    programs = min(programs, 232448 // (shared + 1024))
+    registers, stack, shared = (int(re.search(rf"{k}:(\d+)", usage)[1]) for k in ("REG", "STACK", "SHARED"))  # type: ignore[index]
+    programs = min(65536 // (-(-registers // 8) * 8 * 32 * warps), 32, 64 // warps, 232448 // (shared + 1024))
     lines = sass.splitlines()
-    # A branch back to a label ends a loop; what a division or an exponential does rarely is counted with it.
     labels = {m[1]: k for k, line in enumerate(lines) if (m := re.match(r"(\.L_\w+):", line))}
-    loops = []
-    for k, line in enumerate(lines):
-        m = re.search(r"\bBRA\b.*`\((\.L_\w+)\)", line)
-        if m and labels.get(m[1], k) < k - 1:
-            loops.append(_loop(lines, labels[m[1]], k))
-    spilled = sum(bool(re.search(r"\b(LDL|STL)\b", line)) for line in lines)
-    loops.sort(key=lambda found: found.last - found.first)
+    ends = [
+        (labels[m[1]], k) for k, line in enumerate(lines) if (m := BACK.search(line)) and labels.get(m[1], k) < k - 1
+    ]
+    inner = [(a, b) for a, b in ends if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in ends)]
+    loops = sorted((_loop(lines, *pair) for pair in inner), key=lambda found: -found.arithmetic)
     return Code(
         name=name[1] if name else "?",
         registers=registers,
         stack=stack,
-        spilled=spilled,
+        spills=_loop(lines, 0, len(lines)).counts["spills"],
         warps=programs * warps,
         loops=loops,
         sass=sass,
@@ -219,35 +230,34 @@ def read(elf: bytes, warps: int = 1) -> Code:
 
 
 def _loop(lines: list[str], first: int, last: int) -> Loop:
-    body = [m[1] for line in lines[first : last + 1] if (m := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?\s*(\w+)", line))]
+    body = [m[1] for line in lines[first : last + 1] if (m := OPERATION.match(line))]
     counts = {kind: sum(bool(re.fullmatch(pattern, op)) for op in body) for kind, pattern in KINDS.items()}
     return Loop(first, last, counts, len(body))
 
 
-def kernel_of(function: Callable, *arguments: jax.ShapeDtypeStruct, warps: int = 1) -> Code:
+def code_of(case: Case) -> Code:
     """The one kernel of ours in a function."""
-    codes = [read(elf, warps) for elf in cubins(lower_and_compile(function, *arguments)) if b"jaxland" in elf]
-    if len(codes) != 1:
-        raise RuntimeError(f"{len(codes)} kernels found")
-    return codes[0]
+    programs = cubins(lower_and_compile(case.function, *case.arguments))
+    (code,) = [read(elf, case.warps) for elf in programs if b"jaxland" in elf]
+    return code
 
 
-def dense_case(sizes: tuple[int, ...], dtype: str, product: bool = False, **of: Any) -> tuple[Callable, tuple, int]:
+def dense_case(sizes: tuple[int, ...], dtype: str, product: bool = False, **of: Any) -> Case:
     """Gradient or product of 4,096 networks, 1,000 points."""
     kind, loss = of.pop("activation", "tanh"), of.pop("loss", "cross_entropy")
     shape = choose(sizes, kind, loss, 1e-5, np.dtype(dtype).itemsize)
     if isinstance(shape, str):
         raise ValueError(shape)
-    shape = replace(shape, **of)
     w = jax.ShapeDtypeStruct((4096, shape.parameters), dtype)
-    data = tuple(jax.ShapeDtypeStruct((k, 1000), dtype) for k in (sizes[0], 1 if loss == "cross_entropy" else sizes[-1]))
+    rows = sizes[0], 1 if loss == "cross_entropy" else sizes[-1]
+    data = tuple(jax.ShapeDtypeStruct((k, 1000), dtype) for k in rows)
     if product:
         shape = shape.for_products(np.dtype(dtype).itemsize)
-        return lambda w, v, *data: call(shape, [w, v], data), (w, w, *data), 1
-    return lambda w, *data: call(shape, [w], data), (w, *data), 1
+        return Case(lambda w, v, *data: call(shape, [w, v], data), (w, w, *data))
+    return Case(lambda w, *data: call(shape, [w], data), (w, *data))
 
 
-def quench_case(sizes: tuple[int, ...], dtype: str, history: int, jobs: int) -> tuple[Callable, tuple, int]:
+def quench_case(sizes: tuple[int, ...], dtype: str, history: int, jobs: int) -> Case:
     """Whole quenches of so many jobs, 1,000 points."""
     shape = choose(sizes, "tanh", "cross_entropy", 1e-5, np.dtype(dtype).itemsize)
     if isinstance(shape, str):
@@ -257,12 +267,13 @@ def quench_case(sizes: tuple[int, ...], dtype: str, history: int, jobs: int) -> 
     start = Start(*(jax.ShapeDtypeStruct(s, dtype) for s in ((lanes, shape.parameters), (lanes,))))
     state = jax.eval_shape(program.begin, start)
     data = tuple(jax.ShapeDtypeStruct((k, 1000), dtype) for k in (sizes[0], 1))
-    return lambda s, *data: program.advance(s, (data, None)), (state, *data), program.shape.warps
+    made = program.shape
+    return Case(lambda s, *data: program.advance(s, (data, None)), (state, *data), made.warps, made.ahead)
 
 
-def cases() -> dict[str, Callable[[], tuple[Callable, tuple, int]]]:
+def cases() -> dict[str, Callable[[], Case]]:
     """Every kind of kernel by name."""
-    made: dict[str, Callable[[], tuple[Callable, tuple, int]]] = {}
+    made: dict[str, Callable[[], Case]] = {}
     for dtype in ("float64", "float32"):
         for h in (5, 10, 32, 64):
             made[f"gradient {h} {dtype}"] = lambda h=h, d=dtype: dense_case((2, h, 2), d)
@@ -291,7 +302,7 @@ def cases() -> dict[str, Callable[[], tuple[Callable, tuple, int]]]:
         ((2, 3, 3, 2), "float64", 0, 200_000),
     ):
         name = f"{'L-BFGS' if history else 'BFGS'} {'-'.join(map(str, sizes))} {dtype} {jobs}"
-        made[name] = lambda *of, s=sizes, d=dtype, m=history, j=jobs: quench_case(s, d, m, j)
+        made[name] = lambda s=sizes, d=dtype, m=history, j=jobs: quench_case(s, d, m, j)
     return made
 
 
@@ -299,27 +310,26 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="names that contain one of these, by commas")
+    parser.add_argument("--loops", action="store_true", help="the loops of the solver too, not of the points alone")
     parser.add_argument("--sass", type=Path, help="folder for the machine code")
     chosen = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     for name, make in cases().items():
         if not any(part in name for part in chosen.only.split(",")):
             continue
-        function, arguments, warps = make()
         try:
-            code = kernel_of(function, *arguments, warps=warps)
+            case = make()
+            code = code_of(case)
         except Exception as error:  # the others go on
             print(f"{name}: {str(error).splitlines()[-1]}", flush=True)
             continue
-        print(
-            f"{name}: {code.registers} registers, {code.warps} warps an SM, stack {code.stack} bytes,"
-            f" {code.spilled} instructions of spills"
-        )
-        for loop in code.loops:
-            if loop.counts["FP64"] + loop.counts["FP32"] > 20:
-                mix = ", ".join(f"{kind} {count}" for kind, count in loop.counts.items() if count)
-                print(f"    lines {loop.first} to {loop.last}: {loop.everything} instructions; {mix}")
-        sys.stdout.flush()
+        print(f"{name}: {code.registers} registers, {code.warps} warps an SM, {code.spills} spills")
+        for k, loop in enumerate(code.loops[: 8 if chosen.loops else 1]):
+            mix = ", ".join(f"{kind} {count}" for kind, count in loop.counts.items() if count)
+            points = f"{case.points} points a turn, " if k == 0 and case.points > 1 else ""
+            print(
+                f"    lines {loop.first} to {loop.last}: {points}{loop.instructions} instructions, {mix}", flush=True
+            )
         if chosen.sass:
             chosen.sass.mkdir(parents=True, exist_ok=True)
             (chosen.sass / f"{name.replace(' ', '_')}.sass").write_text(code.sass)

@@ -18,7 +18,7 @@ from jaxland.core.pallas.dense.shape import Shape
 Block = jax.Array
 Rows = list[Block]
 
-# tanh(f ln 2 / 2) = f ODD(f^2) / EVEN(f^2) for |f| <= 1/2, error 2e-18, so that 2^f = (EVEN + f ODD) / (EVEN - f ODD).
+# tanh(f ln 2 / 2) = f ODD(f^2) / EVEN(f^2), |f| <= 1/2, error 2e-18: 2^f = (EVEN + f ODD) / (EVEN - f ODD).
 _EVEN = (1.0, 0.053382223961954389513, 0.00022893369320354305544)
 _ODD = (0.34657359027997265305, 0.0046248418494190573891, 5.2870894117744031163e-6)
 _MAGIC = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to a whole number, whose bits are then the lowest ones
@@ -55,7 +55,7 @@ def _inline(text: str, given: list[Block]) -> Block:
 
 
 def known_after(shape: Shape, a: Block, other: Block) -> Block:
-    """a, which a compiler takes to depend on the other: what follows from it is not worked out, and kept, before that."""
+    """a, as far as a compiler knows made of the other: nothing that follows from it is worked out, and kept, before."""
     if shape.target != "triton":
         return a
     return _inline("mov.b32 $0, $1;", [a, jnp.broadcast_to(other, a.shape)])
@@ -182,7 +182,7 @@ def tanhs(shape: Shape, a: Rows) -> tuple[Rows, Rows]:
 
 
 def gelus(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
-    """gelu's tanh form, a p with p = 1 / (1 + e^-2z), z = k (a + m a^3), its derivative and, asked, its second one."""
+    """gelu's tanh form, a p with p = 1 / (1 + e^-2z), z = k (a + m a^3); its derivative and, asked for, the second."""
     values: Rows = []
     slopes: Rows = []
     bends: Rows = []

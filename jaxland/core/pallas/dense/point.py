@@ -14,7 +14,6 @@ from jaxland.core.pallas.dense.elementary import (
     flipped,
     fused,
     gelus,
-    less,
     logistic,
     negative,
     reciprocal,
@@ -144,7 +143,7 @@ def _times(a: Rows, b: Rows) -> Rows:
 def point_gradient(
     shape: Shape, p: dict[str, Any], g: dict[str, Any], x: Rows, y: Rows, live: Block | None = None
 ) -> tuple[Block, Block, dict[str, Any]]:
-    """One point: loss without its logarithm, the factor whose logarithm it lacks, the gradient by every row added to g.
+    """One point: loss without its logarithm, the factor whose logarithm it lacks, g with the gradient added by row.
 
     A thread whose ``live`` is false adds nothing.
     """
@@ -160,7 +159,8 @@ def point_gradient(
         r = _kept(head.residual, live)
         back2 = _times(slope2, _columns(shape, p["wo"], r))
         back = _times(slope, _dots(shape, p["w2"], back2))
-        new = {"wo": _outer(shape, r, t2, g["wo"]), "w2": _outer(shape, t, back2, g["w2"]), "b2": _added(g["b2"], back2)}
+        new = {"wo": _outer(shape, r, t2, g["wo"]), "w2": _outer(shape, t, back2, g["w2"])}
+        new["b2"] = _added(g["b2"], back2)
     new |= {"bo": _added(g["bo"], r), "b1": _added(g["b1"], back), "w1": _outer(shape, x, back, g["w1"])}
     if live is None:
         return head.loss, head.factor, new
