@@ -55,7 +55,7 @@ def _inline(text: str, given: list[Block]) -> Block:
 
 
 def known_after(shape: Shape, a: Block, other: Block) -> Block:
-    """a, as far as a compiler knows made of the other: nothing that follows from it is worked out, and kept, before."""
+    """a, as if it were made of the other: nothing that follows from it is worked out, and kept, before."""
     if shape.target != "triton":
         return a
     return _inline("mov.b32 $0, $1;", [a, jnp.broadcast_to(other, a.shape)])
@@ -182,7 +182,7 @@ def tanhs(shape: Shape, a: Rows) -> tuple[Rows, Rows]:
 
 
 def gelus(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
-    """gelu's tanh form, a p with p = 1 / (1 + e^-2z), z = k (a + m a^3); its derivative and, asked for, the second."""
+    """gelu's tanh form, a p with p = 1 / (1 + e^-2z), z = k (a + m a^3); its derivative and, if asked, the second."""
     values: Rows = []
     slopes: Rows = []
     bends: Rows = []
