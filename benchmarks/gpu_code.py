@@ -3,6 +3,7 @@
     python -m pip install jax-cuda13-plugin jax-cuda13-pjrt triton      # as old as jax; triton brings nvdisasm
     python benchmarks/gpu_code.py                                       # every kernel: some minutes of one core
     python benchmarks/gpu_code.py --only "gradient 5" --sass runs/sass  # machine code kept
+    python benchmarks/gpu_code.py --check                               # fails where one spills; needs no disassembler
 
 The CUDA plugin compiles each kernel for the description of an H100, as it would beside one, and the machine code is
 disassembled. Nothing runs: it tells what a loop must cost, not how fast it is. A multiprocessor starts 64 FP64 or 128
@@ -63,6 +64,7 @@ KINDS = {
     "spills": r"LDL|STL",
     "calls": r"CALL",
 }
+NO_SPILLS = {"xla_gpu_fail_ptx_compilation_on_register_spilling": True}
 BACK = re.compile(r"\bBRA\b.*`\((\.L_\w+)\)")
 OPERATION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?\s*(\w+)")
 
@@ -311,17 +313,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="names that contain one of these, by commas")
     parser.add_argument("--loops", action="store_true", help="the loops of the solver too, not of the points alone")
+    parser.add_argument("--check", action="store_true", help="only that each compiles without a spill")
     parser.add_argument("--sass", type=Path, help="folder for the machine code")
     chosen = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
+    failed = 0
     for name, make in cases().items():
         if not any(part in name for part in chosen.only.split(",")):
             continue
         try:
             case = make()
+            if chosen.check:
+                lower_and_compile(case.function, *case.arguments, **NO_SPILLS)
+                print(f"{name}: compiles without a spill", flush=True)
+                continue
             code = code_of(case)
         except Exception as error:  # the others go on
             print(f"{name}: {str(error).splitlines()[-1]}", flush=True)
+            failed += 1
             continue
         print(f"{name}: {code.registers} registers, {code.warps} warps an SM, {code.spills} spills")
         for k, loop in enumerate(code.loops[: 8 if chosen.loops else 1]):
@@ -333,6 +342,8 @@ def main() -> None:
         if chosen.sass:
             chosen.sass.mkdir(parents=True, exist_ok=True)
             (chosen.sass / f"{name.replace(' ', '_')}.sass").write_text(code.sass)
+    if failed:
+        raise SystemExit(f"{failed} kernels failed")
 
 
 if __name__ == "__main__":

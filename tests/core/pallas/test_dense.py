@@ -188,7 +188,7 @@ def test_lowers_for_cuda(sizes, activation, loss):
                 return call(shape, [w], data), call(shape, [w, v], data)
 
             text = jax.jit(both).trace(w, w, x, y).lower(lowering_platforms=("cuda",)).as_text()
-            assert text.count("__gpu$xla.gpu.triton") >= 2
+            assert text.count("__gpu$xla.gpu.triton") >= 2 and f"fma.rn.f{8 * itemsize}" in text
 
 
 def test_sharded_over_devices(x64, rng):
