@@ -3,7 +3,7 @@
     python -m pip install jax-cuda13-plugin jax-cuda13-pjrt triton      # as old as jax; triton brings nvdisasm
     python benchmarks/gpu_code.py                                       # every kernel: some minutes of one core
     python benchmarks/gpu_code.py --only "gradient 5" --sass runs/sass  # machine code kept
-    python benchmarks/gpu_code.py --check                               # fails where one spills; needs no disassembler
+    python benchmarks/gpu_code.py --check                               # fails where one spills; no disassembler
 
 The CUDA plugin compiles each kernel for the description of an H100, as it would beside one, and the machine code is
 disassembled. Nothing runs: it tells what a loop must cost, not how fast it is. A multiprocessor starts 64 FP64 or 128
