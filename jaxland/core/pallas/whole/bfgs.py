@@ -72,11 +72,8 @@ class Dense(Program):
         fresh = s.fresh[lanes]
         was_fresh = fresh > 0
         safe_sy, safe_yy = jnp.where(t.curved, t.sy, 1.0), jnp.where(t.curved, t.yy, 1.0)
-        first_scale = safe_sy / safe_yy
-        renew, update = was_fresh & t.curved, t.running & t.curved
-
-        def inverse(i: Any, j: Any) -> Any:
-            return jnp.where(renew, jnp.where(i == j, first_scale, 0.0), s.inverse[i, j, lanes])
+        self._renew(was_fresh & t.curved, safe_sy / safe_yy)
+        update = t.running & t.curved
 
         def across(body: Any, carry: Any) -> Any:
             """``body(first column, carry)`` for every tile of columns."""
@@ -88,7 +85,9 @@ class Dense(Program):
 
             def block(j: Any, sofar: Any) -> Any:
                 y = [change_ref[j + b, lanes] for b in columns]
-                return [dot(shape, [inverse(i + a, j + b) for b in columns], y, c) for a, c in zip(tile, sofar)]
+                return [
+                    dot(shape, [s.inverse[i + a, j + b, lanes] for b in columns], y, c) for a, c in zip(tile, sofar)
+                ]
 
             for a, by in zip(tile, across(block, [zero] * len(tile))):
                 by_ref[i + a, lanes] = by
@@ -97,8 +96,8 @@ class Dense(Program):
 
         yby = here.total(here.own_tiles(product, zero))
         here.settle()
-        inverse_sy = 1.0 / safe_sy
-        grow = (1.0 + yby * inverse_sy) * inverse_sy
+        inverse_sy = jnp.where(update, 1.0 / safe_sy, 0.0)  # by zeros nothing grows
+        grow = jnp.where(update, (1.0 + yby * inverse_sy) * inverse_sy, 0.0)
 
         def rank_two(i: Any, c: Any) -> Any:
             """Rows i.. of B + s p^T - (B y) q^T, and of its product with the gradient."""
@@ -110,14 +109,13 @@ class Dense(Program):
                 q = [v * inverse_sy for v in step]
                 p = [less(shape, by_ref[j + b, lanes], inverse_sy, v * grow) for b, v in zip(columns, step)]
                 g = [s.gradient[j + b, lanes] for b in columns]
-                old = [[inverse(i + a, j + b) for b in columns] for a in tile]
+                old = [[s.inverse[i + a, j + b, lanes] for b in columns] for a in tile]
                 out = []
                 for a, row, sum_, si, bi in zip(tile, old, sofar, step_i, by_i):
                     grown = [fused(shape, si, u, less(shape, bi, v, m)) for m, u, v in zip(row, p, q)]
-                    kept = [jnp.where(update, new, m) for new, m in zip(grown, row)]
-                    for b, m in zip(columns, kept):
+                    for b, m in zip(columns, grown):
                         s.inverse[i + a, j + b, lanes] = m
-                    out.append(dot(shape, kept, g, sum_))
+                    out.append(dot(shape, grown, g, sum_))
                 return out
 
             for a, direction in zip(tile, across(block, [zero] * len(tile))):
@@ -130,3 +128,18 @@ class Dense(Program):
         next_fresh = (was_fresh & ~t.curved) | t.lost
         s.fresh[lanes] = jnp.where(t.running, next_fresh.astype(jnp.int32), fresh)
         return Direction(bg_ref, slope, square, was_fresh, next_fresh)
+
+    def _renew(self, renew: Any, scale: Any) -> None:
+        """A number times the unit matrix where there is a first pair: a sweep of its own, which few passes need."""
+        s, here, rows = self.s, self.here, np.int32(self.shape.parameters)
+        some = jnp.max(renew.astype(jnp.int32))
+
+        def row(i: Any, c: Any) -> Any:
+            def element(j: Any, c: Any) -> Any:
+                old = s.inverse[i, j, here.lanes]
+                s.inverse[i, j, here.lanes] = jnp.where(renew, jnp.where(i == j, scale, 0.0), old)
+                return c
+
+            return jax.lax.fori_loop(np.int32(0), rows * some, element, c)
+
+        here.own_rows(row, np.int32(0))
