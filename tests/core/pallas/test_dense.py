@@ -89,6 +89,17 @@ def test_branchless_functions(x64, rng, monkeypatch, target):
     truth = np.cosh(wide) ** -2, np.exp(-wide), 1 / (1 + np.exp(wide))
     for got, exact in zip(found, truth):
         assert np.max(np.abs(np.asarray(got)[near] / exact[near] - 1) / (1 + wide[near])) < 8e-16
+    b = np.linspace(-9.0, 9.0, 500, dtype=np.longdouble)
+    k, m = np.sqrt(2 / (4 * np.arctan(np.longdouble(1)))), np.longdouble(0.044715)
+    rise, z = 2 * k * (1 + 3 * m * b * b), k * (b + m * b**3)
+    p, q = 1 / (1 + np.exp(-2 * z)), 1 / (1 + np.exp(2 * z))
+    dp = p * q * rise
+    ddp = dp * (q - p) * rise + p * q * 12 * k * m * b
+    truth = b * p, p + b * dp, 2 * dp + b * ddp
+    terms = np.abs(b * p), p + np.abs(b * dp), 2 * dp + np.abs(b * dp * rise) + np.abs(b * b * p * q)
+    found = elementary.gelus(shape, [jnp.asarray(b, jnp.float64)], bent=True)
+    for (got,), exact, size in zip(found, truth, terms):
+        assert np.max(np.abs(np.asarray(got) - exact) / (size * (1 + np.abs(z)))) < 1e-15
     ends = jnp.array([1e9, -1e300, np.inf, -np.inf])
     (t,), (slope,) = elementary.tanhs(shape, [ends])
     np.testing.assert_array_equal(t, np.sign(ends))
