@@ -129,15 +129,14 @@ def reciprocal(shape: Shape, a: Block) -> Block:
     return fused(shape, r, fused(shape, error, error, error), r)
 
 
-def _power(shape: Shape, rate: Any, a: Block, times: float) -> tuple[Block, Block]:
-    """Numerator and denominator of ``times`` 2^-(rate a) in float64, 0 <= rate a < 1,000; times is 1 or 2."""
+def _power(shape: Shape, rate: Any, a: Block) -> tuple[Block, Block]:
+    """Numerator and denominator of 2^-(rate a) in float64, 0 <= rate a < 1,000."""
     if shape.target == "triton":
-        magic = _MAGIC + (times - 1.0)
-        shifted = less(shape, rate, a, magic)
-        f = less(shape, rate, a, magic - shifted)
+        shifted = less(shape, rate, a, _MAGIC)
+        f = less(shape, rate, a, _MAGIC - shifted)
     else:  # XLA would simplify the lines above
         nearest = jnp.round(-rate * a)
-        shifted, f = nearest + (_MAGIC + (times - 1.0)), -rate * a - nearest
+        shifted, f = nearest + _MAGIC, -rate * a - nearest
     square = f * f
     even, odd = (fused(shape, fused(shape, c[2], square, c[1]), square, c[0]) for c in (_EVEN, _ODD))
     above, below = fused(shape, f, odd, even), less(shape, f, odd, even)
@@ -154,20 +153,17 @@ def exp(shape: Shape, a: Block) -> Block:
     """e^a of numbers that are not positive."""
     if a.dtype != jnp.float64:
         return _exp2(shape, a * _LOG2E)
-    above, below = _power(shape, _LOG2E, _bounded(a, 512.0), 1.0)
+    above, below = _power(shape, _LOG2E, _bounded(a, 512.0))
     return above * reciprocal(shape, below)
 
 
-def tail(shape: Shape, rate: Any, a: Block, times: float = 1.0) -> Block:
-    """times / (1 + 2^(rate a)) for rate a >= 0, less than 1,000 in float64; relative error a few units of rounding.
+def tail(shape: Shape, rate: Any, a: Block) -> Block:
+    """1 / (1 + 2^(rate a)) for rate a >= 0, less than 1,000 in float64; relative error a few units of rounding.
 
     So near 0 or 1 as a logistic function may come, it and what it lacks of 1 keep their digits.
     """
-    if a.dtype != jnp.float64:
-        power = _exp2(shape, a * -rate)
-        return power * reciprocal(shape, fused(shape, 1.0 / times, power, 1.0 / times))
-    above, below = _power(shape, rate, a, times)
-    return above * reciprocal(shape, fused(shape, 1.0 / times, above, below))
+    above, below = (_exp2(shape, a * -rate), 1.0) if a.dtype != jnp.float64 else _power(shape, rate, a)
+    return above * reciprocal(shape, below + above)
 
 
 def logistic(shape: Shape, z: Block) -> Block:
@@ -176,9 +172,10 @@ def logistic(shape: Shape, z: Block) -> Block:
 
 
 def tanhs(shape: Shape, a: Rows) -> tuple[Rows, Rows]:
-    """tanh, to an absolute error of a few units of rounding of 1, and its derivative, to a relative one."""
-    lacking = [tail(shape, 2.0 * _LOG2E, _bounded(v, 256.0), 2.0) for v in a]
-    return [flipped(1.0 - c, negative(v)) for v, c in zip(a, lacking)], [c * (2.0 - c) for c in lacking]
+    """tanh, to an absolute error of a few units of rounding of 1; a quarter of its derivative, to a relative one."""
+    tails = [tail(shape, 2.0 * _LOG2E, _bounded(v, 256.0)) for v in a]
+    t = [flipped(less(shape, 2.0, c, 1.0), negative(v)) for v, c in zip(a, tails)]
+    return t, [less(shape, c, c, c) for c in tails]
 
 
 def gelus(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
@@ -191,7 +188,7 @@ def gelus(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
         square = size * size
         c = tail(shape, fused(shape, 2 * _LOG2E * _GELU * _CUBIC, square, 2 * _LOG2E * _GELU), size)
         p = jnp.where(below, c, 1.0 - c)
-        pq = c * (1.0 - c)
+        pq = less(shape, c, c, c)
         twice = fused(shape, 6 * _GELU * _CUBIC, square, 2 * _GELU)  # 2 dz/da
         dp = pq * twice
         values.append(v * p)

@@ -48,15 +48,23 @@ def flat(shape: Shape, p: dict[str, Any]) -> tuple[Rows, Rows]:
 
 
 def _activate(shape: Shape, a: Rows, *, bent: bool) -> tuple[Rows, Rows, Rows]:
-    """Activation, its slope and, where asked, its second derivative."""
+    """Activation, slope and second derivative; where that is not asked for, the slope short of ``_steep``."""
     if shape.activation == "relu":
         flat = [v <= 0 for v in a]
         slope = [jnp.where(off, 0.0, 1.0).astype(v.dtype) for v, off in zip(a, flat)]
         return [jnp.where(off, 0.0, v) for v, off in zip(a, flat)], slope, [jnp.zeros_like(v) for v in a]
     if shape.activation == "gelu":
         return gelus(shape, a, bent=bent)
-    t, slope = tanhs(shape, a)
-    return t, slope, [-2.0 * v * s for v, s in zip(t, slope)] if bent else []
+    t, quarter = tanhs(shape, a)
+    if not bent:
+        return t, quarter, []
+    slope = [4.0 * v for v in quarter]
+    return t, slope, [-2.0 * v * s for v, s in zip(t, slope)]
+
+
+def _steep(shape: Shape, rows: Rows) -> Rows:
+    """Times what the slopes of ``_activate`` fall short of: cheaper once a logit than once a unit."""
+    return [4.0 * v for v in rows] if shape.activation == "tanh" else rows
 
 
 class _Head:
@@ -151,14 +159,14 @@ def point_gradient(
     if len(shape.sizes) == 3:
         head = _Head(shape, _logits(shape, p["bo"], p["wo"], t), y)
         r = _kept(head.residual, live)
-        back = _times(slope, _columns(shape, p["wo"], r))
+        back = _times(slope, _columns(shape, p["wo"], _steep(shape, r)))
         new: dict[str, Any] = {"wo": _outer(shape, r, t, g["wo"])}
     else:
         t2, slope2, _ = _activate(shape, _columns(shape, p["w2"], t, p["b2"]), bent=False)
         head = _Head(shape, _dots(shape, p["wo"], t2, p["bo"]), y)
         r = _kept(head.residual, live)
-        back2 = _times(slope2, _columns(shape, p["wo"], r))
-        back = _times(slope, _dots(shape, p["w2"], back2))
+        back2 = _times(slope2, _columns(shape, p["wo"], _steep(shape, r)))
+        back = _times(slope, _dots(shape, p["w2"], _steep(shape, back2)))
         new = {"wo": _outer(shape, r, t2, g["wo"]), "w2": _outer(shape, t, back2, g["w2"])}
         new["b2"] = _added(g["b2"], back2)
     new |= {"bo": _added(g["bo"], r), "b1": _added(g["b1"], back), "w1": _outer(shape, x, back, g["w1"])}
