@@ -160,7 +160,9 @@ def _unpacked(packed: bytes, at: int) -> bytes:
 
 
 def _records(text: bytes) -> bytes:
-    """Records of the first Riegeli file in a text: a header a block of 64 KiB, snappy chunks."""
+    """Records of the first Riegeli file in a text: a header a block of 64 KiB, snappy chunks. Older jax writes none."""
+    if RIEGELI not in text:
+        return text
     text = text[text.index(RIEGELI) :]
     text = b"".join(text[k + 24 : k + 65536] for k in range(0, len(text), 65536))
     at, out = 40, b""
