@@ -53,8 +53,8 @@ from jaxland.runs import stoppable
 ROOT = Path(__file__).resolve().parent.parent
 FP64 = 132 * 64 * 1.755e9  # multiply-adds a second of an H100 or H200; float32 has twice as many
 # Loss and gradient of a point, by hidden units: FP64 instructions, in float32 all of them; counted by gpu_code.py.
-OPERATIONS = {5: 152, 10: 282, 32: 960, 64: 1928}
-OPERATIONS_32 = {5: 119, 10: 206, 32: 638, 64: 1284}
+OPERATIONS = {5: 152, 10: 282, 32: 932, 64: 1872}
+OPERATIONS_32 = {5: 119, 10: 206, 32: 608, 64: 1224}
 CURVED = {5: 0.73e-6 + 0.62e-6, 10: 1.12e-6 + 2.9e-6}  # seconds of an exact Hessian and eigh in XLA's batches
 
 

@@ -29,7 +29,7 @@ class Shape:
         lam: weight of the sum of squares of all weights.
         groups: threads a network's (first) hidden layer is spread over: 1, 2, 4, 8 or 16.
         target: "triton", or "interpret" where there is no GPU.
-        ahead: points in flight in one thread.
+        ahead: points in flight in one thread, in float64.
         team: threads (times ``groups``) that share a network's points, in whole quenches; more than a warp where few
             networks have a GPU.
     """
