@@ -11,9 +11,10 @@ program.py  what all quasi-Newton programs share: evaluation, judgement, next st
 bfgs.py     full inverse Hessian estimate
 lbfgs.py    limited memory
 band.py     elastic bands
+hops.py     basin hopping
 fleet.py    programs for ``core.solvers.fleet``, and which of them is taken
 """
 
-from jaxland.core.pallas.whole.fleet import WholeBand, WholeQuench, chosen, chosen_band
+from jaxland.core.pallas.whole.fleet import WholeBand, WholeHops, WholeQuench, chosen, chosen_band, chosen_hops
 
-__all__ = ["WholeBand", "WholeQuench", "chosen", "chosen_band"]
+__all__ = ["WholeBand", "WholeHops", "WholeQuench", "chosen", "chosen_band", "chosen_hops"]

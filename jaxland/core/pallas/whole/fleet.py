@@ -1,23 +1,23 @@
-"""Whole quenches and elastic bands as programs of ``core.solvers.fleet``."""
+"""Whole quenches, elastic bands and basin hopping as programs of ``core.solvers.fleet``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense.shape import Shape
-from jaxland.core.pallas.whole import band, bfgs, lbfgs
+from jaxland.core.pallas.whole import band, bfgs, hops, lbfgs
 from jaxland.core.pallas.whole.program import Limits, launch
 from jaxland.core.solvers.band import Band, ElasticBand, tangents
 from jaxland.core.solvers.fleet import Program, Vmapped, pace
 from jaxland.core.solvers.protocol import Status
-from jaxland.core.solvers.quench import BFGS, LBFGS, Minimum, Start
+from jaxland.core.solvers.quench import BFGS, LBFGS, Minimum, Start, Walk, displaced
 
 # Threads that fill a GPU of 132 multiprocessors with 8 warps on each.
 _THREADS = 33_792
@@ -27,7 +27,7 @@ _LEAST_POINTS = 64  # of a thread
 _LEAST_BAND_POINTS = 24  # bands are few: a third of a pass in sums over threads is dearer than an idle GPU
 
 State = bfgs.State | lbfgs.State
-AnyState = TypeVar("AnyState", bfgs.State, lbfgs.State, band.State)
+AnyState = TypeVar("AnyState", bfgs.State, lbfgs.State, band.State, hops.State)
 _trials: dict[tuple, bool] = {}
 
 
@@ -144,6 +144,64 @@ class WholeBand(_Whole):
         return Band(images, energies, jax.vmap(tangents)(images, energies), states.evaluations)
 
 
+class Hops(NamedTuple):
+    """What a walk reports; of every hop's quench.
+
+    Attributes:
+        x: where it ended; energy: there; status: how; evaluations: used.
+    """
+
+    x: Float[Array, "*walks H N"]
+    energy: Float[Array, "*walks H"]
+    status: Int[Array, "*walks H"]
+    evaluations: Int[Array, "*walks H"]
+
+
+@dataclass(frozen=True)
+class WholeHops(_Whole):
+    """The program that hops from basin to basin in one kernel; items are ``quench.Walk`` [jobs].
+
+    Attributes:
+        quench: the program of each hop.
+    """
+
+    quench: WholeQuench
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        """Of the networks and their data."""
+        return self.quench.shape
+
+    def begin(self, items: Walk) -> hops.State:
+        """See ``fleet.Program``."""
+        first = Walk(*(jnp.asarray(a) for a in items))
+        start = jax.vmap(displaced)(first.x, first.kicks[:, 0])
+        return hops.begin(first, self.quench.begin(Start(start, first.max_step)))
+
+    def advance(self, states: hops.State, data: Any) -> hops.State:
+        """See ``fleet.Program``; ``data`` is that of the dense kernel."""
+        method = hops.LimitedHops if self.quench.history else hops.DenseHops
+        return launch(method, self.shape, states, data[0], self.quench.limits)
+
+    def status(self, states: hops.State) -> jax.Array:
+        """See ``fleet.Program``."""
+        return states.quench.status
+
+    def result(self, states: hops.State) -> Hops:
+        """See ``fleet.Program``."""
+        x = jnp.moveaxis(states.ends, -1, 0)[..., : self.shape.parameters]
+        return Hops(x, states.energies.T, states.codes.T, states.counts.T)
+
+    def choose(self, fresh: jax.Array, new: hops.State, old: hops.State) -> hops.State:
+        """See ``fleet.Program``."""
+        kept = self.quench.choose(fresh, new.quench, old.quench)
+        return jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new._replace(quench=kept), old._replace(quench=kept))
+
+    def park(self, states: hops.State, idle: jax.Array) -> hops.State:
+        """See ``fleet.Program``."""
+        return states._replace(quench=self.quench.park(states.quench, idle))
+
+
 def _team(shape: Shape, points: int, jobs: int) -> int:
     """Threads (times groups) that share a network's points.
 
@@ -177,6 +235,12 @@ def chosen(kernel: Kernel, points: int, solver: BFGS | LBFGS, items: Start) -> W
     if program.shape.groups == 1 and not history:
         return program
     return program if _faster(program, Vmapped(solver, kernel.first), items, jobs, points, kernel.data) else None
+
+
+def chosen_hops(kernel: Kernel, points: int, solver: BFGS | LBFGS, walks: Walk) -> WholeHops | None:
+    """The same for walkers: where a whole quench is taken, its hops follow each other without a visit of the host."""
+    program = chosen(kernel, points, solver, Start(walks.x, walks.max_step))
+    return None if program is None else WholeHops(program)
 
 
 def chosen_band(

@@ -305,10 +305,10 @@ _INPUTS = 6
 
 
 def _body(
-    method: type[Program], kind: type, shape: Shape, points: int, limits: Limits, weights: Weights, *refs: Any
+    method: type[Program], kind: Any, shape: Shape, points: int, limits: Limits, weights: Weights, *refs: Any
 ) -> None:
-    count = len(kind._fields)  # type: ignore[attr-defined]
-    state = kind(*refs[count + _INPUTS : 2 * count + _INPUTS])
+    count = kind.num_leaves
+    state = kind.unflatten(refs[count + _INPUTS : 2 * count + _INPUTS])
     method(shape, points, limits, weights, state, refs[:_INPUTS], refs[2 * count + _INPUTS :]).run()
 
 
@@ -332,19 +332,19 @@ def launch(
         from jax.experimental.pallas import triton
 
         options = {"compiler_params": triton.CompilerParams(num_warps=shape.warps, num_stages=1)}
-    count, points = len(state), data[0].shape[1]
-    like = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
+    (leaves, kind), points = jax.tree.flatten(state), data[0].shape[1]
+    count, like = len(leaves), [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves]
     weights = weights_of(shape, rows // method.images(state))
     wanted = (weights.sums, rows, rows, *method.scratch(rows, state))
     scratch = [jax.ShapeDtypeStruct((k, lanes), dtype) for k in wanted]
     tables = [jnp.asarray(a) for a in (weights.row, weights.sign / points, weights.plus, weights.minus)]
     tables[1] = tables[1].astype(dtype)
     found = pl.pallas_call(
-        partial(_body, method, type(state), shape, points, limits, weights),
+        partial(_body, method, kind, shape, points, limits, weights),
         out_shape=[*like, *scratch],
         grid=(lanes // shape.networks,),
         input_output_aliases={k + _INPUTS: k for k in range(count)},
         name=f"jaxland_whole_{method.__name__.lower()}",
         **options,
-    )(*data, *tables, *state)
-    return type(state)(*found[:count])
+    )(*data, *tables, *leaves)
+    return kind.unflatten(found[:count])

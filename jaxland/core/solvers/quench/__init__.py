@@ -12,6 +12,18 @@ newton.py  exact Hessians within a trust region
 from jaxland.core.solvers.quench.bfgs import BFGS
 from jaxland.core.solvers.quench.lbfgs import LBFGS
 from jaxland.core.solvers.quench.newton import Newton, trust_region_step
-from jaxland.core.solvers.quench.trial import Informed, Minimum, Start, allowed_rise, rms
+from jaxland.core.solvers.quench.trial import Informed, Minimum, Start, Walk, allowed_rise, displaced, rms
 
-__all__ = ["BFGS", "LBFGS", "Informed", "Minimum", "Newton", "Start", "allowed_rise", "rms", "trust_region_step"]
+__all__ = [
+    "BFGS",
+    "LBFGS",
+    "Informed",
+    "Minimum",
+    "Newton",
+    "Start",
+    "Walk",
+    "allowed_rise",
+    "displaced",
+    "rms",
+    "trust_region_step",
+]

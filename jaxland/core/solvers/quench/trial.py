@@ -39,6 +39,28 @@ class Informed(NamedTuple):
     inverse: Float[Array | np.ndarray, "N N"]
 
 
+class Walk(NamedTuple):
+    """Item of basin hopping: one walker's next H hops.
+
+    Attributes:
+        x: the minimum it is in [N]; energy: there.
+        max_step: longest step of a quench.
+        kicks: displacement of every hop, in units of the rms coordinate of the minimum it leaves.
+        allowed: rise of the energy below which a hop's minimum is accepted, as is a lower one (Metropolis: -T ln u).
+    """
+
+    x: Float[Array | np.ndarray, "*jobs N"]
+    energy: Float[Array | np.ndarray, "*jobs"]
+    max_step: Float[Array | np.ndarray, "*jobs"]
+    kicks: Float[Array | np.ndarray, "*jobs H N"]
+    allowed: Float[Array | np.ndarray, "*jobs H"]
+
+
+def displaced(x: Float[Array, " N"], kick: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Where a hop's quench sets off."""
+    return x + jnp.maximum(rms(x), 1e-3) * kick
+
+
 class Minimum(NamedTuple):
     """What a quench reports.
 
