@@ -76,12 +76,14 @@ def next_round(store: Store, settings: SearchSettings, distances: Distances) -> 
             f"{store.tolerances.rms * store.scale.gradient:.3g}); raise the regularisation, lower start_scale, or "
             "loosen the tolerance"
         )
-    hops = sum(row["kind"] == "hop" for row in done)
+    hops = store.get("hopped", sum(row["kind"] == "hop" for row in done))
     # Whatever is joined to a lowest minimum that is soon undercut is lost: where a search would have to dig, hops dig
     # first, which cost a tenth.
     falling = known <= _GLASS and hops < _DEEPER * s.hops and _fell(store, done)
     if s.walkers and (hops < s.hops or falling):
-        return NextRound("hop", _hop_jobs(store, s, hops, s.walkers if known > _GLASS else -(-s.walkers // 4)))
+        several = s.hops - hops if hops < s.hops else min(s.hops, _DEEPER * s.hops - hops)
+        walkers = s.walkers if known > _GLASS else -(-s.walkers // 4)
+        return NextRound("hop", _hop_jobs(store, s, range(hops, hops + several), walkers))
     past = [row for row in done if row["kind"] in (*SINGLE_ENDED, *PAIRS)]
     climbs = _share(s.climbs, known)
     if climbs and not any(row["kind"] == "climb" for row in past):
@@ -112,14 +114,15 @@ def _share(count: int, part: float) -> int:
     return max(min(count, 4), round(part * count))
 
 
-def _hop_jobs(store: Store, s: SearchSettings, hops: int, count: int) -> list[Job]:
+def _hop_jobs(store: Store, s: SearchSettings, steps: range, count: int) -> list[Job]:
     order = np.argsort(store.minima.energies, kind="stable")
     walkers = store.get("walkers", [int(order[k % len(order)]) for k in range(count)])
     temperature = None if s.temperature is None else s.temperature / store.scale.energy
     if temperature is None:
-        temperature = 0.25 * float(np.std(store.minima.energies)) if hops == 0 else store.get("temperature")
+        temperature = store.get("temperature") if steps.start else 0.25 * float(np.std(store.minima.energies))
         store.put("temperature", temperature)
-    return [[w, hops, walkers[w], temperature] for w in range(len(walkers))]
+    energies = store.minima.energies
+    return [[w, k, i, temperature, float(energies[i])] for w, i in enumerate(walkers) for k in steps]
 
 
 def _campaign(

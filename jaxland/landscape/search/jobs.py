@@ -17,8 +17,11 @@ from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.flow import Job as Flowing
 from jaxland.core.solvers.flow import flow, together
 from jaxland.core.solvers.protocol import Layout
+from jaxland.core.solvers.quench import Walk
 from jaxland.core.solvers.saddle import Guess
 from jaxland.landscape.search.displacement import KINDS, displaced, pieces
+from jaxland.landscape.search.hopping import Hop, accepts, allowance, chains
+from jaxland.landscape.search.hopping import displaced as displaced_by
 from jaxland.landscape.search.kinks import Kinks, Sample, judge
 from jaxland.landscape.search.pipeline import Meter, Pipeline
 from jaxland.landscape.search.settings import SearchSettings
@@ -43,8 +46,8 @@ class Batch(NamedTuple):
 
     Attributes:
         kind: of the round.
-        jobs: random and climb: a number; hop: [walker, step, minimum, temperature]; expand: [minimum, search,
-            kind of displacement]; pair strategies: [minimum, minimum].
+        jobs: random and climb: a number; hop: see ``hopping.Hop``; expand: [minimum, search, kind of displacement];
+            pair strategies: [minimum, minimum].
     """
 
     kind: str
@@ -54,9 +57,30 @@ class Batch(NamedTuple):
         """Jobs of a random or climb round."""
         return cast(list[int], self.jobs)
 
-    def hops(self) -> list[tuple[int, int, int, float]]:
-        """Jobs of a hop round: walker, step, minimum, temperature."""
-        return [(int(w), int(k), int(i), t) for w, k, i, t in cast(list[list[float]], self.jobs)]
+    def hops(self) -> list[Hop]:
+        """Jobs of a hop round."""
+        return [
+            Hop(int(w), int(k), int(i), *map(float, rest)) for w, k, i, *rest in cast(list[list[float]], self.jobs)
+        ]
+
+    def only(self, places: range) -> Batch:
+        """The jobs at these places."""
+        return Batch(self.kind, self.jobs[places.start : places.stop])
+
+    def units(self) -> list[range]:
+        """Places of jobs that are done together."""
+        return chains(self.hops()) if self.kind == "hop" else [range(k, k + 1) for k in range(len(self.jobs))]
+
+    def parts(self, size: int) -> Iterator[range]:
+        """Places of about so many jobs at a time; units stay whole."""
+        first = last = 0
+        for unit in self.units():
+            if unit.stop - first > size and unit.start > first:
+                yield range(first, unit.start)
+                first = unit.start
+            last = unit.stop
+        if last > first:
+            yield range(first, last)
 
     def expansions(self) -> list[tuple[int, int, int]]:
         """Jobs of an expand round: minimum, search, kind of displacement (an open round of 0.2.0 has none)."""
@@ -71,7 +95,7 @@ class Batch(NamedTuple):
         if self.kind in ("random", "climb"):
             return [()] * len(self.jobs)
         if self.kind == "hop":
-            return [(minimum,) for _, _, minimum, _ in self.hops()]
+            return [(hop.minimum,) for hop in self.hops()]
         if self.kind == "expand":
             return [(minimum,) for minimum, _, _ in self.expansions()]
         return list(self.couples())
@@ -117,6 +141,11 @@ class Part(NamedTuple):
 def generator(seed: int, kind: str, *numbers: int) -> np.random.Generator:
     """Random numbers of one job."""
     return np.random.default_rng([seed, _SEEDS[kind], *numbers])
+
+
+def allowed_of(seed: int, hop: Hop) -> float:
+    """See ``hopping.allowance``."""
+    return allowance(generator(seed, "hop", hop.walker, hop.step, 1), hop.temperature)
 
 
 class Runner:
@@ -180,9 +209,17 @@ class Runner:
     def _displaced(self, x: np.ndarray, minimum: int, search: int, kind: int) -> np.ndarray:
         return displaced(x, KINDS[kind], self._pieces, generator(self.settings.seed, "expand", minimum, search))
 
-    def _hop(self, x: np.ndarray, walker: int, step: int) -> np.ndarray:
-        size = self.settings.hop_size * max(float(np.sqrt(np.mean(x * x))), 1e-3)
-        return x + size * generator(self.settings.seed, "hop", walker, step).normal(size=x.size)
+    def _walk(self, hops: Sequence[Hop], coordinates: Coordinates) -> Walk:
+        """The hops of one walker."""
+        s, size = self.settings, self.problem.size
+        kicks = [generator(s.seed, "hop", hop.walker, hop.step).normal(size=size) for hop in hops]
+        return Walk(
+            x=coordinates[hops[0].minimum],
+            energy=np.float64(hops[0].energy),
+            max_step=np.float64(s.max_step),
+            kicks=s.hop_size * np.array(kicks),
+            allowed=np.array([allowed_of(s.seed, hop) for hop in hops]),
+        )
 
     def run(self, batch: Batch, coordinates: Coordinates) -> Finds:
         """All jobs of a batch; ``coordinates[i]`` of the minima they name. Meaningless where ``stopping``."""
@@ -204,41 +241,60 @@ class Runner:
         """
         pipeline = self.engine.pipeline
         if pipeline is not None:
-            jobs = [self._job(pipeline, batch, place, coordinates) for place in range(len(batch.jobs))]
-            for place, (found, work, kinks) in flow(jobs, layout=self.engine.layout, should_stop=self.stopping):
-                yield Part(place, [found], work, [kinks])
+            units = batch.units()
+            jobs = [self._job(pipeline, batch.only(unit), coordinates) for unit in units]
+            for k, (lists, work, kinks) in flow(jobs, layout=self.engine.layout, should_stop=self.stopping):
+                yield Part(units[k].start, lists, work, kinks)
             return
-        for first in range(0, len(batch.jobs), batched):
+        for part in batch.parts(batched):
             before = self.engine.work
-            lists = self._several(Batch(batch.kind, batch.jobs[first : first + batched]), coordinates)
+            lists = self._several(batch.only(part), coordinates)
             if self.stopping():
                 return  # jobs dropped by the lanes look like failures
-            yield Part(first, lists, self.engine.work - before, self._kinks(batch.kind))
+            yield Part(part.start, lists, self.engine.work - before, self._kinks(batch.kind))
 
     # -- one job at a time -------------------------------------------------------------------------------------
 
     def _job(
-        self, pipeline: Pipeline, batch: Batch, place: int, coordinates: Coordinates
-    ) -> Flowing[tuple[list[Find], int, Kinks]]:
+        self, pipeline: Pipeline, unit: Batch, coordinates: Coordinates
+    ) -> Flowing[tuple[list[list[Find]], int, list[Kinks]]]:
+        """Finds and kinks of each job of a unit, and the work."""
         meter = Meter()
-        one = Batch(batch.kind, [batch.jobs[place]])
-        if batch.kind in QUENCHES:
-            (start,) = self._starts(one, coordinates)
+        if unit.kind == "hop":
+            return (yield from self._hops(pipeline, meter, self._walk(unit.hops(), coordinates)))
+        if unit.kind == "random":
+            (start,) = self._starts(unit, coordinates)
             point = yield from pipeline.quench(meter, start, self.settings.max_step)
             kinks = yield from pipeline.kinks(meter)
-            return ([] if point is None else [point]), meter.work, kinks
-        if batch.kind in PAIRS:
-            ((first, second),) = self._aligned(one, coordinates)
+            return [[] if point is None else [point]], meter.work, [kinks]
+        if unit.kind in PAIRS:
+            ((first, second),) = self._aligned(unit, coordinates)
             guesses = yield from pipeline.band(meter, first, second)
         else:
-            guesses = [Guess(x, np.zeros_like(x)) for x in self._starts(one, coordinates)]
+            guesses = [Guess(x, np.zeros_like(x)) for x in self._starts(unit, coordinates)]
         found = yield from together([pipeline.transition_state(meter, guess) for guess in guesses])
-        return [ts for ts in found if ts is not None], meter.work, Kinks()
+        return [[ts for ts in found if ts is not None]], meter.work, [Kinks()]
+
+    def _hops(
+        self, pipeline: Pipeline, meter: Meter, walk: Walk
+    ) -> Flowing[tuple[list[list[Find]], int, list[Kinks]]]:
+        lists: list[list[Find]] = []
+        kinks: list[Kinks] = []
+        x, level = np.asarray(walk.x), float(walk.energy)
+        for kick, allowed in zip(walk.kicks, walk.allowed):
+            point = yield from pipeline.quench(meter, displaced_by(x, kick), self.settings.max_step)
+            lists.append([] if point is None else [point])
+            kinks.append((yield from pipeline.kinks(meter)))
+            if point is not None and accepts(point.energy, level, float(allowed)):
+                x, level = point.x, point.energy
+        return lists, meter.work, kinks
 
     # -- many together -----------------------------------------------------------------------------------------
 
     def _several(self, batch: Batch, coordinates: Coordinates) -> list[list[Find]]:
-        if batch.kind in QUENCHES:
+        if batch.kind == "hop":
+            return self._walked(batch, coordinates)
+        if batch.kind == "random":
             return [[] if p is None else [p] for p in self.engine.quench(self._starts(batch, coordinates))]
         if batch.kind in PAIRS:
             guesses = self.engine.bands(self._aligned(batch, coordinates))
@@ -247,6 +303,21 @@ class Runner:
         found = iter(self.engine.transition_states([guess for several in guesses for guess in several]))
         lists = [[next(found) for _ in several] for several in guesses]
         return [[ts for ts in several if ts is not None] for several in lists]
+
+    def _walked(self, batch: Batch, coordinates: Coordinates) -> list[list[Find]]:
+        """Finds of every hop; walkers with as many hops go side by side."""
+        hops, units = batch.hops(), batch.units()
+        lists: list[list[Find]] = [[] for _ in hops]
+        lost: list[np.ndarray | None] = [None] * len(hops)
+        for several in sorted({len(unit) for unit in units}):
+            alike = [unit for unit in units if len(unit) == several]
+            walks = [self._walk([hops[k] for k in unit], coordinates) for unit in alike]
+            found = self.engine.hops(Walk(*(np.stack(leaves) for leaves in zip(*walks))))
+            places = [k for unit in alike for k in unit]
+            for k, point, where in zip(places, [p for row in found for p in row], self.engine.lost):
+                lists[k], lost[k] = [] if point is None else [point], where
+        self.engine.lost = lost
+        return lists
 
     def _kinks(self, kind: str) -> list[Kinks]:
         """Of each of the quenches that just ran together."""
@@ -264,8 +335,6 @@ class Runner:
 
     def _starts(self, batch: Batch, coordinates: Coordinates) -> list[np.ndarray]:
         """Where the quenches and searches of a batch set off."""
-        if batch.kind == "hop":
-            return [self._hop(coordinates[i], walker, step) for walker, step, i, _ in batch.hops()]
         if batch.kind == "expand":
             return [self._displaced(coordinates[i], i, k, kind) for i, k, kind in batch.expansions()]
         return [self._random_point(batch.kind, job) for job in batch.numbers()]

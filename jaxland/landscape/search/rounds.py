@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxland.landscape.schema import Round
 from jaxland.landscape.search.displacement import counted, faded, no_yields
-from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, generator
+from jaxland.landscape.search.hopping import accepts
+from jaxland.landscape.search.jobs import PAIRS, Batch, Finds, allowed_of
 from jaxland.landscape.search.kinks import Kinks
 from jaxland.landscape.search.settings import SearchSettings
 from jaxland.landscape.search.shards import pack_finds, unpack_finds
@@ -44,7 +45,8 @@ class Progress(NamedTuple):
 
 def batches(r: Round, size: int) -> list[Batch]:
     """The jobs of a round that are not merged yet, so many per batch."""
-    return [Batch(r.kind, r.jobs[first : first + size]) for first in range(r.next_job, len(r.jobs), size)]
+    rest = Batch(r.kind, r.jobs[r.next_job :])
+    return [rest.only(part) for part in rest.parts(size)]
 
 
 def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds: Finds, seconds: float) -> Round:
@@ -59,6 +61,8 @@ def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds:
         origins = [pair for pair, several in zip(batch.origins(), finds.lists) for _ in several]
         left = [pair for pair, find in zip(origins, found) if isinstance(find, Point)]
         left += [pair for pair, find in zip(origins, found) if isinstance(find, TransitionState) for _ in find.ends]
+        if r.kind == "hop":
+            left, moved = _walked(store, settings, batch, finds)
         numbers, new_minima = store.add_minima([*minima, *ends], r.id, left=left)
         joined = numbers[len(minima) :].reshape(-1, 2)
         _, new_saddles = store.add_saddles([state.saddle for state in states], joined, r.id)
@@ -67,7 +71,7 @@ def merge(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds:
         new = int(new_minima.sum()), int(new_saddles.sum())
         r = store.advance(r, r.next_job + len(batch.jobs), len(found), new, finds.work, seconds)
         if r.kind == "hop":
-            _move(store, settings, r, batch, finds, numbers)
+            _move(store, r, moved)
         if r.kind == "expand":
             _learn(store, batch, finds, joined, new_saddles)
         if r.next_job == len(r.jobs):
@@ -100,26 +104,35 @@ def _end(store: Store, r: Round) -> None:
         store.put("connected", {**store.get("connected", {}), str(r.id): joined})
 
 
-def _move(store: Store, settings: SearchSettings, r: Round, batch: Batch, finds: Finds, numbers: np.ndarray) -> None:
-    """Note where the walkers of a batch are now; after the round's last batch where all of them go on from."""
-    moved, arrived = store.get("moved", {}), iter(numbers.tolist())
+def _walked(
+    store: Store, settings: SearchSettings, batch: Batch, finds: Finds
+) -> tuple[list[tuple[int, ...]], dict[str, int]]:
+    """The minimum that each find was a hop away from, and where the walkers that moved are now."""
+    found = [find for several in finds.lists for find in several if isinstance(find, Point)]
+    numbers = iter(store.minima.identify([p.energy for p in found], [p.x for p in found])[0].tolist())
+    left: list[tuple[int, ...]] = []
+    at: dict[int, tuple[int, float]] = {}
     for hop, several in zip(batch.hops(), finds.lists):
-        for number in (next(arrived) for _ in several):
-            if _accepted(store, settings, hop, number):
-                moved[str(hop[0])] = number
+        for point in several:
+            assert isinstance(point, Point)
+            number, level = at.get(hop.walker, (hop.minimum, float(store.minima.energies[hop.minimum])))
+            left.append((number,))
+            number = next(numbers)
+            if accepts(point.energy, level, allowed_of(settings.seed, hop)):
+                at[hop.walker] = number, point.energy
+    return left, {str(walker): number for walker, (number, _) in at.items()}
+
+
+def _move(store: Store, r: Round, moved: dict[str, int]) -> None:
+    """Note where the walkers of a batch are now; after the round's last batch where all of them go on from."""
+    moved = {**store.get("moved", {}), **moved}
     ended = r.next_job == len(r.jobs)
     store.put("moved", {} if ended else moved)
     if ended:
         hops = Batch(r.kind, r.jobs).hops()
-        store.put("walkers", [moved.get(str(walker), minimum) for walker, _, minimum, _ in hops])
-
-
-def _accepted(store: Store, settings: SearchSettings, hop: tuple[int, int, int, float], number: int) -> bool:
-    """The Metropolis rule."""
-    walker, step, minimum, temperature = hop
-    rise = float(store.minima.energies[number] - store.minima.energies[minimum])
-    chance = generator(settings.seed, "hop", walker, step, 1).random()
-    return rise <= 0 or chance < float(np.exp(-rise / max(temperature, 1e-300)))
+        where = {hop.walker: moved.get(str(hop.walker), hop.minimum) for hop in hops}
+        store.put("walkers", list(where.values()))
+        store.put("hopped", hops[-1].step + 1)
 
 
 def ready(r: Round, first: int, ended: dict[int, Finds]) -> tuple[Batch, Finds]:

@@ -23,10 +23,11 @@ from jaxland.core.solvers.batches import map_stacked
 from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.core.solvers.protocol import Layout, Solver, Status
-from jaxland.core.solvers.quench import BFGS, LBFGS, Informed, Newton, Start
+from jaxland.core.solvers.quench import BFGS, LBFGS, Informed, Newton, Start, Walk
 from jaxland.errors import ArgumentError, PrecisionError
 from jaxland.landscape.search.auditing import Audit, exact_audit, inverse_curvature, lanczos_audit, newton_step
 from jaxland.landscape.search.displacement import FEW
+from jaxland.landscape.search.hopping import hop_by_hop
 from jaxland.landscape.search.kinks import may_kink, sampling
 from jaxland.landscape.search.pipeline import Pipeline
 from jaxland.landscape.search.points import (
@@ -236,19 +237,43 @@ class Engine:
         if self.plan is not None and not self._fleet:
             return self._quench_mixed(starts, step)
         steps = np.full(len(starts), step)
-        items = Start(np.asarray(starts, np.float64), steps)
-        cheap = self.problem.size <= EXACT_QUENCH and not self._fleet
+        kernel, dtype, tol, cheap = self._searching
+        status, found = self._descend(kernel, Start(np.asarray(starts, dtype), steps.astype(dtype)), tol)
+        if found is None:
+            return [None] * len(starts)
+        xs = found.x.astype(np.float64)
+        if self.informed is not None:
+            live = np.flatnonzero(status == Status.CONVERGED)
+            self._descend_informed(live, status, xs, steps, self._inverses(xs[live]))
+        return self._finished(status, xs, steps, cheap)
+
+    @property
+    def _searching(self) -> tuple[Kernel, type, float, bool]:
+        """What quenches search with: kernel, precision, tolerance; whether Newton's steps finish all of them."""
         if self.plan is not None and self._single is not None and self.problem.size <= EXACT_FINISH:
             # Float32 search, float64 finish: what the search could not bring to its tolerance Newton may still.
-            cheap, rough = True, jax.tree.map(np.float32, items)
-            status, found = self._descend(self._single, rough, self.plan.rough)
-            found = None if found is None else found._replace(x=found.x.astype(np.float64))
-        else:
-            status, found = self._descend(self.kernel, items, _ROUGH if cheap else self.loose)
-            if found is not None and self.informed is not None:
-                live = np.flatnonzero(status == Status.CONVERGED)
-                self._descend_informed(live, status, found.x, steps, self._inverses(found.x[live]))
-        return [None] * len(starts) if found is None else self._finished(status, found.x, steps, cheap)
+            return self._single, np.float32, self.plan.rough, True
+        cheap = self.problem.size <= EXACT_QUENCH and not self._fleet
+        return self.kernel, np.float64, _ROUGH if cheap else self.loose, cheap
+
+    def hops(self, walks: Walk) -> list[list[Point | None]]:
+        """The minimum that each hop of each walker ends in; None where none was reached and verified.
+
+        ``lost`` tells where the others ended, hops of a walker side by side.
+        """
+        kernel, dtype, tol, cheap = self._searching
+        program = None
+        if self._fleet:
+            walks = jax.tree.map(lambda a: np.asarray(a, dtype), walks)
+            program = whole.chosen_hops(kernel, self.problem.n, self.descent(tol), walks)
+        if program is None:
+            found, self.lost = hop_by_hop(self, walks)
+            return found
+        ended = self._counted(program, walks, kernel.data, program.lanes, 1).result
+        many, several, size = walks.kicks.shape
+        steps, xs = np.repeat(walks.max_step, several), np.float64(ended.x.reshape(-1, size))
+        points = self._finished(np.array(ended.status.ravel()), xs, steps.astype(np.float64), cheap)
+        return [points[k * several : (k + 1) * several] for k in range(many)]
 
     @property
     def loose(self) -> float:

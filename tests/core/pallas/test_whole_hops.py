@@ -38,9 +38,9 @@ def case():
         return kernel, walks
 
 
-def by_lanes(kernel, starts, solver=quench.BFGS(1e-9, 3000)):
+def by_lanes(kernel, starts):
     items = [quench.Start(x, np.float64(1.0)) for x in starts]
-    found = lanes.run(solver, kernel.first, items, kernel.data)
+    found = lanes.run(quench.BFGS(1e-9, 3000), kernel.first, items, kernel.data)
     assert all(o.status == Status.CONVERGED for o in found)
     return [o.result for o in found]
 
@@ -77,3 +77,22 @@ def test_the_chain_of_the_hosts_rule(x64, case, groups, team, history, width):
     assert (ended.status == Status.CONVERGED).all() and (ended.result.status == Status.CONVERGED).all()
     assert ended.result.x.shape == (WALKERS, HOPS, kernel.dense.parameters) and (ended.result.evaluations > 1).all()
     np.testing.assert_allclose(ended.result.energy, energies, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes, team, history", [((2, 5, 2), 1, 0), ((2, 5, 2), 8, 0), ((23, 8, 2), 16, 10)])
+def test_lowers_for_cuda(sizes, team, history):
+    with jax.enable_x64(True), abstract_gpu():
+        shape = choose(sizes, "tanh", "cross_entropy", 1e-5, 8)
+        program = WholeHops(WholeQuench(replace(shape, team=team, own=True), Limits(1e-6, 5000, 64), history))
+
+        def of(*shape):
+            return jax.ShapeDtypeStruct(shape, np.float64)
+
+        size = shape.parameters
+        walks = quench.Walk(x=of(64, size), energy=of(64), max_step=of(64), kicks=of(64, 3, size), allowed=of(64, 3))
+        states = jax.eval_shape(program.begin, walks)
+        traced = jax.jit(lambda *a: program.advance(a[0], (a[1:], None))).trace(
+            states, of(sizes[0], 1000), of(1, 1000)
+        )
+        assert "__gpu$xla.gpu.triton" in traced.lower(lowering_platforms=("cuda",)).as_text()

@@ -63,7 +63,7 @@ def test_a_quarter_of_the_starts_shows_whether_the_others_can_meet_what_is_known
         if again:
             assert planned.kind == "random" and planned.jobs == list(range(50, 200))
         else:
-            assert planned.kind == "hop" and len(planned.jobs) == 8
+            assert planned.kind == "hop" and len(planned.jobs) == 8 * SETTINGS.hops
 
 
 def test_where_minima_recur_nothing_is_cut_short(x64):

@@ -16,7 +16,7 @@ from jaxland.landscape.search.settings import SearchSettings
 from jaxland.runs import Stop
 
 TESTS = str(Path(__file__).parents[2])
-SETTINGS = SearchSettings(seed=6, starts=24, start_scale=1.5, walkers=4, hops=1, climbs=12, searches=2, rounds=5)
+SETTINGS = SearchSettings(seed=6, starts=24, start_scale=1.5, walkers=4, hops=2, climbs=12, searches=2, rounds=5)
 
 RUN = """
 import sys

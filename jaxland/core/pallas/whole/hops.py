@@ -2,10 +2,11 @@
 
 The rule and the numbers are the host's: a walker goes on from a minimum that lies lower, or higher by less than
 -T ln(chance); displacements and chances come with the walker, drawn from its own stream. Energies here are those of
-quenches at their own tolerance, before any finish or audit. That is harmless: every end is finished, audited and stored
-whatever was decided, so that the decision only chooses where the next displacement of .6 of all coordinates sets off;
-an energy is off by |g|^2 / (2 lambda), 1e-14 for a quench to 1e-9 along a mode of 1e-4, and so the rule decides as it
-would after the audit. A quench that gave up, or rests on a saddle that the audit turns down, costs one hop.
+quenches at their own tolerance, before any finish or audit. That is harmless: every end is finished, audited and
+stored whatever was decided, so that the decision only chooses where the next displacement, of .6 of all coordinates,
+sets off; an energy is off by N rms^2 / (2 lambda), 1e-13 for a quench of 27 weights to 1e-9 along a mode of 1e-4, and
+so the rule decides as it would after the audit. A quench that gave up, or rests on a saddle that the audit turns
+down, costs one hop.
 """
 
 from __future__ import annotations
