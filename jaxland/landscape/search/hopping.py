@@ -59,8 +59,9 @@ def displaced(x: np.ndarray, kick: np.ndarray) -> np.ndarray:
 
 def hop_by_hop(engine: Engine, walks: Walk) -> tuple[list[list[Point | None]], list[np.ndarray | None]]:
     """All walkers side by side, one hop after the other; see ``Engine.hops`` and ``Engine.lost``."""
-    xs, levels = list(np.asarray(walks.x, np.float64)), list(walks.energy)
+    xs, levels = list(np.asarray(walks.x, np.float64)), np.asarray(walks.energy).tolist()
     many, several, _ = walks.kicks.shape
+    allowed = np.asarray(walks.allowed).tolist()
     found: list[list[Point | None]] = [[None] * several for _ in range(many)]
     lost: list[np.ndarray | None] = [None] * (many * several)
     for k in range(several):
@@ -69,6 +70,6 @@ def hop_by_hop(engine: Engine, walks: Walk) -> tuple[list[list[Point | None]], l
         points = engine.quench([displaced(x, kick) for x, kick in zip(xs, walks.kicks[:, k])])
         for w, point in enumerate(points):
             found[w][k], lost[w * several + k] = point, engine.lost[w]
-            if point is not None and accepts(point.energy, levels[w], walks.allowed[w, k]):
+            if point is not None and accepts(point.energy, levels[w], allowed[w][k]):
                 xs[w], levels[w] = point.x, point.energy
     return found, lost

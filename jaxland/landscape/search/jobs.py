@@ -215,8 +215,8 @@ class Runner:
         kicks = [generator(s.seed, "hop", hop.walker, hop.step).normal(size=size) for hop in hops]
         return Walk(
             x=coordinates[hops[0].minimum],
-            energy=np.float64(hops[0].energy),
-            max_step=np.float64(s.max_step),
+            energy=np.array(hops[0].energy),
+            max_step=np.array(s.max_step, float),
             kicks=s.hop_size * np.array(kicks),
             allowed=np.array([allowed_of(s.seed, hop) for hop in hops]),
         )

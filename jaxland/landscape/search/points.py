@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxland.core.solvers.band import Band
 from jaxland.core.solvers.protocol import Status
-from jaxland.core.solvers.quench import Minimum
+from jaxland.core.solvers.quench import Hops, Minimum
 from jaxland.core.solvers.saddle import Guess, Saddle
 from jaxland.landscape.search.auditing import Audit
 
@@ -65,7 +65,7 @@ class Tolerances:
     distance: float = 1e-2
 
 
-def price(result: Minimum | Saddle | Band, weight: int) -> jax.Array | np.ndarray:
+def price(result: Minimum | Hops | Saddle | Band, weight: int) -> jax.Array | np.ndarray:
     """What a solver's result (or each of a stack) has cost in gradients, one evaluation for ``weight`` of them; of a
     saddle search one with a curvature, the others for one.
     """

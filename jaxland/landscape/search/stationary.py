@@ -262,17 +262,15 @@ class Engine:
         ``lost`` tells where the others ended, hops of a walker side by side.
         """
         kernel, dtype, tol, cheap = self._searching
-        program = None
-        if self._fleet:
-            walks = jax.tree.map(lambda a: np.asarray(a, dtype), walks)
-            program = whole.chosen_hops(kernel, self.problem.n, self.descent(tol), walks)
+        items = jax.tree.map(lambda a: np.asarray(a, dtype), walks)
+        program = whole.chosen_hops(kernel, self.problem.n, self.descent(tol), items) if self._fleet else None
         if program is None:
             found, self.lost = hop_by_hop(self, walks)
             return found
-        ended = self._counted(program, walks, kernel.data, program.lanes, 1).result
+        ended = self._counted(program, items, kernel.data, program.lanes, 1).result
         many, several, size = walks.kicks.shape
-        steps, xs = np.repeat(walks.max_step, several), np.float64(ended.x.reshape(-1, size))
-        points = self._finished(np.array(ended.status.ravel()), xs, steps.astype(np.float64), cheap)
+        steps, xs = (a.astype(np.float64) for a in (np.repeat(walks.max_step, several), ended.x.reshape(-1, size)))
+        points = self._finished(ended.status.ravel(), xs, steps, cheap)
         return [points[k * several : (k + 1) * several] for k in range(many)]
 
     @property

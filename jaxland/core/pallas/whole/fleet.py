@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense.shape import Shape
@@ -17,7 +17,7 @@ from jaxland.core.pallas.whole.program import Limits, launch
 from jaxland.core.solvers.band import Band, ElasticBand, tangents
 from jaxland.core.solvers.fleet import Program, Vmapped, pace
 from jaxland.core.solvers.protocol import Status
-from jaxland.core.solvers.quench import BFGS, LBFGS, Minimum, Start, Walk, displaced
+from jaxland.core.solvers.quench import BFGS, LBFGS, Hops, Minimum, Start, Walk, displaced
 
 # Threads that fill a GPU of 132 multiprocessors with 8 warps on each.
 _THREADS = 33_792
@@ -27,11 +27,11 @@ _LEAST_POINTS = 64  # of a thread
 _LEAST_BAND_POINTS = 24  # bands are few: a third of a pass in sums over threads is dearer than an idle GPU
 
 State = bfgs.State | lbfgs.State
-AnyState = TypeVar("AnyState", bfgs.State, lbfgs.State, band.State, hops.State)
+AnyState = TypeVar("AnyState", bound=tuple)
 _trials: dict[tuple, bool] = {}
 
 
-class _Whole:
+class _Whole(Generic[AnyState]):
     """What the programs of this room have in common; lanes are the last axis of all that a state holds."""
 
     shape: Shape
@@ -43,17 +43,19 @@ class _Whole:
 
     def status(self, states: AnyState) -> jax.Array:
         """See ``fleet.Program``."""
-        return states.status
+        return states.status  # type: ignore[attr-defined]
 
     def choose(self, fresh: jax.Array, new: AnyState, old: AnyState) -> AnyState:
         """See ``fleet.Program``; what a model has learned is not read before it is made anew."""
         kept = ("inverse", "steps", "changes")
-        names = [name for name in type(old)._fields if name not in kept]
-        return old._replace(**{name: jnp.where(fresh, getattr(new, name), getattr(old, name)) for name in names})
+        names = [name for name in old._fields if name not in kept]  # type: ignore[attr-defined]
+        replaced = {name: jnp.where(fresh, getattr(new, name), getattr(old, name)) for name in names}
+        return old._replace(**replaced)  # type: ignore[attr-defined]
 
     def park(self, states: AnyState, idle: jax.Array) -> AnyState:
         """See ``fleet.Program``."""
-        return states._replace(status=jnp.where(idle, jnp.int32(Status.STALLED), states.status))
+        status = jnp.where(idle, jnp.int32(Status.STALLED), self.status(states))
+        return states._replace(status=status)  # type: ignore[attr-defined]
 
     def take(self, states: AnyState, lanes: jax.Array) -> AnyState:
         """See ``fleet.Program``."""
@@ -65,7 +67,7 @@ class _Whole:
 
 
 @dataclass(frozen=True)
-class WholeQuench(_Whole):
+class WholeQuench(_Whole[State]):
     """The program of ``core.solvers.fleet`` that quenches in one kernel; items are ``quench.Start`` [jobs].
 
     Attributes:
@@ -106,7 +108,7 @@ class WholeQuench(_Whole):
 
 
 @dataclass(frozen=True)
-class WholeBand(_Whole):
+class WholeBand(_Whole[band.State]):
     """The program that relaxes elastic bands in one kernel each; items are pairs [jobs, 2, N], or paths [jobs, K, N].
 
     Attributes:
@@ -144,21 +146,8 @@ class WholeBand(_Whole):
         return Band(images, energies, jax.vmap(tangents)(images, energies), states.evaluations)
 
 
-class Hops(NamedTuple):
-    """What a walk reports; of every hop's quench.
-
-    Attributes:
-        x: where it ended; energy: there; status: how; evaluations: used.
-    """
-
-    x: Float[Array, "*walks H N"]
-    energy: Float[Array, "*walks H"]
-    status: Int[Array, "*walks H"]
-    evaluations: Int[Array, "*walks H"]
-
-
 @dataclass(frozen=True)
-class WholeHops(_Whole):
+class WholeHops(_Whole[hops.State]):
     """The program that hops from basin to basin in one kernel; items are ``quench.Walk`` [jobs].
 
     Attributes:
@@ -174,9 +163,8 @@ class WholeHops(_Whole):
 
     def begin(self, items: Walk) -> hops.State:
         """See ``fleet.Program``."""
-        first = Walk(*(jnp.asarray(a) for a in items))
-        start = jax.vmap(displaced)(first.x, first.kicks[:, 0])
-        return hops.begin(first, self.quench.begin(Start(start, first.max_step)))
+        start = jax.vmap(displaced)(jnp.asarray(items.x), jnp.asarray(items.kicks)[:, 0])
+        return hops.begin(items, self.quench.begin(Start(start, items.max_step)))
 
     def advance(self, states: hops.State, data: Any) -> hops.State:
         """See ``fleet.Program``; ``data`` is that of the dense kernel."""

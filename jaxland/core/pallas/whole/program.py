@@ -332,7 +332,8 @@ def launch(
         from jax.experimental.pallas import triton
 
         options = {"compiler_params": triton.CompilerParams(num_warps=shape.warps, num_stages=1)}
-    (leaves, kind), points = jax.tree.flatten(state), data[0].shape[1]
+    leaves, points = jax.tree.leaves(state), data[0].shape[1]
+    kind: Any = jax.tree.structure(state)
     count, like = len(leaves), [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves]
     weights = weights_of(shape, rows // method.images(state))
     wanted = (weights.sums, rows, rows, *method.scratch(rows, state))

@@ -12,11 +12,12 @@ newton.py  exact Hessians within a trust region
 from jaxland.core.solvers.quench.bfgs import BFGS
 from jaxland.core.solvers.quench.lbfgs import LBFGS
 from jaxland.core.solvers.quench.newton import Newton, trust_region_step
-from jaxland.core.solvers.quench.trial import Informed, Minimum, Start, Walk, allowed_rise, displaced, rms
+from jaxland.core.solvers.quench.trial import Hops, Informed, Minimum, Start, Walk, allowed_rise, displaced, rms
 
 __all__ = [
     "BFGS",
     "LBFGS",
+    "Hops",
     "Informed",
     "Minimum",
     "Newton",

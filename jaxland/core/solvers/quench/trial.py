@@ -56,6 +56,19 @@ class Walk(NamedTuple):
     allowed: Float[Array | np.ndarray, "*jobs H"]
 
 
+class Hops(NamedTuple):
+    """What basin hopping reports, of every hop's quench.
+
+    Attributes:
+        x: where it ended; energy: there; status: how; evaluations: used.
+    """
+
+    x: Float[Array | np.ndarray, "*jobs H N"]
+    energy: Float[Array | np.ndarray, "*jobs H"]
+    status: Int[Array | np.ndarray, "*jobs H"]
+    evaluations: Int[Array | np.ndarray, "*jobs H"]
+
+
 def displaced(x: Float[Array, " N"], kick: Float[Array, " N"]) -> Float[Array, " N"]:
     """Where a hop's quench sets off."""
     return x + jnp.maximum(rms(x), 1e-3) * kick
