@@ -69,7 +69,7 @@ def by_the_host(kernel, walks):
 )
 def test_the_chain_of_the_hosts_rule(x64, case, groups, team, history, width):
     kernel, walks = case
-    shape = replace(kernel.dense, groups=groups, team=team, own=True)
+    shape = replace(kernel.dense, groups=groups, team=team)
     program = WholeHops(WholeQuench(shape, Limits(1e-9, 3000, 40), history))
     ended = fleet.run(program, walks, kernel.data, lanes=width)
     energies, accepted = by_the_host(kernel, walks)
@@ -84,7 +84,7 @@ def test_the_chain_of_the_hosts_rule(x64, case, groups, team, history, width):
 def test_lowers_for_cuda(sizes, team, history):
     with jax.enable_x64(True), abstract_gpu():
         shape = choose(sizes, "tanh", "cross_entropy", 1e-5, 8)
-        program = WholeHops(WholeQuench(replace(shape, team=team, own=True), Limits(1e-6, 5000, 64), history))
+        program = WholeHops(WholeQuench(replace(shape, team=team), Limits(1e-6, 5000, 64), history))
 
         def of(*shape):
             return jax.ShapeDtypeStruct(shape, np.float64)
