@@ -40,7 +40,7 @@ import numpy as np
 from jaxland import Problem, doctor, mlp
 from jaxland.cli.recipe import SEARCH, Recipe
 from jaxland.core.pallas.whole import WholeQuench
-from jaxland.core.solvers import batches, fleet, lanes, quench, saddle
+from jaxland.core.solvers import batches, fleet, lanes, quench, saddle, threads
 from jaxland.core.solvers.protocol import Status
 from jaxland.data import load
 from jaxland.data.options import TableOptions
@@ -1033,9 +1033,12 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     parser.add_argument("--seconds", type=float, default=270, help="no part begins later than this")
     parser.add_argument("--only", default="", help="parts, by the beginning of their names, with commas")
     parser.add_argument("--small", action="store_true", help="tiny sizes, for a CPU")
+    parser.add_argument("--pretend", action="store_true", help="go by whole batches on a CPU as on an accelerator")
     parser.add_argument("--json", type=Path, help="file to keep the rows in")
     given = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
+    if given.pretend:
+        threads.on_accelerator = lambda: True
     bench = Bench(SMALL if given.small else Sizes(), given.small, given.seconds)
     return run(bench, [name for name in given.only.split(",") if name], given.json)
 

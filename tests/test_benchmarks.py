@@ -104,8 +104,11 @@ def test_the_stored_reference_names_no_machine():
 
 
 @pytest.mark.slow
-def test_the_device_benchmark_runs_everywhere(tmp_path):
-    """Every row of benchmarks/bench_device.py at tiny sizes; on a GPU it has to be right the first time."""
+@pytest.mark.parametrize("words", [(), ("--pretend", "--only", "verified,transition,explore,credit,audit,memory")])
+def test_the_device_benchmark_runs_everywhere(tmp_path, words):
+    """Every row of benchmarks/bench_device.py at tiny sizes, and once more by an accelerator's paths those that have
+    any: on a GPU it has to be right the first time.
+    """
     rng = np.random.default_rng(0)
     table = np.column_stack([np.arange(200), rng.normal(size=(200, 2)), rng.integers(0, 2, 200)])
     card = tmp_path / "default_credit_card.csv"
@@ -113,13 +116,17 @@ def test_the_device_benchmark_runs_everywhere(tmp_path):
     script, found = ROOT / "benchmarks" / "bench_device.py", tmp_path / "found.json"
     environment = os.environ | {"JAXLAND_DATA": str(card), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, script, "--small", "--seconds", "500", "--json", found],
+        [sys.executable, script, "--small", "--seconds", "500", "--json", found, *words],
         capture_output=True, text=True, timeout=550, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     kept = json.loads(found.read_text())
     assert not [row for row in kept["rows"] if row["unit"] == "FAILED"]
     names = " ".join(row["name"] for row in kept["rows"])
+    if words:
+        notes = [row["note"] for row in kept["rows"] if "transition states with" in row["name"]]
+        assert "out of memory" in names and "fleet" in notes[0]
+        return
     for what in (
         "gradient dense",
         "quench",
@@ -131,6 +138,8 @@ def test_the_device_benchmark_runs_everywhere(tmp_path):
         "credit",
         "L-BFGS",
         "moments",
+        "doctor",
+        "memory",
     ):
         assert what in names
     for what in ("grown", "thick", "influence", "IG-50", "SHAP", "CD", "mixture", "AutoNEB"):

@@ -13,14 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 from numpy.typing import DTypeLike
 
 from jaxland.core.energy.kernels import Kernel, coarse_far
 from jaxland.core.pallas import whole
-from jaxland.core.solvers import band, fleet, lanes, saddle, threads
+from jaxland.core.solvers import band, fleet, saddle, threads
 from jaxland.core.solvers.batches import map_stacked
-from jaxland.core.solvers.fleet import Ended
 from jaxland.core.solvers.precision import Plan, quench_mixed
 from jaxland.core.solvers.protocol import Layout, Solver, Status
 from jaxland.core.solvers.quench import BFGS, LBFGS, Informed, Newton, Start, Walk
@@ -39,10 +37,10 @@ from jaxland.landscape.search.points import (
     joined,
     peaks,
     points_of,
-    price,
     sides,
 )
 from jaxland.landscape.search.settings import PRECISIONS
+from jaxland.landscape.search.solving import SHORT, Solving
 from jaxland.problem.problem import Problem
 
 # Parameters up to which an exact Hessian pays: in every step of a quench, of a saddle search, to finish a stubborn
@@ -57,8 +55,6 @@ _FEW = 12
 # Rms gradient from which Newton steps with exact Hessians take over where they pay.
 _ROUGH = 1e-5
 _LANCZOS = 12
-# On an accelerator, where an evaluation holds Hessians: passes of a launch, and lanes that wait for one another.
-_SHORT, _SQUAD = 4, 512
 # Rows a parameter below which a GPU takes L-BFGS: 24 N^2 bytes of an inverse Hessian against 4 N n operations.
 _DEAR = 14
 # Rms gradient from which a quench goes on by the exact curvature, and the least curvature that it then assumes.
@@ -80,7 +76,7 @@ def _sampled(problem: Problem, rows: int, seed: int) -> Problem:
     return problem.with_data(*jax.tree.map(lambda a: a[chosen], problem.data))
 
 
-class Engine:
+class Engine(Solving):
     """Quenches, saddle searches and bands of one problem, each in batches through lanes.
 
     Args:
@@ -126,12 +122,8 @@ class Engine:
             # A Newton step squares a relative error: from here on one or two whole Hessians suffice.
             near = 3.0 * float(np.sqrt(self.tolerances.rms))
             self.kernel = coarse_far(self.kernel, _sampled(problem, *sample).kernel, near)
-        self.layout, self.should_stop = layout or Layout.default(size=problem.size), should_stop
-        self.mesh = mesh or (lanes.local_mesh() if threads.on_accelerator() else None)
-        # One accelerator: all stays on it. Several, or a CPU: lanes.
-        self._fleet = threads.on_accelerator() and self.mesh is None
+        super().__init__(layout or Layout.default(size=problem.size), mesh, should_stop)
         self.images, self.max_step = images, max_step
-        self.work = 0
         self.lost: list[np.ndarray | None] = []
         # A Hessian and its eigenvectors against a gradient: about N / 3, measured on networks of 27 to 52 parameters.
         self.curved = max(1, problem.size // 3)
@@ -174,40 +166,6 @@ class Engine:
         if not pays or threads.on_accelerator():
             return None
         return inverse_curvature(self.kernel.second, _LEAST)
-
-    def _solve(self, solver: Solver, evaluate: Callable, items: PyTree, data: PyTree, weight: int = 1) -> Ended:
-        """Every item (stacked on a leading axis) through the solver: how each ended, and where."""
-        if self._fleet:
-            if weight == 1:
-                return self._counted(fleet.Vmapped(solver, evaluate), items, data, self.layout.lanes, 1)
-            # Lanes wait for the slowest of a launch: few passes and small squads where an evaluation is dear.
-            program = fleet.Vmapped(solver, evaluate, _SHORT)
-            return self._counted(program, items, data, min(self.layout.lanes, _SQUAD), weight)
-        count = jax.tree.leaves(items)[0].shape[0]
-        status, result = np.zeros(count, np.int32), None
-        stream = lanes.stream(
-            solver,
-            evaluate,
-            [jax.tree.map(lambda a, i=i: a[i], items) for i in range(count)],
-            data,
-            layout=self.layout,
-            mesh=self.mesh,
-            should_stop=self.should_stop,
-        )
-        for outcome in stream:
-            self.work += int(price(outcome.result, weight))
-            if result is None:
-                result = jax.tree.map(lambda a: np.zeros((count, *a.shape), a.dtype), outcome.result)
-            status[outcome.job] = outcome.status
-            for leaf, one in zip(jax.tree.leaves(result), jax.tree.leaves(outcome.result)):
-                leaf[outcome.job] = one
-        return Ended(status, result)
-
-    def _counted(self, program: fleet.Program, items: PyTree, data: PyTree, most: int, weight: int) -> Ended:
-        squads = max(2, self.layout.lanes // most)
-        ended = fleet.run(program, items, data, lanes=most, squads=squads, should_stop=self.should_stop)
-        self.work += int(np.sum(price(ended.result, weight)[ended.status != Status.RUNNING]))
-        return ended
 
     def audit(self, xs: np.ndarray | Sequence[np.ndarray]) -> list[Point]:
         """Energy, gradient, Hessian spectrum at each of the points [N]."""
@@ -408,8 +366,8 @@ class Engine:
         solver, evaluate, weight = self.search()
         if self._fleet and isinstance(solver, saddle.EigenvectorFollowing) and solver.keep:
             kernel = self.kernel
-            turns = saddle.InTurns(solver=solver, evaluate=kernel.second, first=kernel.first, passes=_SHORT)
-            found = self._counted(turns, items, kernel.data, min(self.layout.lanes, _SQUAD), weight)
+            turns = saddle.InTurns(solver=solver, evaluate=kernel.second, first=kernel.first, passes=SHORT)
+            found = self._counted(turns, items, kernel.data, self._squad, weight)
         else:
             found = self._solve(solver, evaluate, items, self.kernel.data, weight)
         ended = np.flatnonzero(found.status == Status.CONVERGED)
@@ -449,7 +407,7 @@ class Engine:
             return []
         solver, evaluate = self.relaxation()
         items, data = np.array(pairs), self.kernel.data
-        usual = fleet.Vmapped(solver, evaluate, _SHORT)
+        usual = fleet.Vmapped(solver, evaluate, SHORT)
         if self._fleet and (program := whole.chosen_band(self.kernel, self.problem.n, usual, items)):
             found = self._counted(program, items, data, program.lanes, self.images)
         else:
