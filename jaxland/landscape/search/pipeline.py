@@ -167,10 +167,10 @@ class Pipeline:
         """Both downhill paths of a saddle; None where an end is not a verified minimum below it."""
         step = 0.2 * self.engine.max_step
         if self.curvature is None:
-            paths = [self.quench(meter, start, step) for start in sides(point)]
+            paths = [self.quench(meter, start, step) for start in sides([point])]
         else:
             inverse = yield from self._inverse(meter, point.x)
-            paths = [self._path(meter, start, step, inverse) for start in sides(point)]
+            paths = [self._path(meter, start, step, inverse) for start in sides([point])]
         a, b = yield from together(paths)
         return joined(point, a, b)
 

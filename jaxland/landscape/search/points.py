@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,13 +75,15 @@ def price(result: Minimum | Hops | Saddle | Band, weight: int) -> jax.Array | np
     return weight * result.evaluations
 
 
-def sides(point: Point) -> tuple[np.ndarray, np.ndarray]:
-    """Starts of the two downhill paths of a saddle.
+def sides(saddles: Sequence[Point]) -> np.ndarray:
+    """Starts of the two downhill paths of each saddle [2 k, N], those of one behind each other.
 
     Far enough for the energy to fall by well more than rounding, near enough to stay on the path.
     """
-    delta = float(np.clip(np.sqrt(2e-7 / max(abs(point.lowest), 1e-12)), 1e-3, 0.1))
-    return point.x + delta * point.mode, point.x - delta * point.mode
+    x, mode = (np.array([getattr(point, name) for point in saddles]) for name in ("x", "mode"))
+    lowest = np.maximum(np.abs([point.lowest for point in saddles]), 1e-12)
+    step = np.clip(np.sqrt(2e-7 / lowest), 1e-3, 0.1)[:, None] * mode
+    return np.stack([x + step, x - step], axis=1).reshape(2 * len(saddles), -1)
 
 
 def joined(point: Point, a: Point | None, b: Point | None) -> TransitionState | None:

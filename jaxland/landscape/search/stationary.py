@@ -376,15 +376,14 @@ class Engine(Solving):
 
     def downhill(self, saddles: Sequence[Point]) -> list[TransitionState | None]:
         """Both downhill paths of each saddle; None where an end is not a verified minimum below it."""
-        starts: list[np.ndarray] = []
-        for point in saddles:
-            starts += sides(point)
-        step = 0.2 * self.max_step
-        if self.informed is None or not starts:
+        if not saddles:
+            return []
+        starts, step = sides(saddles), 0.2 * self.max_step
+        if self.informed is None:
             ends = self.quench(starts, max_step=step)
         else:
             # The saddle's own curvature says enough of both paths.
-            xs, count = np.stack(starts), len(starts)
+            xs, count = starts, len(starts)
             status, steps = np.full(count, int(Status.CONVERGED), np.int32), np.full(count, step)
             inverses = np.repeat(self._inverses(np.stack([point.x for point in saddles])), 2, axis=0)
             self.lost = [None] * count

@@ -8,7 +8,7 @@ from shared_cases import xor
 
 from jaxland import Problem, doctor, mlp
 from jaxland.core.pallas.whole import WholeQuench
-from jaxland.core.solvers import fleet, lanes, quench
+from jaxland.core.solvers import fleet, lanes, quench, saddle
 from jaxland.core.solvers.batches import map_rows
 from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.sets import matmul_precision
@@ -107,6 +107,20 @@ def test_a_fleet_of_newton_equals_lanes(ends):
     assert [Status(int(code)) for code in together.status] == [o.status for o in alone]
     for x, outcome in zip(together.result.x, alone):
         np.testing.assert_allclose(x, outcome.result.x, atol=1e-7)
+
+
+def test_searches_in_turns_end_where_hessians_everywhere_end(x64):
+    """More jobs than a squad has lanes, gradients by whichever kernel the trial took."""
+    problem = xor()
+    kernel, rng = problem.kernel, np.random.default_rng(3)
+    guesses = saddle.Guess(1.2 * rng.normal(size=(1500, problem.size)), np.zeros((1500, problem.size)))
+    following = saddle.EigenvectorFollowing(1e-9)
+    turns = saddle.InTurns(solver=following, evaluate=kernel.second, first=kernel.first, passes=4)
+    every = fleet.Vmapped(saddle.EigenvectorFollowing(1e-9, keep=0), saddle.everywhere(kernel.second), 4)
+    known, found = (fleet.run(program, guesses, kernel.data, lanes=256, squads=4) for program in (every, turns))
+    known, found = (e.result.energy[e.status == Status.CONVERGED] for e in (known, found))
+    assert len(found) > 0.8 * len(known) > 300
+    assert np.mean(np.isin(np.round(found, 7), np.round(known, 7))) > 0.98
 
 
 def test_an_audit_is_one_batch_and_right(x64):
