@@ -36,6 +36,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxland.core.pallas.dense import choose
 from jaxland.core.pallas.dense.programs import call
 from jaxland.core.pallas.whole import WholeQuench
+from jaxland.core.pallas.whole.fleet import WholeBand
+from jaxland.core.solvers.band import ElasticBand
 from jaxland.core.solvers.quench import Start
 
 H100 = """
@@ -106,12 +108,17 @@ class Code:
 
 @dataclass(frozen=True)
 class Case:
-    """A function with one kernel of ours, its arguments, warps of a program and points in a turn of its loop."""
+    """A function with one kernel of ours, its arguments, warps of a program and points in a turn of its loop.
+
+    ``spills`` where the assembler is known to spill a few numbers of a pass, outside the loop over points, so as to
+    keep another warp.
+    """
 
     function: Callable
     arguments: tuple
     warps: int = 1
     points: int = 1
+    spills: bool = False
 
 
 def lower_and_compile(function: Callable, *arguments: jax.ShapeDtypeStruct, **options: Any) -> Any:
@@ -280,6 +287,20 @@ def quench_case(sizes: tuple[int, ...], dtype: str, history: int, jobs: int) -> 
     )
 
 
+def band_case(sizes: tuple[int, ...], jobs: int) -> Case:
+    """Elastic bands of so many jobs, 1,000 points, in float64."""
+    shape = choose(sizes, "tanh", "cross_entropy", 1e-5, 8)
+    if isinstance(shape, str):
+        raise ValueError(shape)
+    program = WholeBand.of(shape, 1000, jobs, ElasticBand())
+    pairs = jax.ShapeDtypeStruct((4 * program.shape.networks, 2, shape.parameters), "float64")
+    data = tuple(jax.ShapeDtypeStruct((k, 1000), "float64") for k in (sizes[0], 1))
+    made = program.shape
+    state = jax.eval_shape(program.begin, pairs)
+    step = lambda s, *data: program.advance(s, (data, None))  # noqa: E731
+    return Case(step, (state, *data), made.warps, spills=made.groups == 1 < made.team)
+
+
 def cases() -> dict[str, Callable[[], Case]]:
     """Every kind of kernel by name."""
     made: dict[str, Callable[[], Case]] = {}
@@ -312,6 +333,8 @@ def cases() -> dict[str, Callable[[], Case]]:
     ):
         name = f"{'L-BFGS' if history else 'BFGS'} {'-'.join(map(str, sizes))} {dtype} {jobs}"
         made[name] = lambda s=sizes, d=dtype, m=history, j=jobs: quench_case(s, d, m, j)
+    for sizes, jobs in (((2, 5, 2), 50_000), ((2, 5, 2), 1_000), ((23, 8, 2), 1_000)):
+        made[f"bands {'-'.join(map(str, sizes))} float64 {jobs}"] = lambda s=sizes, j=jobs: band_case(s, j)
     return made
 
 
@@ -331,8 +354,8 @@ def main() -> None:
         try:
             case = make()
             if chosen.check:
-                lower_and_compile(case.function, *case.arguments, **NO_SPILLS)
-                print(f"{name}: compiles without a spill", flush=True)
+                lower_and_compile(case.function, *case.arguments, **({} if case.spills else NO_SPILLS))
+                print(f"{name}: compiles{'' if case.spills else ' without a spill'}", flush=True)
                 continue
             code = code_of(case)
         except Exception as error:  # the others go on
