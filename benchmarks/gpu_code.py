@@ -297,8 +297,8 @@ def band_case(sizes: tuple[int, ...], jobs: int) -> Case:
     data = tuple(jax.ShapeDtypeStruct((k, 1000), "float64") for k in (sizes[0], 1))
     made = program.shape
     state = jax.eval_shape(program.begin, pairs)
-    step = lambda s, *data: program.advance(s, (data, None))  # noqa: E731
-    return Case(step, (state, *data), made.warps, spills=made.groups == 1 < made.team)
+    shared = made.groups == 1 < made.team
+    return Case(lambda s, *data: program.advance(s, (data, None)), (state, *data), made.warps, spills=shared)
 
 
 def cases() -> dict[str, Callable[[], Case]]:

@@ -46,15 +46,16 @@ def test_ends_where_lanes_do(x64, case, team, width):
 
 
 def test_bad_starts_end_alone(x64, case):
-    """A start that is no number and a limit too low stop themselves, not their neighbours."""
+    """A start that is no number and a limit too low stop themselves, not their neighbours or who comes after them."""
     kernel, starts, truth = case
-    x = starts.x[:4].copy()
+    x = starts.x[:9].copy()
     x[1] = np.nan
-    ended = fleet.run(
-        WholeQuench(kernel.dense, Limits(1e-8, 3000, 64)), quench.Start(x, np.ones(4)), kernel.data, lanes=32
-    )
-    assert ended.status.tolist() == [Status.CONVERGED, Status.NONFINITE, Status.CONVERGED, Status.CONVERGED]
-    np.testing.assert_allclose(ended.result.energy[2], truth[2].result.energy, rtol=1e-12)
+    program = WholeQuench(replace(kernel.dense, team=8), Limits(1e-8, 3000, 64))
+    ended = fleet.run(program, quench.Start(x, np.ones(9)), kernel.data, lanes=4)
+    assert ended.status.tolist() == [Status.NONFINITE if k == 1 else Status.CONVERGED for k in range(9)]
+    energies = np.array([o.result.energy for o in truth[:9]])
+    np.testing.assert_allclose(np.delete(ended.result.energy, 1), np.delete(energies, 1), rtol=1e-12)
+    x = x[:4]
     short = fleet.run(
         WholeQuench(kernel.dense, Limits(1e-8, 5, 64)), quench.Start(x[2:], np.ones(2)), kernel.data, lanes=32
     )

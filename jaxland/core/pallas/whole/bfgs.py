@@ -17,7 +17,9 @@ from jaxland.core.pallas.dense.shape import Shape
 from jaxland.core.pallas.whole.program import Direction, Judged, Program, at_start
 from jaxland.core.pallas.whole.threads import padded
 
-COLUMNS = 2  # of the inverse Hessian in registers at once
+# Of the inverse Hessian in registers at once, and in float64 while it grows: a sweep waits for memory, and what is in
+# flight is what it has registers for. Compilers unroll the product's.
+COLUMNS, GROWN = 2, 4
 
 
 class State(NamedTuple):
@@ -68,17 +70,18 @@ class Dense(Program):
         """See ``Program``; B grows by s p^T - (B y) q^T, and is applied to the gradient in the same sweep."""
         s, here, change_ref, zero, shape = self.s, self.here, self.change_ref, self.zero, self.shape
         lanes, (by_ref, bg_ref) = here.lanes, self.rest
-        tile, columns = [np.int32(k) for k in range(here.tile)], [np.int32(k) for k in range(COLUMNS)]
+        grown_width = GROWN if zero.dtype == jnp.float64 else COLUMNS
+        tile, columns, wide = ([np.int32(k) for k in range(count)] for count in (here.tile, COLUMNS, grown_width))
         fresh = s.fresh[lanes]
         was_fresh = fresh > 0
         safe_sy, safe_yy = jnp.where(t.curved, t.sy, 1.0), jnp.where(t.curved, t.yy, 1.0)
         self._renew(was_fresh & t.curved, safe_sy / safe_yy)
         update = t.running & t.curved
 
-        def across(body: Any, carry: Any) -> Any:
-            """``body(first column, carry)`` for every tile of columns."""
-            count = np.int32(-(-shape.parameters // COLUMNS))
-            return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(COLUMNS), c), carry)
+        def across(width: int, body: Any, carry: Any) -> Any:
+            """``body(first column, carry)`` for every tile of so many columns."""
+            count = np.int32(-(-shape.parameters // width))
+            return jax.lax.fori_loop(np.int32(0), count, lambda k, c: body(k * np.int32(width), c), carry)
 
         def product(i: Any, yby: Any) -> Any:
             """Rows i.. of B y."""
@@ -89,7 +92,7 @@ class Dense(Program):
                     dot(shape, [s.inverse[i + a, j + b, lanes] for b in columns], y, c) for a, c in zip(tile, sofar)
                 ]
 
-            for a, by in zip(tile, across(block, [zero] * len(tile))):
+            for a, by in zip(tile, across(COLUMNS, block, [zero] * len(tile))):
                 by_ref[i + a, lanes] = by
                 yby = fused(shape, by, change_ref[i + a, lanes], yby)
             return yby
@@ -105,20 +108,20 @@ class Dense(Program):
             by_i = [by_ref[i + a, lanes] for a in tile]
 
             def block(j: Any, sofar: Any) -> Any:
-                step = [s.step[j + b, lanes] for b in columns]
+                step = [s.step[j + b, lanes] for b in wide]
                 q = [v * inverse_sy for v in step]
-                p = [less(shape, by_ref[j + b, lanes], inverse_sy, v * grow) for b, v in zip(columns, step)]
-                g = [s.gradient[j + b, lanes] for b in columns]
-                old = [[s.inverse[i + a, j + b, lanes] for b in columns] for a in tile]
+                p = [less(shape, by_ref[j + b, lanes], inverse_sy, v * grow) for b, v in zip(wide, step)]
+                g = [s.gradient[j + b, lanes] for b in wide]
+                old = [[s.inverse[i + a, j + b, lanes] for b in wide] for a in tile]
                 out = []
                 for a, row, sum_, si, bi in zip(tile, old, sofar, step_i, by_i):
                     grown = [fused(shape, si, u, less(shape, bi, v, m)) for m, u, v in zip(row, p, q)]
-                    for b, m in zip(columns, grown):
+                    for b, m in zip(wide, grown):
                         s.inverse[i + a, j + b, lanes] = m
                     out.append(dot(shape, grown, g, sum_))
                 return out
 
-            for a, direction in zip(tile, across(block, [zero] * len(tile))):
+            for a, direction in zip(tile, across(grown_width, block, [zero] * len(tile))):
                 bg_ref[i + a, lanes] = direction
                 slope = less(shape, direction, s.gradient[i + a, lanes], c[0])
                 c = slope, fused(shape, direction, direction, c[1])
@@ -131,7 +134,7 @@ class Dense(Program):
 
     def _renew(self, renew: Any, scale: Any) -> None:
         """A number times the unit matrix where there is a first pair: a sweep of its own, which few passes need."""
-        s, here, rows = self.s, self.here, np.int32(self.shape.parameters)
+        s, here, rows = self.s, self.here, np.int32(self.here.rows)
         some = jnp.max(renew.astype(jnp.int32))
 
         def row(i: Any, c: Any) -> Any:
