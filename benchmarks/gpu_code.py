@@ -36,9 +36,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxland.core.pallas.dense import choose
 from jaxland.core.pallas.dense.programs import call
 from jaxland.core.pallas.whole import WholeQuench
-from jaxland.core.pallas.whole.fleet import WholeBand
+from jaxland.core.pallas.whole.fleet import WholeBand, WholeHops
 from jaxland.core.solvers.band import ElasticBand
-from jaxland.core.solvers.quench import Start
+from jaxland.core.solvers.quench import Start, Walk
 
 H100 = """
 gpu_device_info {
@@ -287,6 +287,20 @@ def quench_case(sizes: tuple[int, ...], dtype: str, history: int, jobs: int) -> 
     )
 
 
+def hops_case(sizes: tuple[int, ...], history: int, jobs: int) -> Case:
+    """Walkers' hops from basin to basin, eight each, 1,000 points, in float64."""
+    shape = choose(sizes, "tanh", "cross_entropy", 1e-5, 8)
+    if isinstance(shape, str):
+        raise ValueError(shape)
+    program = WholeHops(WholeQuench.of(shape, 1000, jobs, tol=1e-6, limit=4000, history=history))
+    lanes, size, made = 4 * program.shape.networks, shape.parameters, program.shape
+    sizes_of = Walk((lanes, size), (lanes,), (lanes,), (lanes, 8, size), (lanes, 8))
+    walk = Walk(*(jax.ShapeDtypeStruct(k, "float64") for k in sizes_of))
+    data = tuple(jax.ShapeDtypeStruct((k, 1000), "float64") for k in (sizes[0], 1))
+    state = jax.eval_shape(program.begin, walk)
+    return Case(lambda s, *data: program.advance(s, (data, None)), (state, *data), made.warps, made.ahead)
+
+
 def band_case(sizes: tuple[int, ...], jobs: int) -> Case:
     """Elastic bands of so many jobs, 1,000 points, in float64."""
     shape = choose(sizes, "tanh", "cross_entropy", 1e-5, 8)
@@ -333,6 +347,9 @@ def cases() -> dict[str, Callable[[], Case]]:
     ):
         name = f"{'L-BFGS' if history else 'BFGS'} {'-'.join(map(str, sizes))} {dtype} {jobs}"
         made[name] = lambda s=sizes, d=dtype, m=history, j=jobs: quench_case(s, d, m, j)
+    for sizes, history, jobs in (((2, 5, 2), 0, 200_000), ((2, 5, 2), 0, 1_000), ((23, 8, 2), 10, 1_000)):
+        name = f"hops by {'L-BFGS' if history else 'BFGS'} {'-'.join(map(str, sizes))} float64 {jobs}"
+        made[name] = lambda s=sizes, m=history, j=jobs: hops_case(s, m, j)
     for sizes, jobs in (((2, 5, 2), 50_000), ((2, 5, 2), 1_000), ((23, 8, 2), 1_000)):
         made[f"bands {'-'.join(map(str, sizes))} float64 {jobs}"] = lambda s=sizes, j=jobs: band_case(s, j)
     return made
