@@ -134,15 +134,17 @@ class Dense(Program):
 
     def _renew(self, renew: Any, scale: Any) -> None:
         """A number times the unit matrix where there is a first pair: a sweep of its own, which few passes need."""
-        s, here, rows = self.s, self.here, np.int32(self.here.rows)
+        inverse, lanes = self.s.inverse, self.here.lanes
         some = jnp.max(renew.astype(jnp.int32))
+        square = [(np.int32(a), np.int32(b)) for a in range(self.here.tile) for b in range(GROWN)]
 
-        def row(i: Any, c: Any) -> Any:
-            def element(j: Any, c: Any) -> Any:
-                old = s.inverse[i, j, here.lanes]
-                s.inverse[i, j, here.lanes] = jnp.where(renew, jnp.where(i == j, scale, 0.0), old)
+        def tiles(i: Any, c: Any) -> Any:
+            def tile(k: Any, c: Any) -> Any:
+                places = [(i + a, k * np.int32(GROWN) + b) for a, b in square]
+                for (a, b), old in zip(places, [inverse[a, b, lanes] for a, b in places]):
+                    inverse[a, b, lanes] = jnp.where(renew, jnp.where(a == b, scale, 0.0), old)
                 return c
 
-            return jax.lax.fori_loop(np.int32(0), rows * some, element, c)
+            return jax.lax.fori_loop(np.int32(0), some * np.int32(self.here.rows // GROWN), tile, c)
 
-        here.own_rows(row, np.int32(0))
+        self.here.own_tiles(tiles, np.int32(0))
