@@ -28,7 +28,8 @@ papers: $(VENV)/.test
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-GPU_TESTS := tests/core tests/landscape/search/test_search.py tests/landscape/search/test_clusters.py
+GPU_FIRST := tests/core/pallas/test_on_gpu.py
+GPU_TESTS := tests/landscape/search/test_search.py tests/landscape/search/test_clusters.py tests/core
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -q -m "slow and not peers"
@@ -39,7 +40,8 @@ test-peers: $(VENV)/.test
 
 # The known answers, computed on the GPU of this machine; $(BIN) must hold a JAX that knows it (extras cuda12, cuda13).
 test-gpu: $(VENV)/.test
-	JAXLAND_TEST_GPU=1 $(BIN)/python -m pytest -q -m "not slow and not peers" $(GPU_TESTS)
+	JAXLAND_TEST_GPU=1 $(BIN)/python -m pytest -q $(GPU_FIRST)
+	JAXLAND_TEST_GPU=1 $(BIN)/python -m pytest -q -m "not slow and not peers" --ignore $(GPU_FIRST) $(GPU_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check jaxland tests benchmarks examples

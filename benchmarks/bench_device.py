@@ -45,6 +45,7 @@ from jaxland.core.solvers.protocol import Status
 from jaxland.data import load
 from jaxland.data.options import TableOptions
 from jaxland.landscape import Store, explore
+from jaxland.landscape.search import solving
 from jaxland.landscape.search.explore import Search
 from jaxland.landscape.search.stationary import Engine
 from jaxland.models.options import NetworkOptions
@@ -1039,6 +1040,7 @@ def main(arguments: list[str] | None = None) -> list[Row]:
     jax.config.update("jax_enable_x64", True)
     if given.pretend:
         threads.on_accelerator = lambda: True
+        fleet._FEW = solving._SQUAD = 16  # no more lanes than there are jobs
     bench = Bench(SMALL if given.small else Sizes(), given.small, given.seconds)
     return run(bench, [name for name in given.only.split(",") if name], given.json)
 

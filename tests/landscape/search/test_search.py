@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from shared_cases import SADDLES, XOR_X, XOR_Y, muller_brown, same, xor
 
 from jaxland import Problem, mlp
+from jaxland.core.solvers import threads
 from jaxland.errors import ArgumentError, ConvergenceError, PrecisionError, StoreError
 from jaxland.landscape import SearchSettings, Store, explore
 
@@ -285,3 +286,14 @@ def test_a_directory_that_cannot_be_made_is_said(x64, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         Store(tmp_path / "file" / "landscape.db", xor())
+
+
+@pytest.mark.slow
+def test_an_accelerators_paths_find_the_same_landscape(x64, two, monkeypatch):
+    """XOR by whole batches, squads and searches in turns, as a GPU would: complete, with the same energies."""
+    monkeypatch.setattr(threads, "on_accelerator", lambda: True)
+    found = explore(xor(), start_scale=1.5, seed=2, breadth=1)
+    assert (found.n_minima, found.n_ts) == (two.n_minima, two.n_ts) == (5, 16)
+    np.testing.assert_allclose(found.energies, two.energies, atol=1e-8)
+    np.testing.assert_allclose(np.sort(found.ts_energies), np.sort(two.ts_energies), atol=1e-8)
+    assert (found.components() == 0).all()
