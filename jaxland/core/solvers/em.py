@@ -33,7 +33,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxland.core.mixture import DEAD, Mixture, decode, encode, features, natural
 from jaxland.core.mixture.density import below, dimension
-from jaxland.core.solvers import lanes
+from jaxland.core.solvers import lanes, threads
 from jaxland.core.solvers.protocol import Layout, Status
 
 CHUNK = 16_384  # samples summed at once
@@ -342,7 +342,7 @@ def default_layout(count: int, width: int | None = None) -> Layout:
 
     On a CPU always eight a thread, so that no number of fits asks for another program.
     """
-    layout = Layout.default() if jax.default_backend() == "cpu" else Layout.default(min(count, 256))
+    layout = Layout.default(min(count, 256)) if threads.on_accelerator() else Layout.default()
     return layout if width is None else replace(layout, together=width)
 
 

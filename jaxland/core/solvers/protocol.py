@@ -14,6 +14,9 @@ from jaxtyping import Array, Int, PyTree
 from jaxland.core.solvers import threads
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
+# On an accelerator: numbers that all lanes' states may hold in one array; parameters up to which that is a matrix, and
+# vectors beyond.
+_NUMBERS, _DENSE, _VECTORS = 2**29, 1500, 40
 
 
 class Status(IntEnum):
@@ -77,14 +80,17 @@ class Layout:
         """Layout for the default backend, a number of jobs and of parameters, where known.
 
         On a CPU as many lanes as fill a tenth of a second where jobs take milliseconds; a few where a state holds
-        large matrices.
+        large matrices. On an accelerator thousands, as far as a matrix of each (beyond 1,500 parameters tens of
+        vectors) fits 4 GB.
         """
         if not threads.on_accelerator():
             cores = min(os.cpu_count() or 1, 16)
             most = 8 if size is None else int(np.clip(2**19 // size**2, 2, 32))
             lanes = most if n_items is None else int(np.clip(-(-n_items // cores), 1, most))
             return cls(lanes=1 << (lanes - 1).bit_length(), passes=4096, together=1, threads=cores)
-        lanes = 4096 if n_items is None else int(np.clip(n_items, 16, 4096))
+        each = 1 if size is None else size**2 if size <= _DENSE else _VECTORS * size
+        most = 1 << int(np.clip(_NUMBERS // each, 16, 4096)).bit_length() - 1
+        lanes = most if n_items is None else int(np.clip(n_items, 16, most))
         return cls(lanes=1 << (lanes - 1).bit_length(), passes=32, together=None, threads=1)
 
     def slots(self, devices: int = 1) -> int:

@@ -8,7 +8,7 @@ import pytest
 from jaxland import Problem, mlp
 from jaxland.core.solvers import fleet, lanes, quench, saddle, threads
 from jaxland.core.solvers.fleet import Vmapped
-from jaxland.core.solvers.protocol import Status
+from jaxland.core.solvers.protocol import Layout, Status
 from jaxland.landscape.search.stationary import Engine
 
 RNG = np.random.default_rng(5)
@@ -139,3 +139,10 @@ def test_an_engine_finds_the_same_with_a_fleet(x64, monkeypatch):
     assert all(known[0] < ts.saddle.energy < known[1] for ts in found if ts) and any(found)
     assert by_fleet.quench([]) == [] and by_fleet.saddles([]) == [] and by_fleet.bands([]) == []
     assert jnp.result_type(float) == jnp.float64 and jax.default_backend()
+
+
+def test_lanes_of_an_accelerator_fit_its_memory(monkeypatch):
+    monkeypatch.setattr(threads, "on_accelerator", lambda: True)
+    lanes_of = {size: Layout.default(size=size).lanes for size in (27, 210, 450, 1500, 20_000, 10**9)}
+    assert lanes_of == {27: 4096, 210: 4096, 450: 2048, 1500: 128, 20_000: 512, 10**9: 16}
+    assert Layout.default(100).lanes == 128 and Layout.default(100, 1500).lanes == 128
