@@ -14,8 +14,8 @@ from jaxtyping import Array, Int, PyTree
 from jaxland.core.solvers import threads
 
 Evaluate = Callable[[PyTree, PyTree], PyTree]
-# On an accelerator: numbers that all lanes may hold in one array; parameters up to which it holds matrices; vectors that
-# a lane holds beyond.
+# On an accelerator: numbers that all lanes may hold in one array; parameters up to which it holds matrices;
+# vectors that a lane holds beyond.
 _NUMBERS, _DENSE, _VECTORS = 2**29, 1500, 40
 
 
