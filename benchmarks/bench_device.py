@@ -39,8 +39,9 @@ import numpy as np
 
 from jaxland import Problem, doctor, mlp
 from jaxland.cli.recipe import SEARCH, Recipe
-from jaxland.core.pallas.whole import WholeQuench
+from jaxland.core.pallas.whole import WholeBand, WholeHops, WholeQuench
 from jaxland.core.solvers import batches, fleet, lanes, quench, saddle, threads
+from jaxland.core.solvers.band import ElasticBand, along_band
 from jaxland.core.solvers.protocol import Status
 from jaxland.data import load
 from jaxland.data.options import TableOptions
@@ -513,6 +514,71 @@ def audits(hidden: int) -> Callable[[Bench], Iterator[Row]]:
     return rows
 
 
+def bands(bench: Bench) -> Iterator[Row]:
+    """Elastic bands between random points as whole programs, beside vmap: the same work whatever a landscape."""
+    points, count = bench.sizes.points, bench.sizes.searches // 4
+    problem = checkerboard(5, points, "float64", "fused")
+    kernel, images = problem.kernel, 5 if bench.small else 11
+    solver = ElasticBand(images, max_evaluations=6 if bench.small else 60, max_step=0.2)
+    pairs = normal(problem, 2 * count).reshape(count, 2, -1)
+    program = WholeBand.of(kernel.dense, points, count, solver)
+    usual = fleet.Vmapped(solver, along_band(kernel.first), 4)
+    took, found = {}, {}
+    for name, made, full in (("vmap", usual, min(count, 512)), ("whole", program, program.lanes)):
+        # Interpreted lanes without a job are as slow as those with one.
+        most = -(-count // program.shape.networks) * program.shape.networks if bench.small else full
+
+        def call(made: fleet.Program = made, most: int = most) -> fleet.Ended:
+            return fleet.run(made, pairs, kernel.data, lanes=most)
+
+        first, found[name] = once(call)
+        took[name], _ = once(call)
+        evaluations = int(np.sum(found[name].result.evaluations))
+        limit = FP64 / (OPERATIONS[5] * points * (images - 2) * evaluations / count)
+        yield Row(
+            f"elastic bands by {name}, h 5, {count:,} of {images} images", count / took[name], "bands/s",
+            limit=limit, compile=first - took[name], note=f"{evaluations / count:.0f} evaluations",
+        )  # fmt: skip
+    same = np.abs(found["whole"].result.energies - found["vmap"].result.energies).max(axis=1) < 1e-6
+    note = f"{np.mean(same):.1%} of the bands alike to 1e-6 at their ends, {program.shape.threads} threads each"
+    yield Row("whole bands beside vmap", took["vmap"] / took["whole"], "times", note=note)
+
+
+def hopping(bench: Bench) -> Iterator[Row]:
+    """Three hops of every walker in one program, beside rounds of whole quenches; quenches to 1e-9."""
+    points, count = bench.sizes.points, bench.sizes.searches // 4
+    problem = checkerboard(5, points, "float64", "fused")
+    kernel, size, rng = problem.kernel, problem.size, np.random.default_rng(2)
+    limit = bench.sizes.evaluations
+    one = WholeQuench.of(kernel.dense, points, count, tol=1e-9, limit=limit)
+    lanes = count if bench.small else one.lanes
+    start = fleet.run(one, quench.Start(normal(problem, count), np.ones(count)), kernel.data, lanes=lanes).result
+    walks = quench.Walk(
+        x=start.x,
+        energy=start.energy,
+        max_step=np.ones(count),
+        kicks=0.6 * rng.normal(size=(count, 3, size)),
+        allowed=-0.01 * np.log(rng.random((count, 3))),
+    )
+    program = WholeHops(one)
+
+    def rounds() -> None:
+        x = start.x
+        for k in range(3):
+            kicked = x + np.sqrt(np.mean(x * x, axis=1, keepdims=True)) * walks.kicks[:, k]
+            fleet.run(one, quench.Start(kicked, np.ones(count)), kernel.data, lanes=lanes)
+
+    first, found = once(lambda: fleet.run(program, walks, kernel.data, lanes=lanes))
+    seconds, _ = once(lambda: fleet.run(program, walks, kernel.data, lanes=lanes))
+    apart, _ = once(rounds)
+    mean = float(np.mean(found.result.evaluations))
+    yield Row(
+        f"basin hopping, h 5, {count:,} walkers of 3 hops", 3 * count / seconds, "hops/s",
+        limit=quench_limit(5, points, mean), compile=first - seconds,
+        note=f"{apart / seconds:.2f} times rounds of quenches, {mean:.0f} evaluations a hop",
+    )  # fmt: skip
+
+
 def spread(bench: Bench) -> Iterator[Row]:
     """Networks spread over threads: BFGS and L-BFGS as whole programs beside vmap."""
     for sizes, rows, count in bench.sizes.spread:
@@ -957,6 +1023,8 @@ def parts(sizes: Sizes) -> list[Part]:
         ("mixture", mixtures),
         ("neb", auto_neb),
         ("memory", halved),
+        ("bands", bands),
+        ("hopping", hopping),
         ("spread", spread),
         ("hessian", hessians),
         *((f"audit-{h}", audits(h)) for h, _ in sizes.verified),

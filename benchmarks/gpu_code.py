@@ -311,8 +311,7 @@ def band_case(sizes: tuple[int, ...], jobs: int) -> Case:
     data = tuple(jax.ShapeDtypeStruct((k, 1000), "float64") for k in (sizes[0], 1))
     made = program.shape
     state = jax.eval_shape(program.begin, pairs)
-    shared = made.groups == 1 < made.team
-    return Case(lambda s, *data: program.advance(s, (data, None)), (state, *data), made.warps, spills=shared)
+    return Case(lambda s, *data: program.advance(s, (data, None)), (state, *data), made.warps)
 
 
 def cases() -> dict[str, Callable[[], Case]]:

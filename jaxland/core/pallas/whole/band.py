@@ -128,33 +128,52 @@ class Bands(Limited):
 
         return tuple(self.here.total(a) for a in self.one.own_rows(add, (self.zero,) * count))
 
-    def _evaluated(self, running: Block) -> tuple[Block, Block]:
+    def _starting(self, lanes: Any) -> tuple[Block, Any]:
+        """Which bands are evaluated for the first time, and 1 where there are any."""
+        start = (self.s.status[lanes] == Status.RUNNING) & (self.s.evaluations[lanes] == 0)
+        return start, jnp.max(start.astype(jnp.int32))
+
+    def _evaluated(self) -> tuple[Block, Block]:
         """Energies and gradients of all images; whether all are finite, and the spring constants."""
         s, here, lanes, count = self.s, self.here, self.here.lanes, self._count()
-        start = running & (s.evaluations[lanes] == 0)
-        some = jnp.max(start.astype(jnp.int32))
+        _, some = self._starting(lanes)
         nothing = jnp.zeros(lanes.shape, self.zero.dtype)
 
-        def image(at: Any, k: Any, carry: Any) -> Any:
-            finite, pull = carry
-            value, norm = self.evaluate(at)
-            s.energy[k, lanes] = value
+        def image(k: Any) -> Any:
+            value, _ = self.evaluate(k * np.int32(self.one.rows))
+            s.energy[k, here.after(value).lanes] = value
             here.settle()
+            return k + 1
+
+        def goes_on(k: Any) -> Any:
+            return k < np.int32(count - 1) + self._starting(here.after(k).lanes)[1]
+
+        # Only its number is carried from image to image: the loop over points needs every register.
+        last = jax.lax.while_loop(goes_on, image, 1 - some)
+        here, one = (threads.after(last) for threads in (here, self.one))
+        lanes, rows = here.lanes, np.int32(one.rows)
+        start, some = self._starting(lanes)
+
+        def check(at: Any, k: Any, carry: Any) -> Any:
+            def square(i: Any, c: Any) -> Any:
+                g = self.new_ref[at + i, lanes]
+                return c + g * g
+
+            finite, pull = carry
+            norm = here.total(one.own_rows(square, self.zero))
             inner = (k > 0) & (k < count - 1)
-            good = (jnp.abs(value) < jnp.inf) & (norm < jnp.inf)
+            good = (jnp.abs(s.energy[k, lanes]) < jnp.inf) & (norm < jnp.inf)
             return finite & good, pull + jnp.where(inner, jnp.sqrt(norm), 0.0)
 
-        first, last = 1 - some, np.int32(count - 1) + some
-        finite, pull = self._each(image, (jnp.ones(lanes.shape, bool), nothing), first, last)
+        carry = jnp.ones(lanes.shape, bool), nothing
+        finite, pull = self._each(check, carry, 1 - some, np.int32(count - 1) + some)
 
         def segment(at: Any, k: Any, length: Any) -> Any:
-            ahead = at + np.int32(self.one.rows)
+            def square(i: Any, c: Any) -> Any:
+                d = s.trial[at + rows + i, lanes] - s.trial[at + i, lanes]
+                return c + d * d
 
-            def square(i: Any) -> tuple[Block]:
-                d = s.trial[ahead + i, lanes] - s.trial[at + i, lanes]
-                return (d * d,)
-
-            return length + jnp.sqrt(self._sums(square, 1)[0])
+            return length + jnp.sqrt(here.total(one.own_rows(square, self.zero)))
 
         length = self._each(segment, nothing, np.int32(0), np.int32(count - 1) * some)
         balance = pull * (1.0 / (count - 2)) / (length * (1.0 / (count - 1)) + 1e-30)
@@ -202,11 +221,10 @@ class Bands(Limited):
         here = s.trial[at + i, lanes]
         return s.trial[at + rows + i, lanes] - here, here - s.trial[at - rows + i, lanes]
 
-    def _nudged(self) -> Nudged:
-        """Energies and nudged gradients of the trial band; the old gradient and its change are replaced."""
+    def _nudged(self, finite: Block, spring: Block) -> Nudged:
+        """Nudged gradients of the evaluated band; the old gradient and its change are replaced."""
         s, here, lanes, count = self.s, self.here, self.here.lanes, self._count()
         running = s.status[lanes] == Status.RUNNING
-        finite, spring = self._evaluated(running)
 
         def image(at: Any, k: Any, carry: Any) -> Any:
             a, b, length, slack = self._tangent(at, k)
@@ -305,7 +323,9 @@ class Bands(Limited):
 
     def one_pass(self) -> Block:
         """See ``Program``."""
-        t = self._nudged()
+        finite, spring = self._evaluated()
+        self.here, self.one = (threads.after(spring) for threads in (self.here, self.one))
+        t = self._nudged(finite, spring)
         return self._onward(t, self.propose(t))
 
     def run(self) -> None:

@@ -22,6 +22,7 @@ from jaxland.core.pallas.whole import bfgs, lbfgs
 from jaxland.core.pallas.whole.bfgs import Dense
 from jaxland.core.pallas.whole.lbfgs import Limited
 from jaxland.core.pallas.whole.program import Block, Direction, Judged, Program
+from jaxland.core.pallas.whole.threads import Threads
 from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.quench import Walk
 
@@ -92,7 +93,7 @@ class _Walking(Program):
         super().__init__(shape, points, limits, weights, state.quench, inputs, scratch)
         self.walk = state
 
-    def forget(self, anew: Block) -> None:
+    def forget(self, anew: Block, lanes: Block) -> None:
         """What the model has learned, where a quench begins anew."""
         raise NotImplementedError
 
@@ -103,15 +104,15 @@ class _Walking(Program):
         self.here.settle()
         some = jnp.max(ended.astype(jnp.int32))
 
-        def onward(_: Any, c: Any) -> Any:
-            self._onward(ended, status)
+        def onward(k: Any, c: Any) -> Any:
+            self._onward(ended, status, self.here.after(k))
             return c
 
         jax.lax.fori_loop(np.int32(0), some, onward, np.int32(0))
         return self.s.status[self.here.lanes]
 
-    def _onward(self, ended: Block, status: Block) -> None:
-        s, w, here = self.s, self.walk, self.here
+    def _onward(self, ended: Block, status: Block, here: Threads) -> None:
+        s, w = self.s, self.walk
         lanes, last = here.lanes, np.int32(self.walk.kicks.shape[0] - 1)
         hop, energy, level, count = w.hop[lanes], s.energy[lanes], w.level[lanes], s.evaluations[lanes]
         rise = energy - level
@@ -146,25 +147,24 @@ class _Walking(Program):
         s.scale[lanes] = jnp.where(anew, 1.0, scale)
         s.evaluations[lanes] = jnp.where(anew, 0, count)
         s.status[lanes] = jnp.where(anew, np.int32(Status.RUNNING), status)
-        self.forget(anew)
+        self.forget(anew, lanes)
         here.settle()
 
 
 class DenseHops(_Walking, Dense):
     """Hops by BFGS."""
 
-    def forget(self, anew: Block) -> None:
+    def forget(self, anew: Block, lanes: Block) -> None:
         """See ``_Walking``."""
-        lanes = self.here.lanes
         self.s.fresh[lanes] = jnp.where(anew, 1, self.s.fresh[lanes])
 
 
 class LimitedHops(_Walking, Limited):
     """Hops by L-BFGS."""
 
-    def forget(self, anew: Block) -> None:
+    def forget(self, anew: Block, lanes: Block) -> None:
         """See ``_Walking``."""
-        weights, lanes = self.s.weights, self.here.lanes
+        weights = self.s.weights
 
         def drop(k: Any, c: Any) -> Any:
             weights[k, lanes] = jnp.where(anew, 0.0, weights[k, lanes])
