@@ -551,7 +551,8 @@ def hopping(bench: Bench) -> Iterator[Row]:
     kernel, size, rng = problem.kernel, problem.size, np.random.default_rng(2)
     limit = bench.sizes.evaluations
     one = WholeQuench.of(kernel.dense, points, count, tol=1e-9, limit=limit)
-    lanes = count if bench.small else one.lanes
+    together = one.shape.networks
+    lanes = -(-count // together) * together if bench.small else one.lanes
     start = fleet.run(one, quench.Start(normal(problem, count), np.ones(count)), kernel.data, lanes=lanes).result
     walks = quench.Walk(
         x=start.x,
