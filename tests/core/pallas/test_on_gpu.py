@@ -7,8 +7,9 @@ import pytest
 from shared_cases import xor
 
 from jaxland import Problem, doctor, mlp
-from jaxland.core.pallas.whole import WholeQuench
+from jaxland.core.pallas.whole import WholeBand, WholeHops, WholeQuench
 from jaxland.core.solvers import fleet, lanes, quench, saddle
+from jaxland.core.solvers.band import ElasticBand, along_band
 from jaxland.core.solvers.batches import map_rows
 from jaxland.core.solvers.protocol import Status
 from jaxland.core.solvers.sets import matmul_precision
@@ -93,6 +94,44 @@ def test_networks_spread_over_threads_end_in_minima(x64, history, jobs):
     items = [quench.Start(starts.x[k], np.float64(1.0)) for k in range(16)]
     energies = [float(o.result.energy) for o in lanes.run(solver, base.kernel.first, items, base.kernel.data)]
     assert np.mean(np.abs(ended.result.energy[:16] - energies) < 1e-9) > 0.6
+
+
+def test_bands_are_those_of_vmap(x64, count=64):
+    problem, solver = board(5, "fused"), ElasticBand(11, max_evaluations=12, max_step=0.2)
+    kernel = problem.kernel
+    pairs = normal(problem, 2 * count).reshape(count, 2, -1)
+    program = WholeBand.of(kernel.dense, problem.n, count, solver)
+    whole = fleet.run(program, pairs, kernel.data, lanes=-(-count // program.shape.networks) * program.shape.networks)
+    usual = fleet.run(fleet.Vmapped(solver, along_band(kernel.first), 4), pairs, kernel.data, lanes=count)
+    assert whole.status.tolist() == usual.status.tolist()
+    np.testing.assert_allclose(whole.result.energies, usual.result.energies, atol=1e-9)
+    np.testing.assert_allclose(whole.result.images, usual.result.images, atol=1e-7)
+
+
+def test_hops_are_quenches_from_displaced_minima(x64, count=64):
+    problem = board(5, "fused")
+    kernel, size = problem.kernel, problem.size
+    one = WholeQuench.of(kernel.dense, problem.n, count, tol=1e-9, limit=4000)
+    lanes_ = -(-count // one.shape.networks) * one.shape.networks
+
+    def quenched(x):
+        ended = fleet.run(one, quench.Start(x, np.ones(count)), kernel.data, lanes=lanes_)
+        assert (ended.status == Status.CONVERGED).all()
+        return ended.result
+
+    start, rng = quenched(normal(problem, count)), np.random.default_rng(3)
+    kicks, allowed = 0.6 * rng.normal(size=(count, 2, size)), -0.01 * np.log(rng.random((count, 2)))
+    walks = quench.Walk(start.x, start.energy, np.ones(count), kicks, allowed)
+    ended = fleet.run(WholeHops(one), walks, kernel.data, lanes=lanes_)
+    assert (ended.result.status == Status.CONVERGED).all()
+    x, level = start.x, start.energy
+    for k in range(2):
+        found = quenched(x + np.sqrt(np.mean(x * x, axis=1, keepdims=True)) * kicks[:, k])
+        assert np.mean(np.abs(found.energy - ended.result.energy[:, k]) < 1e-9) > 0.95
+        # From the program's own ends: one hop that fell otherwise would lead elsewhere.
+        accept = (ended.result.energy[:, k] <= level) | (ended.result.energy[:, k] - level < allowed[:, k])
+        x = np.where(accept[:, None], ended.result.x[:, k], x)
+        level = np.where(accept, ended.result.energy[:, k], level)
 
 
 def test_a_fleet_of_newton_equals_lanes(ends):
