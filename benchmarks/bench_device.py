@@ -423,6 +423,25 @@ def loose(hidden: int, count: int) -> Callable[[Bench], Iterator[Row]]:
     return rows
 
 
+def teams(bench: Bench) -> Iterator[Row]:
+    """An evaluation of fewer networks than fill the machine, by the threads that share the points of each."""
+    for hidden in (5,) if bench.small else (5, 10):
+        points = bench.sizes.points
+        problem = checkerboard(hidden, points, "float64", "fused")
+        whole = WholeQuench.of(problem.kernel.dense, points, 10**6, tol=1e-9, limit=bench.sizes.evaluations)
+        for team in (1, 8) if bench.small else (1, 2, 4, 8):
+            shape = replace(whole.shape, team=team, ahead=whole.shape.ahead if team == 1 else 1)
+            count = shape.networks if bench.small else min(8192, 33_792 // team)
+            case = f"whole BFGS, h {hidden}, {count:,} networks, team of {team}"
+            try:
+                items = quench.Start(normal(problem, count), np.ones(count))
+                seconds = fleet.pace(replace(whole, shape=shape), items, problem.kernel.data)
+                limit = 1e9 * quench_limit(hidden, points, 1) ** -1
+                yield Row(case, 1e9 * seconds, "ns an evaluation", limit=limit, less_is_better=True)
+            except Exception as error:
+                yield failed(case, error)
+
+
 @cache
 def engine(hidden: int, points: int) -> Engine:
     return Engine(checkerboard(hidden, points))
@@ -1027,6 +1046,7 @@ def parts(sizes: Sizes) -> list[Part]:
         ("bands", bands),
         ("hopping", hopping),
         ("spread", spread),
+        ("teams", teams),
         ("hessian", hessians),
         *((f"audit-{h}", audits(h)) for h, _ in sizes.verified),
         *((f"quench-{h}", loose(h, count)) for h, count in sizes.quenches),

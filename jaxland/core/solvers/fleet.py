@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 from jaxland.core.solvers.protocol import Evaluate, Solver, Status
 from jaxland.core.solvers.sets import is_out_of_memory, matmul_precision
 
-# Lanes come in two sizes: few jobs, and the last of many, would keep the larger one waiting. Jobs compile nothing.
+# Lanes of vmapped solvers come in two sizes, so that the number of jobs compiles nothing.
 _FEW = 512
 
 
@@ -54,6 +54,12 @@ class Program(Protocol):
 
     def beside(self, states: PyTree, others: PyTree) -> PyTree:
         """States of the lanes of two fleets, the second's numbered after the first's."""
+
+    def last(self, lanes: int) -> tuple[int, Program] | None:
+        """Lanes for the last jobs of so many lanes, and the program that goes on with them; None: all stays."""
+
+    def adopt(self, states: PyTree) -> PyTree:
+        """Its own states from those of the program whose last jobs it goes on with."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,14 @@ class Vmapped:
         """See ``Program``."""
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), states, others)
 
+    def last(self, lanes: int) -> tuple[int, Program] | None:
+        """See ``Program``; few jobs would keep many lanes waiting."""
+        return (_FEW, self) if lanes > _FEW else None
+
+    def adopt(self, states: PyTree) -> PyTree:
+        """See ``Program``."""
+        return states
+
 
 class Ended(NamedTuple):
     """All jobs, as they stand when the fleet comes home; host arrays.
@@ -136,6 +150,7 @@ class _Compiled(NamedTuple):
         begin: (items, idle [lanes]) -> states. advance: (states, data) -> states.
         read: states -> (status [lanes], result). refill: (states, items, fresh [lanes]) -> states.
         shrink: (states, lanes) -> states of these lanes. merge: (states, others, lanes) -> of these lanes of both.
+        adopt: states of the program before -> its own.
     """
 
     begin: Callable[..., PyTree]
@@ -144,6 +159,7 @@ class _Compiled(NamedTuple):
     refill: Callable[..., PyTree]
     shrink: Callable[..., PyTree]
     merge: Callable[..., PyTree]
+    adopt: Callable[[PyTree], PyTree]
 
 
 @lru_cache(maxsize=64)
@@ -158,6 +174,7 @@ def _compiled(program: Program) -> _Compiled:
         refill=jax.jit(refill, donate_argnums=0),
         shrink=jax.jit(program.take),
         merge=jax.jit(lambda states, others, lanes: program.take(program.beside(states, others), lanes)),
+        adopt=jax.jit(program.adopt),
     )
 
 
@@ -261,10 +278,11 @@ class _Squad:
         self.states = self.compiled.merge(self.states, other.states, jnp.asarray(order))
         self.held = held[order]
 
-    def shrink(self, lanes: int) -> None:
-        """Fewer lanes, enough for all jobs."""
+    def hand_over(self, lanes: int, compiled: _Compiled) -> None:
+        """Fewer lanes, enough for all jobs, and the program that goes on with them."""
         order = np.argsort(self.held < 0, kind="stable")[:lanes]
-        self.states, self.held = self.compiled.shrink(self.states, jnp.asarray(order)), self.held[order]
+        self.states = compiled.adopt(self.compiled.shrink(self.states, jnp.asarray(order)))
+        self.held, self.compiled = self.held[order], compiled
 
 
 def _run(
@@ -277,9 +295,10 @@ def _run(
     progress: Callable[[int, int], object] | None,
 ) -> Ended:
     count = jax.tree.leaves(items)[0].shape[0]
-    compiled, few = _compiled(program), _FEW if isinstance(program, Vmapped) else lanes
-    if count <= few < lanes:
-        lanes = few
+    few, after = program.last(lanes) or (lanes, program)
+    if count <= few:
+        lanes, program = few, after
+    compiled = _compiled(program)
     going: list[_Squad] = []
     begun = 0
     while begun < count and len(going) < max(1, min(squads, count // lanes)):
@@ -310,7 +329,7 @@ def _run(
                 waiting = squad
             else:
                 if len(going) == 1 and squad.live <= few < len(squad.held):
-                    squad.shrink(few)
+                    squad.hand_over(few, _compiled(after))
                 squad.launch(data)
         if waiting is not None:
             waiting.launch(data)

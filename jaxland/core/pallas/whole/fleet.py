@@ -14,6 +14,7 @@ from jaxland.core.energy.kernels import Kernel
 from jaxland.core.pallas.dense.shape import Shape
 from jaxland.core.pallas.whole import band, bfgs, hops, lbfgs
 from jaxland.core.pallas.whole.program import Limits, launch
+from jaxland.core.pallas.whole.threads import padded
 from jaxland.core.solvers.band import Band, ElasticBand, tangents
 from jaxland.core.solvers.fleet import Program, Vmapped, pace
 from jaxland.core.solvers.protocol import Status
@@ -24,7 +25,11 @@ _THREADS = 33_792
 _POINTS_A_LAUNCH = 64_000
 _MOST_THREADS = 128  # of a network
 _LEAST_POINTS = 64  # of a thread
+_TEAM = 8  # of few networks, a thread each until then
 _LEAST_BAND_POINTS = 24  # bands are few: a third of a pass in sums over threads is dearer than an idle GPU
+
+# Fields of a state that hold a row a parameter.
+_VECTORS = ("x", "gradient", "step", "trial", "inverse", "steps", "changes", "base", "kicks", "ends")
 
 State = bfgs.State | lbfgs.State
 AnyState = TypeVar("AnyState", bound=tuple)
@@ -64,6 +69,14 @@ class _Whole(Generic[AnyState]):
     def beside(self, states: AnyState, others: AnyState) -> AnyState:
         """See ``fleet.Program``."""
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), states, others)
+
+    def last(self, lanes: int) -> tuple[int, Program] | None:
+        """See ``fleet.Program``."""
+        return None
+
+    def adopt(self, states: AnyState) -> AnyState:
+        """See ``fleet.Program``."""
+        return states
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,24 @@ class WholeQuench(_Whole[State]):
         size = self.shape.parameters
         rms = jnp.sqrt(jnp.sum(states.gradient * states.gradient, axis=0) / size)
         return Minimum(states.x[:size].T, states.energy, rms, states.evaluations)
+
+    def last(self, lanes: int) -> tuple[int, WholeQuench] | None:
+        """See ``fleet.Program``; the last, slowest networks go on in teams, which fill the machine again."""
+        after = replace(self, shape=replace(self.shape, team=_TEAM, ahead=1))
+        few = lanes // _TEAM
+        if self.shape.threads > 1 or few < after.shape.networks or few % after.shape.networks:
+            return None
+        return few, after
+
+    def adopt(self, states: State) -> State:
+        """See ``fleet.Program``; vectors are padded to the tiles of more threads."""
+        return padded_to(states, self.rows)
+
+    @property
+    def rows(self) -> int:
+        """Of a state's vectors."""
+        method = lbfgs.Limited if self.history else bfgs.Dense
+        return padded(self.shape, method.tile_of(self.shape))
 
 
 @dataclass(frozen=True)
@@ -189,15 +220,38 @@ class WholeHops(_Whole[hops.State]):
         """See ``fleet.Program``."""
         return states._replace(quench=self.quench.park(states.quench, idle))
 
+    def last(self, lanes: int) -> tuple[int, WholeHops] | None:
+        """See ``WholeQuench``."""
+        found = self.quench.last(lanes)
+        return None if found is None else (found[0], WholeHops(found[1]))
+
+    def adopt(self, states: hops.State) -> hops.State:
+        """See ``WholeQuench``."""
+        return padded_to(states._replace(quench=self.quench.adopt(states.quench)), self.quench.rows)
+
+
+def padded_to(states: AnyState, rows: int) -> AnyState:
+    """The same with so many rows in every vector, zeros below."""
+
+    def grown(name: str, a: jax.Array) -> jax.Array:
+        more = (0, rows - a.shape[-2])
+        before = [(0, 0)] * (a.ndim - 2)
+        if name == "inverse":
+            before[-1] = more
+        return jnp.pad(a, [*before, more, (0, 0)])
+
+    fields = [name for name in states._fields if name in _VECTORS]  # type: ignore[attr-defined]
+    return states._replace(**{name: grown(name, getattr(states, name)) for name in fields})  # type: ignore[attr-defined]
+
 
 def _team(shape: Shape, points: int, jobs: int) -> int:
     """Threads (times groups) that share a network's points.
 
-    One pays where the last, slowest networks are few among many: 54 against 30 ns a network and evaluation at full
-    load (H100, 5 hidden units), but eight times as long for a network by itself.
+    One costs least where networks are many, 30 against 54 ns an evaluation at full load (H100, 5 hidden units), but
+    leaves a machine idle that has few: a quarter of it, one warp to each two of its schedulers, still holds its own.
     """
     if shape.groups == 1:
-        return 1 if 2 * jobs >= 3 * _THREADS else 8
+        return 1 if 4 * jobs >= _THREADS else _TEAM
     return _shared(shape, points, jobs, _LEAST_POINTS)
 
 
