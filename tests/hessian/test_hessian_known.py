@@ -141,7 +141,7 @@ def test_zero_damping_of_a_rank_deficient_curvature_says_what_to_do(x64):
 # -- explicit against products ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["hessian", "gauss-newton"])
+@pytest.mark.parametrize("kind", ["hessian", pytest.param("gauss-newton", marks=pytest.mark.slow)])
 def test_explicit_and_products_agree(x64, kind):
     problem = network()
     xt, yt = RNG.normal(size=(9, 3)), RNG.integers(0, 2, 9)

@@ -75,7 +75,7 @@ LEAVE_ONE_OUT = [
     ("breast_cancer", 0.1, 0.99, 0.999),
     ("breast_cancer", 0.01, 0.97, 0.999),
     ("wine", 0.01, 0.88, 0.995),
-    ("digits", 0.01, 0.94, 0.995),
+    pytest.param("digits", 0.01, 0.94, 0.995, marks=pytest.mark.slow),
 ]
 
 

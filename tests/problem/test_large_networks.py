@@ -166,6 +166,7 @@ def test_wrong_arguments_say_what_to_do(x64):
         shard_data(problem, mesh, "rows")
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one():
     """Rows and basis over four devices: 61 parameters and 50 rows, neither a multiple of four."""
     out = on_devices(

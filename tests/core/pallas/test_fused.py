@@ -72,7 +72,7 @@ def test_finite_differences(x64, sizes, activation, loss):
     assert away(kernel.product(w, v, kernel.data), product) < 1e-8
 
 
-@pytest.mark.parametrize("sizes, activation, loss", [CASES[2], CASES[4]])
+@pytest.mark.parametrize("sizes, activation, loss", [CASES[2], pytest.param(*CASES[4], marks=pytest.mark.slow)])
 def test_equals_xla_in_float32(sizes, activation, loss):
     problem = make(sizes, activation, loss)
     assert problem.dtype == np.float32

@@ -127,6 +127,7 @@ def test_point_groups(points, order):
     assert symmetry.order() // symmetry.orbit_size(np.ravel(points).astype(float)) == order
 
 
+@pytest.mark.slow
 def test_thirty_eight_atoms_quench_from_random_starts(x64):
     problem = potentials.lennard_jones(38)
     half = 0.6 * 38 ** (1 / 3)  # SciPy's L-BFGS-B takes 230 gradients from this box
