@@ -173,6 +173,7 @@ def test_resampled_parameters_agree(x64):
     np.testing.assert_allclose(a, b, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing(x64):
     whole, parts = network(), network(chunk=7)
     parts = parts.at(whole.w)
@@ -431,6 +432,7 @@ def test_tables_and_html(x64):
     assert len(found.self_influence.to_pandas()) == 60
 
 
+@pytest.mark.slow
 def test_float32_stays_float32_and_agrees():
     with jax.enable_x64(True):
         exact = network()

@@ -159,6 +159,7 @@ explore(xor(), store={out!r}, mesh=mesh, **OPTIONS)
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_database_of_one(x64, tmp_path):
     explore(xor(), store=tmp_path / "one.db", **OPTIONS)
     code = DEVICES.format(tests=TESTS, out=str(tmp_path / "eight.db"))

@@ -58,6 +58,7 @@ def test_xor_with_two_hidden_units_is_complete(x64, two):
     audit(two)
 
 
+@pytest.mark.slow
 def test_xor_with_three_hidden_units_is_complete(x64, three):
     assert (three.n_minima, three.n_ts) == (4, 18)
     audit(three)
@@ -86,6 +87,7 @@ def test_muller_brown_is_complete(x64):
     audit(landscape)
 
 
+@pytest.mark.slow
 def test_six_hump_camel_is_complete(x64):
     def camel(w):
         x, y = w
