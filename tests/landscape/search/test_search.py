@@ -70,6 +70,7 @@ def test_xor_with_weak_regularisation_is_complete(x64):
     audit(found)
 
 
+@pytest.mark.slow
 def test_stationary_points_of_two_units_are_found_with_three(x64, two, three):
     higher = np.concatenate([three.energies, three.ts_energies])
     # The lowest minimum of the smaller network, with a dead unit added, is a saddle of the larger.
