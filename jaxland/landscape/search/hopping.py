@@ -52,7 +52,7 @@ def accepts(energy: float, level: float, allowed: float) -> bool:
     return energy <= level or energy - level < allowed
 
 
-def displaced(x: np.ndarray, kick: np.ndarray) -> np.ndarray:
+def kicked(x: np.ndarray, kick: np.ndarray) -> np.ndarray:
     """See ``core.solvers.quench.displaced``."""
     return x + max(float(np.sqrt(np.mean(x * x))), 1e-3) * kick
 
@@ -67,7 +67,7 @@ def hop_by_hop(engine: Engine, walks: Walk) -> tuple[list[list[Point | None]], l
     for k in range(several):
         if engine.should_stop is not None and engine.should_stop():
             break
-        points = engine.quench([displaced(x, kick) for x, kick in zip(xs, walks.kicks[:, k])])
+        points = engine.quench([kicked(x, kick) for x, kick in zip(xs, walks.kicks[:, k])])
         for w, point in enumerate(points):
             found[w][k], lost[w * several + k] = point, engine.lost[w]
             if point is not None and accepts(point.energy, levels[w], allowed[w][k]):

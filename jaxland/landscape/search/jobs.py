@@ -20,8 +20,7 @@ from jaxland.core.solvers.protocol import Layout
 from jaxland.core.solvers.quench import Walk
 from jaxland.core.solvers.saddle import Guess
 from jaxland.landscape.search.displacement import KINDS, displaced, pieces
-from jaxland.landscape.search.hopping import Hop, accepts, allowance, chains
-from jaxland.landscape.search.hopping import displaced as displaced_by
+from jaxland.landscape.search.hopping import Hop, accepts, allowance, chains, kicked
 from jaxland.landscape.search.kinks import Kinks, Sample, judge
 from jaxland.landscape.search.pipeline import Meter, Pipeline
 from jaxland.landscape.search.settings import SearchSettings
@@ -282,7 +281,7 @@ class Runner:
         kinks: list[Kinks] = []
         x, level = np.asarray(walk.x), float(walk.energy)
         for kick, allowed in zip(walk.kicks, walk.allowed):
-            point = yield from pipeline.quench(meter, displaced_by(x, kick), self.settings.max_step)
+            point = yield from pipeline.quench(meter, kicked(x, kick), self.settings.max_step)
             lists.append([] if point is None else [point])
             kinks.append((yield from pipeline.kinks(meter)))
             if point is not None and accepts(point.energy, level, float(allowed)):
